@@ -1,0 +1,1 @@
+"""Six independent services; none imports another."""

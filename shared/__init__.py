@@ -1,0 +1,1 @@
+"""What the services agree on: events, topics, delivery, access. It knows no service."""

@@ -1,0 +1,823 @@
+"""Everything that is said on the bus, in the order of the cascade.
+
+An event is a fact: past tense, frozen, small. Which, when and why it was said stands in its
+envelope, which the bus fills in. Large parts travel as blobs; an event carries their digest.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any, ClassVar, Generic, Literal, NewType, TypeVar
+from uuid import UUID
+
+DatasetName = NewType("DatasetName", str)
+ModelName = NewType("ModelName", str)
+Digest = NewType("Digest", str)
+"""SHA-256 of the bytes, 64 lower-case hexadecimal digits."""
+RunId = NewType("RunId", UUID)
+RolloutId = NewType("RolloutId", UUID)
+Json = dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Event:
+    """A fact. `TYPE` is its name on the wire; the field named by `KEY` is its subject."""
+
+    TYPE: ClassVar[str]
+    KEY: ClassVar[str]
+
+    @property
+    def subject(self) -> str:
+        """What this is about; also the Kafka key, so that order is kept per subject."""
+        return str(getattr(self, self.KEY))
+
+
+E = TypeVar("E", bound=Event, covariant=True)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Heard(Generic[E]):
+    """An event together with its envelope: which, when and why.
+
+    Attributes:
+        sequence: position among the events of this topic and subject, from 1; None where many
+            writers share a topic.
+        correlation: the cascade, the same for everything that one trigger brought about.
+        causation: id of the event that caused this one.
+    """
+
+    event: E
+    id: UUID
+    source: str
+    time: datetime
+    correlation: UUID
+    causation: UUID | None = None
+    sequence: int | None = None
+    traceparent: str | None = None
+    signature: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Reason:
+    """One reason for a refusal: where, what, and how to mend it."""
+
+    pointer: str
+    detail: str
+    hint: str = ""
+
+
+# --- datasets -------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DatasetOffered(Event):
+    """A producer says that a new version lies at this reference; nobody has looked at it yet."""
+
+    TYPE = "tidewheel.dataset.offered.v1"
+    KEY = "dataset"
+
+    dataset: DatasetName
+    uri: str
+    """A configured root and a key, `lake:sales/day=1.parquet`."""
+    format: Literal["csv", "parquet"] | None = None
+    digest: Digest | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DatasetPublished(Event):
+    """A version can be read by its digest; nothing has been trained on it yet."""
+
+    TYPE = "tidewheel.dataset.published.v1"
+    KEY = "dataset"
+
+    dataset: DatasetName
+    version: int
+    digest: Digest
+    format: Literal["csv", "parquet"]
+    size_bytes: int
+    rows: int
+    columns: Mapping[str, str]
+    """Column name to kind: integer, number, boolean, text or time, in the order of the file."""
+    profile: Digest
+    """Blob with the statistics of every column (JSON)."""
+    published_by: str
+    offer: UUID | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DatasetRefused(Event):
+    """What was offered is no version, for all these reasons; nothing has changed."""
+
+    TYPE = "tidewheel.dataset.refused.v1"
+    KEY = "dataset"
+
+    dataset: DatasetName
+    reasons: tuple[Reason, ...]
+    offered_by: str
+    digest: Digest | None = None
+    offer: UUID | None = None
+
+
+# --- models ---------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ModelDefined(Event):
+    """A model has this specification from now on; it may have no version yet."""
+
+    TYPE = "tidewheel.model.defined.v1"
+    KEY = "model"
+
+    model: ModelName
+    dataset: DatasetName
+    spec: Json
+    """The whole specification in canonical form (see `shared.spec.ModelSpec`)."""
+    spec_digest: Digest
+    code_digest: Digest
+    """Digest of specification, code of the estimators and environment."""
+    defined_by: str
+    commit: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TrainingStarted(Event):
+    """An attempt to fit has begun; it may yet fail."""
+
+    TYPE = "tidewheel.training.started.v1"
+    KEY = "model"
+
+    model: ModelName
+    run: RunId
+    attempt: int
+    dataset: DatasetName
+    dataset_version: int
+    trigger: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CandidateScore:
+    """How one candidate of the specification did inside the training; it promotes nothing."""
+
+    use: str
+    hyperparameters: Json
+    score: float
+    """Mean loss on the validation rows, in the unit of the metric; lower is better."""
+    fit_seconds: float
+    chosen: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TrainingCompleted(Event):
+    """A candidate can be loaded; it has no version number yet and nothing has judged it."""
+
+    TYPE = "tidewheel.training.completed.v1"
+    KEY = "model"
+
+    model: ModelName
+    run: RunId
+    attempt: int
+    trigger: str
+    dataset: DatasetName
+    dataset_version: int
+    dataset_digest: Digest
+    spec_digest: Digest
+    code_digest: Digest
+    exclusions_digest: Digest
+    manifest: Digest
+    """The version's manifest (JSON blob, `shared.manifest.Manifest`): everything serving needs."""
+    split: Digest
+    """The split manifest (blob): which rows were held out."""
+    rows_trained: int
+    rows_held_out: int
+    metrics: Mapping[str, float]
+    """Metrics of the candidate on the held-out rows, for people; verdicts are the evaluator's."""
+    use: str
+    hyperparameters: Json
+    candidates: tuple[CandidateScore, ...]
+    seed: int
+    seconds: Mapping[str, float]
+    """Wall time by step: queue, read, fit, score, package."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TrainingFailed(Event):
+    """No candidate came of this run and it will not be tried again."""
+
+    TYPE = "tidewheel.training.failed.v1"
+    KEY = "model"
+
+    model: ModelName
+    run: RunId
+    dataset: DatasetName
+    dataset_version: int
+    attempts: int
+    reason: Literal["error", "timeout", "resource_exceeded", "crashed"]
+    detail: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TrainingSkipped(Event):
+    """A trigger came and no run was started; the dataset version's story ends here."""
+
+    TYPE = "tidewheel.training.skipped.v1"
+    KEY = "model"
+
+    model: ModelName
+    dataset: DatasetName
+    dataset_version: int
+    trigger: str
+    reason: Literal[
+        "no_material_change", "nothing_new", "superseded", "trigger_off", "cannot_train"
+    ]
+    detail: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ModelRegistered(Event):
+    """The candidate has a version number, the fence for everything after; nothing judged it yet."""
+
+    TYPE = "tidewheel.model.registered.v1"
+    KEY = "model"
+
+    model: ModelName
+    version: int
+    run: RunId
+    manifest: Digest
+    split: Digest
+    dataset: DatasetName
+    dataset_version: int
+    dataset_digest: Digest
+    spec_digest: Digest
+    code_digest: Digest
+    spec: Json
+    metrics: Mapping[str, float]
+    use: str
+    hyperparameters: Json
+    trigger: str
+    seconds: Mapping[str, float]
+
+
+# --- judgement ------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Gate:
+    """One comparison and what came of it. Positive estimates favour the candidate."""
+
+    metric: str
+    versus: Literal["champion", "baseline", "absolute"]
+    passed: bool
+    estimate: float | None
+    """Mean of loss(other) - loss(candidate) over the same rows; None when it cannot be had."""
+    lower: float | None
+    upper: float | None
+    confidence: float
+    margin: float
+    rows: int
+    test: str
+    detail: str
+    candidate_value: float | None = None
+    other_value: float | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EvaluationCompleted(Event):
+    """The candidate was judged on held-out rows; accepted ones may be proposed for rollout."""
+
+    TYPE = "tidewheel.evaluation.completed.v1"
+    KEY = "model"
+
+    model: ModelName
+    version: int
+    accepted: bool
+    reason: str
+    """`accepted`, or the first rule that was broken: worse, not_shown_better,
+    not_shown_noninferior, below_baseline, limit, insufficient, cannot_compare, invalid_input."""
+    mode: Literal["first", "refresh", "change"]
+    gates: tuple[Gate, ...]
+    manifest: Digest
+    champion: int | None
+    champion_manifest: Digest | None
+    dataset: DatasetName
+    dataset_version: int
+    dataset_digest: Digest
+    split: Digest
+    evidence: Digest | None
+    """Blob: row ids, labels and every prediction vector that was compared."""
+    spec: Json
+    rows: int
+    seed: int
+    seconds: float
+    """Wall time of reading, scoring and comparing."""
+
+
+# --- rollout --------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RolloutProposed(Event):
+    """An accepted version is on its way; it answers nobody yet."""
+
+    TYPE = "tidewheel.rollout.proposed.v1"
+    KEY = "model"
+
+    model: ModelName
+    rollout: RolloutId
+    version: int
+    manifest: Digest
+    champion: int | None
+    dataset_version: int
+    evaluation: UUID
+    steps: tuple[float, ...]
+    approval: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ApprovalRequested(Event):
+    """The rollout waits for a person; nothing new answers until somebody decides."""
+
+    TYPE = "tidewheel.approval.requested.v1"
+    KEY = "model"
+
+    model: ModelName
+    rollout: RolloutId
+    version: int
+    manifest: Digest
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ApprovalGranted(Event):
+    """A person allowed exactly this artifact; the rollout goes on."""
+
+    TYPE = "tidewheel.approval.granted.v1"
+    KEY = "model"
+
+    model: ModelName
+    rollout: RolloutId
+    version: int
+    manifest: Digest
+    by: str
+    comment: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ApprovalDenied(Event):
+    """A person refused this artifact; the rollout ends."""
+
+    TYPE = "tidewheel.approval.denied.v1"
+    KEY = "model"
+
+    model: ModelName
+    rollout: RolloutId
+    version: int
+    manifest: Digest
+    by: str
+    comment: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WindowAwaited(Event):
+    """The rollout waits until changes are allowed again."""
+
+    TYPE = "tidewheel.window.awaited.v1"
+    KEY = "model"
+
+    model: ModelName
+    rollout: RolloutId
+    version: int
+    opens_at: datetime
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Arm:
+    """A version that answers a share of the requests."""
+
+    role: Literal["champion", "challenger"]
+    version: int
+    manifest: Digest
+    weight: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Rung:
+    """A step of the fallback ladder, tried in order after the arm that was chosen."""
+
+    kind: Literal["champion", "previous", "baseline"]
+    version: int | None = None
+    manifest: Digest | None = None
+    rule: Json | None = None
+    """The baseline rule (`shared.baselines`), complete enough to answer without any file."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DeploymentDesired(Event):
+    """The whole desired state of one endpoint; no replica may have applied it yet."""
+
+    TYPE = "tidewheel.deployment.desired.v1"
+    KEY = "model"
+
+    model: ModelName
+    generation: int
+    arms: tuple[Arm, ...]
+    """Weights add up to 1; none at all when only the baseline rule may answer."""
+    ladder: tuple[Rung, ...]
+    salt: str
+    """Chosen per rollout, so that the same entities are not always the test subjects."""
+    rollout: RolloutId | None
+    probation: bool = False
+    """True while the champion is young; serving then measures every second."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RolloutAdvanced(Event):
+    """The canary answers this share from now on."""
+
+    TYPE = "tidewheel.rollout.advanced.v1"
+    KEY = "model"
+
+    model: ModelName
+    rollout: RolloutId
+    version: int
+    step: int
+    weight: float
+    evidence: Json
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ModelPromoted(Event):
+    """This version is the champion; replicas apply it as they hear of it."""
+
+    TYPE = "tidewheel.model.promoted.v1"
+    KEY = "model"
+
+    model: ModelName
+    rollout: RolloutId
+    version: int
+    manifest: Digest
+    previous: int | None
+    dataset_version: int
+    generation: int
+    evaluation: UUID
+    evidence: Json
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RolloutAborted(Event):
+    """The rollout ended without promotion; the champion answers everything."""
+
+    TYPE = "tidewheel.rollout.aborted.v1"
+    KEY = "model"
+
+    model: ModelName
+    rollout: RolloutId
+    version: int
+    dataset_version: int
+    reason: Literal[
+        "worse", "undecided", "denied", "expired", "refused_by_serving", "stale_verdict"
+    ]
+    detail: str
+    evidence: Json
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DeploymentRolledBack(Event):
+    """An earlier version is the champion again."""
+
+    TYPE = "tidewheel.deployment.rolled_back.v1"
+    KEY = "model"
+
+    model: ModelName
+    from_version: int
+    to_version: int | None
+    to_manifest: Digest | None
+    generation: int
+    by: str
+    reason: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RolloutSuperseded(Event):
+    """A newer accepted version took the place of this rollout."""
+
+    TYPE = "tidewheel.rollout.superseded.v1"
+    KEY = "model"
+
+    model: ModelName
+    rollout: RolloutId
+    version: int
+    dataset_version: int
+    by_version: int
+
+
+# --- serving (many writers: no sequence; replica and replica_sequence instead) ----------------
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ServingApplied(Event):
+    """This replica answers by this generation from now on."""
+
+    TYPE = "tidewheel.serving.applied.v1"
+    KEY = "model"
+
+    model: ModelName
+    replica: str
+    replica_sequence: int
+    generation: int
+    versions: tuple[int, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ServingRefused(Event):
+    """This replica will not use an artifact; what answered before goes on answering."""
+
+    TYPE = "tidewheel.serving.refused.v1"
+    KEY = "model"
+
+    model: ModelName
+    replica: str
+    replica_sequence: int
+    generation: int
+    version: int
+    reason: Literal["digest_mismatch", "unsafe", "load_failed", "missing"]
+    detail: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ArmMeasure:
+    """What one arm did since the last measure."""
+
+    version: int
+    role: str
+    requests: int
+    errors: int
+    latency_counts: tuple[int, ...]
+    """Answers per latency cell; upper edges in `shared.latency.EDGES_SECONDS`, last one open."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ServingMeasured(Event):
+    """What the arms of one endpoint did on this replica since its last measure."""
+
+    TYPE = "tidewheel.serving.measured.v1"
+    KEY = "model"
+
+    model: ModelName
+    replica: str
+    replica_sequence: int
+    generation: int
+    arms: tuple[ArmMeasure, ...]
+    seconds: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ServingFellBack(Event):
+    """Answers come from a lower rung on this replica until the one above works again."""
+
+    TYPE = "tidewheel.serving.fell_back.v1"
+    KEY = "model"
+
+    model: ModelName
+    replica: str
+    replica_sequence: int
+    generation: int
+    rung: str
+    cause: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ReplicaAnnounced(Event):
+    """This replica is alive; silence for 15 seconds means it is gone."""
+
+    TYPE = "tidewheel.replica.announced.v1"
+    KEY = "replica"
+
+    replica: str
+    replica_sequence: int
+    url: str
+    models: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PredictionRow:
+    """One answered row."""
+
+    id: str
+    model: ModelName
+    version: int | None
+    manifest: Digest | None
+    rung: str
+    arm: str
+    generation: int
+    entity: str | None
+    columns: int
+    """Index into the batch's `columns`: the names of the features below."""
+    features: tuple[float | str | bool | None, ...]
+    answer: float | str | bool
+    score: float | None
+    """Probability of the positive class, for binary classification."""
+    at: datetime
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PredictionsLogged(Event):
+    """These rows were answered; their outcomes are not known yet."""
+
+    TYPE = "tidewheel.predictions.logged.v1"
+    KEY = "replica"
+
+    replica: str
+    batch: int
+    """Number and content are fixed in the spool before the first send, so a repeat is the same."""
+    columns: tuple[tuple[str, ...], ...]
+    rows: tuple[PredictionRow, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GroundTruthObserved(Event):
+    """The outcome of a prediction was observed; nobody has joined it yet."""
+
+    TYPE = "tidewheel.ground_truth.observed.v1"
+    KEY = "model"
+
+    model: ModelName
+    prediction: str
+    value: float | str | bool
+    observed_at: datetime
+    revision: int = 1
+    source: str = ""
+
+
+# --- monitoring -----------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FeatureDrift:
+    """One feature of one window against the reference."""
+
+    feature: str
+    test: str
+    statistic: float
+    p_value: float
+    effect: float
+    """Shift of the mean in reference standard deviations, or the largest change of a share."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WindowEvaluated(Event):
+    """A window of predictions is closed and was compared with the reference."""
+
+    TYPE = "tidewheel.window.evaluated.v1"
+    KEY = "model"
+
+    model: ModelName
+    version: int
+    window: int
+    rows: int
+    started_at: datetime
+    ended_at: datetime
+    drifted: bool
+    alpha: float
+    features: tuple[FeatureDrift, ...]
+    """Worst first."""
+    detail: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DriftDetected(Event):
+    """The inputs or answers differ from the reference by more than chance allows."""
+
+    TYPE = "tidewheel.drift.detected.v1"
+    KEY = "model"
+
+    model: ModelName
+    version: int
+    window: int
+    severity: Literal["warning", "critical"]
+    features: tuple[FeatureDrift, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DriftCleared(Event):
+    """Inputs and answers look like the reference again."""
+
+    TYPE = "tidewheel.drift.cleared.v1"
+    KEY = "model"
+
+    model: ModelName
+    version: int
+    window: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class QualityMeasured(Event):
+    """How wrong the answers of a window were, as far as labels have come."""
+
+    TYPE = "tidewheel.quality.measured.v1"
+    KEY = "model"
+
+    model: ModelName
+    version: int
+    window: int
+    metric: str
+    value: float
+    labels: int
+    completeness: float
+    """Labels over predictions of the window, 0 to 1."""
+    reference: float | None
+    """The same metric on the held-out rows at registration."""
+    baseline: float | None
+    """The same metric of the baseline rule on the same rows."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class QualityDegraded(Event):
+    """The answers have become worse than they were on the held-out rows."""
+
+    TYPE = "tidewheel.quality.degraded.v1"
+    KEY = "model"
+
+    model: ModelName
+    version: int
+    window: int
+    metric: str
+    value: float
+    reference: float
+    bound: float
+    """The value that chance would not have exceeded."""
+    labels: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class QualityRecovered(Event):
+    """The answers are as good as on the held-out rows again."""
+
+    TYPE = "tidewheel.quality.recovered.v1"
+    KEY = "model"
+
+    model: ModelName
+    version: int
+    window: int
+    metric: str
+    value: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RetrainingRequested(Event):
+    """The monitor wants a fresh model; the trainer decides."""
+
+    TYPE = "tidewheel.retraining.requested.v1"
+    KEY = "model"
+
+    model: ModelName
+    version: int
+    reason: Literal["drift", "quality"]
+    window: int
+    detail: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RetrainingWithheld(Event):
+    """There was a reason to retrain and a better one not to."""
+
+    TYPE = "tidewheel.retraining.withheld.v1"
+    KEY = "model"
+
+    model: ModelName
+    version: int
+    reason: Literal["cool_down", "not_confirmed", "trigger_off"]
+    window: int
+    detail: str
+
+
+# --- dead letters ---------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EventParked(Event):
+    """An event was set aside with its reason; later ones of its subject wait behind it."""
+
+    TYPE = "tidewheel.event.parked.v1"
+    KEY = "parked_subject"
+
+    parked_subject: str
+    service: str
+    consumer: str
+    topic: str
+    partition: int
+    offset: int
+    event: str
+    event_sequence: int | None
+    failure: str
+    reason: str
+    trace: str
+    payload: str
+    """The record as it came, base64."""
+    headers: Mapping[str, str] = field(default_factory=dict)
+
+
+ALL: tuple[type[Event], ...] = tuple(
+    kind
+    for kind in list(globals().values())
+    if isinstance(kind, type) and issubclass(kind, Event) and kind is not Event
+)
+BY_TYPE: Mapping[str, type[Event]] = {kind.TYPE: kind for kind in ALL}
