@@ -1,0 +1,176 @@
+"""Blobs by digest: written once, before the event that names them, checked at every read."""
+
+import asyncio
+import hashlib
+import os
+import tempfile
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any, Final
+from urllib.parse import unquote, urlsplit
+
+import obstore
+from obstore.exceptions import AlreadyExistsError, NotFoundError
+from obstore.store import LocalStore, from_url
+
+from shared.errors import ArtifactCorrupt, NotFound, StoreUnavailable
+from shared.events import Digest
+
+CHUNK_BYTES: Final = 1 << 20
+
+
+def digest_of(data: bytes) -> Digest:
+    """SHA-256 in hexadecimal digits."""
+    return Digest(hashlib.sha256(data).hexdigest())
+
+
+def digest_of_file(path: Path) -> Digest:
+    """SHA-256 of a file, read in pieces."""
+    with path.open("rb") as file:
+        return Digest(hashlib.file_digest(file, "sha256").hexdigest())
+
+
+def key_of(digest: Digest) -> str:
+    """Where a blob lies; two levels, so that no folder grows without end."""
+    return f"sha256/{digest[:2]}/{digest}"
+
+
+class ArtifactStore:
+    """The object store of one installation. The plain methods are for children and threads."""
+
+    def __init__(self, url: str) -> None:
+        self.url = url
+        self._store: Any = _open(url)
+
+    def put(self, data: bytes) -> Digest:
+        """Keep these bytes; keeping them twice is the same.
+
+        Raises:
+            StoreUnavailable: the store does not answer or is full.
+        """
+        digest = digest_of(data)
+        self._put(digest, data)
+        return digest
+
+    def put_file(self, path: Path, digest: Digest) -> None:
+        """Keep a file whose digest is known, without holding it in memory.
+
+        Raises:
+            StoreUnavailable: the store does not answer or is full.
+        """
+        if not self.has(digest):
+            self._put(digest, path)
+
+    def _put(self, digest: Digest, data: bytes | Path) -> None:
+        try:
+            obstore.put(self._store, key_of(digest), data, mode="create")
+        except AlreadyExistsError:
+            return
+        except Exception as error:
+            raise StoreUnavailable(f"the artifact store did not keep {digest}: {error}") from error
+
+    def has(self, digest: Digest) -> bool:
+        """Whether the bytes are there."""
+        try:
+            obstore.head(self._store, key_of(digest))
+        except (NotFoundError, FileNotFoundError):
+            return False
+        except Exception as error:
+            raise StoreUnavailable(f"the artifact store does not answer: {error}") from error
+        return True
+
+    def get(self, digest: Digest) -> bytes:
+        """The bytes with this digest, checked.
+
+        Raises:
+            NotFound: there are none.
+            ArtifactCorrupt: the bytes have another digest.
+            StoreUnavailable: the store does not answer.
+        """
+        data = self._read(digest)
+        found = digest_of(data)
+        if found != digest:
+            raise ArtifactCorrupt(digest, found)
+        return data
+
+    def _read(self, digest: Digest) -> bytes:
+        try:
+            return bytes(obstore.get(self._store, key_of(digest)).bytes())
+        except (NotFoundError, FileNotFoundError) as error:
+            raise NotFound(f"no artifact has the digest {digest}") from error
+        except Exception as error:
+            raise StoreUnavailable(f"the artifact store does not answer: {error}") from error
+
+    def fetch(self, digest: Digest, target: Path) -> Path:
+        """Bring the bytes into a file, checked, in one step that is either done or not.
+
+        Raises:
+            NotFound, ArtifactCorrupt, StoreUnavailable: as `get`; `target` is then untouched.
+        """
+        target.parent.mkdir(parents=True, exist_ok=True)
+        handle, name = tempfile.mkstemp(dir=target.parent, prefix=".fetch-")
+        part = Path(name)
+        try:
+            found = self._copy(digest, handle)
+            if found != digest:
+                raise ArtifactCorrupt(digest, found)
+            part.replace(target)
+        finally:
+            part.unlink(missing_ok=True)
+        return target
+
+    def _copy(self, digest: Digest, handle: int) -> Digest:
+        seen = hashlib.sha256()
+        try:
+            with os.fdopen(handle, "wb") as file:
+                for chunk in obstore.get(self._store, key_of(digest)).stream(CHUNK_BYTES):
+                    seen.update(chunk)
+                    file.write(chunk)
+                file.flush()
+                os.fsync(file.fileno())
+        except (NotFoundError, FileNotFoundError) as error:
+            raise NotFound(f"no artifact has the digest {digest}") from error
+        except Exception as error:
+            raise StoreUnavailable(f"the artifact store does not answer: {error}") from error
+        return Digest(seen.hexdigest())
+
+    async def aput(self, data: bytes) -> Digest:
+        """`put`, without holding up the loop."""
+        return await asyncio.to_thread(self.put, data)
+
+    async def aput_file(self, path: Path, digest: Digest) -> None:
+        """`put_file`, without holding up the loop."""
+        await asyncio.to_thread(self.put_file, path, digest)
+
+    async def aget(self, digest: Digest) -> bytes:
+        """`get`, without holding up the loop."""
+        return await asyncio.to_thread(self.get, digest)
+
+    async def afetch(self, digest: Digest, target: Path) -> Path:
+        """`fetch`, without holding up the loop."""
+        return await asyncio.to_thread(self.fetch, digest, target)
+
+    async def stream(self, digest: Digest, start: int, end: int) -> AsyncIterator[bytes]:
+        """Bytes from `start` up to, not including, `end`, in pieces.
+
+        Raises:
+            NotFound, StoreUnavailable: as `get`.
+        """
+        for position in range(start, end, CHUNK_BYTES):
+            stop = min(position + CHUNK_BYTES, end)
+            try:
+                piece = await obstore.get_range_async(
+                    self._store, key_of(digest), start=position, end=stop
+                )
+            except (NotFoundError, FileNotFoundError) as error:
+                raise NotFound(f"no artifact has the digest {digest}") from error
+            yield bytes(piece)
+
+
+def _open(url: str) -> Any:
+    parts = urlsplit(url)
+    if parts.scheme == "file":
+        folder = Path(unquote(parts.path))
+        folder.mkdir(parents=True, exist_ok=True)
+        return LocalStore(prefix=folder)
+    return from_url(url)
