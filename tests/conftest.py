@@ -1,0 +1,94 @@
+"""What every test may ask for; Kafka and PostgreSQL start only when a test wants them."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import AsyncIterator, Iterator
+from contextlib import AsyncExitStack
+from pathlib import Path
+from typing import Protocol
+
+import pytest
+
+from local.stack import Infrastructure
+from shared.postgres import Database
+from tests.support.stack import (
+    choose_seed,
+    fresh_database,
+    fresh_topic_prefix,
+    running_infrastructure,
+)
+
+
+class OpenDatabase(Protocol):
+    async def __call__(self, service: str, *migrations: Path) -> Database: ...
+
+
+_SEED = pytest.StashKey[int]()
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--seed", type=int, default=None, help="repeat a run with the seed it printed")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    config.stash[_SEED] = choose_seed(config.getoption("--seed"))
+
+
+def pytest_report_header(config: pytest.Config) -> str:
+    return f"seed: {config.stash[_SEED]} (repeat with --seed={config.stash[_SEED]})"
+
+
+@pytest.fixture(autouse=True)
+def _seeded(request: pytest.FixtureRequest) -> None:
+    """Each test draws the same numbers whether it runs alone or with others."""
+    random.seed(f"{request.config.stash[_SEED]} {request.node.nodeid}")
+
+
+@pytest.fixture
+def seed(request: pytest.FixtureRequest) -> int:
+    return request.config.stash[_SEED]
+
+
+@pytest.fixture(scope="session")
+def infrastructure() -> Iterator[Infrastructure]:
+    """Kafka and PostgreSQL of this run; a test that stops one must start it again."""
+    with running_infrastructure() as started:
+        yield started
+
+
+@pytest.fixture
+def kafka(infrastructure: Infrastructure) -> str:
+    """Where Kafka clients connect first: host and port."""
+    return infrastructure.kafka
+
+
+@pytest.fixture
+def database_url(infrastructure: Infrastructure) -> Iterator[str]:
+    """An empty database of this test's own."""
+    with fresh_database(infrastructure) as url:
+        yield url
+
+
+@pytest.fixture
+async def open_database(database_url: str) -> AsyncIterator[OpenDatabase]:
+    """`await open_database("trainer", migrations)`: this test's database as that service's."""
+    async with AsyncExitStack() as opened:
+
+        async def open_one(service: str, *migrations: Path) -> Database:
+            database = await Database.open(database_url, service, migrations=migrations)
+            opened.push_async_callback(database.close)
+            return database
+
+        yield open_one
+
+
+@pytest.fixture
+async def database(open_database: OpenDatabase) -> Database:
+    """An open pool on an empty database of this test's own, as the registry would have it."""
+    return await open_database("registry")
+
+
+@pytest.fixture
+def topic_prefix() -> str:
+    return fresh_topic_prefix()
