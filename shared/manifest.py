@@ -1,0 +1,109 @@
+"""What a model version is made of: one JSON blob, whose digest is the version's.
+
+Serving, the evaluator and the monitor need nothing else of a version but the files it names.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Final, Literal
+
+import orjson
+from pydantic import TypeAdapter, ValidationError
+
+from shared.errors import Unprocessable
+from shared.events import Digest, Json
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Column:
+    """A feature, in the order of the matrix.
+
+    Attributes:
+        kind: numbers and booleans become float64, text stays text.
+        minimum, maximum: seen in training, for numbers; None without a value.
+        categories: levels seen in training, for text, most frequent first, at most 100.
+    """
+
+    name: str
+    kind: Literal["number", "boolean", "text"]
+    minimum: float | None = None
+    maximum: float | None = None
+    categories: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class File:
+    """One file of a version."""
+
+    digest: Digest
+    size_bytes: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Manifest:
+    """Everything that loading, answering, judging and watching a version needs.
+
+    Attributes:
+        files: `model.skops` always.
+        classes: the class labels in the order of the probabilities; empty for regression.
+        baseline: the fitted rule (`shared.baselines`).
+        reference: blob with the reference profile (`shared.reference`).
+        holdout: blob with the held-out rows (`shared.holdout`).
+    """
+
+    format: Literal["tidewheel/manifest/v1"] = "tidewheel/manifest/v1"
+    model: str
+    task: Literal["regression", "classification"]
+    metric: str
+    columns: tuple[Column, ...]
+    target: str
+    classes: tuple[str | float | bool, ...] = ()
+    files: Mapping[str, File]
+    baseline: Json
+    entity: str | None
+    bounds: tuple[float, float] | None
+    lineage: Literal["required", "best_effort"]
+    objective_seconds: float
+    dataset: str
+    dataset_version: int
+    dataset_digest: Digest
+    spec_digest: Digest
+    code_digest: Digest
+    exclusions_digest: Digest
+    holdout: Digest
+    reference: Digest
+    use: str
+    hyperparameters: Json
+    seed: int
+    rows_trained: int
+    rows_held_out: int
+    metrics: Mapping[str, float]
+    environment: Mapping[str, str]
+    """Versions of Python and of the libraries that the model needs."""
+
+    def to_bytes(self) -> bytes:
+        """Canonical JSON: the same manifest has the same bytes."""
+        return orjson.dumps(self, option=orjson.OPT_SORT_KEYS)
+
+
+_ADAPTER: Final[list[TypeAdapter[Manifest]]] = []
+
+
+def read_manifest(data: bytes) -> Manifest:
+    """A manifest from its bytes, validated.
+
+    Raises:
+        Unprocessable: the bytes are no manifest.
+    """
+    if not _ADAPTER:
+        _ADAPTER.append(TypeAdapter(Manifest))
+    try:
+        return _ADAPTER[0].validate_json(data)
+    except ValidationError as error:
+        raise Unprocessable(f"this is no manifest: {error.error_count()} faults") from error
+
+
+def plain(manifest: Manifest) -> dict[str, Any]:
+    """The manifest as plain data, for people."""
+    data: dict[str, Any] = orjson.loads(manifest.to_bytes())
+    return data

@@ -1,0 +1,295 @@
+"""The specification of a model: policy and wiring, with the estimator left open.
+
+Only `apiVersion`, `name`, `owner`, `task`, `data.dataset` and `data.target` must be given.
+"""
+
+import hashlib
+import json
+import re
+from datetime import timedelta
+from typing import Annotated, Any, Final, Literal, Self
+from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PlainSerializer, model_validator
+
+from shared.events import Digest
+from shared.names import ColumnNameText, DatasetNameText, ModelNameText
+
+_UNITS: Final = {"ms": 0.001, "s": 1, "m": 60, "h": 3600, "d": 86400}
+
+
+def parse_duration(value: object) -> object:
+    """`250ms`, `10s`, `5m`, `2h` or `1d`; a bare 0 is allowed.
+
+    Raises:
+        ValueError: anything else.
+    """
+    if isinstance(value, timedelta):
+        return value
+    if value in (0, "0"):
+        return timedelta(0)
+    found = re.fullmatch(r"(\d+(?:\.\d+)?)(ms|s|m|h|d)", str(value))
+    if not found:
+        raise ValueError("a duration is a number and a unit, like 250ms, 10s, 5m, 2h or 1d")
+    return timedelta(seconds=float(found[1]) * _UNITS[found[2]])
+
+
+def write_duration(value: timedelta) -> str:
+    """The shortest text that `parse_duration` reads back."""
+    seconds = value.total_seconds()
+    for unit in ("d", "h", "m", "s"):
+        if seconds and seconds % _UNITS[unit] == 0:
+            return f"{int(seconds / _UNITS[unit])}{unit}"
+    return f"{round(seconds * 1000)}ms" if seconds else "0"
+
+
+Duration = Annotated[timedelta, BeforeValidator(parse_duration), PlainSerializer(write_duration)]
+
+
+class _Part(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True, populate_by_name=True)
+
+
+class Data(_Part):
+    """Which rows, which column is to be predicted, and how rows are held out."""
+
+    dataset: DatasetNameText
+    target: ColumnNameText
+    time: ColumnNameText | None = None
+    """Column of the row's moment; with it rows are held out by time."""
+    features: tuple[ColumnNameText, ...] | None = None
+    """Columns the model sees; by default all but target, time and entity."""
+    split: Literal["time", "random"] | None = None
+    """By default `time` when `time` is given, else `random`."""
+    holdout: float = Field(default=0.2, ge=0.05, le=0.5)
+    """Share of the rows that judges candidates and is never fitted on."""
+    label_delay: Duration = timedelta(0)
+    """How long after a prediction its outcome is known; also the gap before the hold-out."""
+
+    @model_validator(mode="after")
+    def _split_fits(self) -> Self:
+        if self.split == "time" and self.time is None:
+            raise ValueError("split: time needs data.time, the column of the row's moment")
+        return self
+
+    @property
+    def split_kind(self) -> Literal["time", "random"]:
+        """How rows are held out, with the default worked out."""
+        return self.split or ("time" if self.time else "random")
+
+
+class Candidate(_Part):
+    """An estimator by import path, its fixed arguments and the ranges to search."""
+
+    use: str = Field(pattern=r"^[A-Za-z_][\w.]*(?::[A-Za-z_]\w*)?$")
+    arguments: dict[str, Any] = Field(default_factory=dict, alias="with")
+    search: dict[str, "Range | list[Any]"] = Field(default_factory=dict)
+
+
+class Range(_Part):
+    """A range to search: integers when both ends are integers."""
+
+    low: float | int
+    high: float | int
+    log: bool = False
+
+
+class Baseline(_Part):
+    """The simple predictor every candidate must beat; computable from the request alone."""
+
+    rule: Literal["mean", "median", "majority", "constant", "column", "expression"]
+    column: ColumnNameText | None = None
+    """For `column`: the feature that is the answer, such as the last known value."""
+    value: float | str | bool | None = None
+    """For `constant`."""
+    expression: str | None = Field(default=None, max_length=500)
+    """For `expression`: arithmetic over numeric columns."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _word(cls, value: Any) -> Any:
+        return {"rule": value} if isinstance(value, str) else value
+
+    @model_validator(mode="after")
+    def _complete(self) -> Self:
+        needed = {"constant": "value", "column": "column", "expression": "expression"}
+        name = needed.get(self.rule)
+        if name and getattr(self, name) is None:
+            raise ValueError(f"baseline rule {self.rule} needs {name}")
+        return self
+
+
+class Train(_Part):
+    """Which candidates are fitted and how long the search may take."""
+
+    candidates: tuple[Candidate, ...] = ()
+    """By default a short list for the task."""
+    trials: int = Field(default=20, ge=1, le=1000)
+    """Most trials of a search, all candidates together."""
+    budget: Duration = timedelta(minutes=5)
+    """Wall time of one run; it is killed at the end of it."""
+    memory: int = Field(default=4096, ge=256, le=1_000_000)
+    """Megabytes that one run may use."""
+    seed: int = Field(default=7, ge=0)
+    baseline: Baseline | None = None
+    """By default median for regression and majority for classification."""
+
+
+class GateRule(_Part):
+    """A rule that a candidate must pass on the held-out rows."""
+
+    metric: Literal["mae", "mse", "rmse", "log_loss", "brier", "accuracy"]
+    vs: Literal["champion", "baseline", "absolute"]
+    margin: float | None = Field(default=None, ge=0)
+    """Loss, in the metric's unit, that may be given away; 0 asks for superiority; none given is
+    10 % of the champion's proven gain over the baseline."""
+    confidence: float = Field(default=0.95, gt=0.5, lt=1)
+    max: float | None = None
+    """For `absolute`: the most loss allowed (accuracy: 1 - accuracy)."""
+
+    @model_validator(mode="after")
+    def _complete(self) -> Self:
+        if (self.vs == "absolute") != (self.max is not None):
+            raise ValueError("`max` belongs to `vs: absolute`, and that needs it")
+        return self
+
+
+class Rollout(_Part):
+    """How an accepted version comes to answer requests."""
+
+    strategy: Literal["canary", "direct"] = "canary"
+    steps: tuple[float, ...] = (0.05, 0.25, 0.5)
+    """Shares of the canary; full traffic is promotion."""
+    step_for: Duration = timedelta(minutes=10)
+    """Least time in a step."""
+    minimum_requests: int = Field(default=100, ge=0)
+    """Least requests that the canary answers in a step."""
+    give_up_after: Duration = timedelta(days=1)
+    """A canary without a decision by then ends without promotion."""
+    window: str | None = None
+    """When changes are allowed, `Mon-Thu 08:00-16:00 Europe/Berlin`; always when absent."""
+    approval: Literal["auto", "manual"] = "auto"
+    probation: Duration = timedelta(hours=1)
+    """How long after promotion degraded quality rolls back by itself."""
+
+    @model_validator(mode="after")
+    def _steps_rise(self) -> Self:
+        rising = all(a < b for a, b in zip(self.steps, self.steps[1:], strict=False))
+        if not rising or not all(0 < step < 1 for step in self.steps):
+            raise ValueError("steps rise and lie between 0 and 1; full traffic is promotion")
+        return self
+
+
+class Triggers(_Part):
+    """What starts a training."""
+
+    dataset: Literal["material_change", "any", "off"] = "material_change"
+    code: bool = True
+    drift: bool = True
+    quality: bool = True
+    schedule: str | None = None
+    """Five cron fields, in `timezone`."""
+    timezone: str = "UTC"
+    cooldown: Duration = timedelta(minutes=10)
+    """Least time between two trainings; the newest version is trained at its end."""
+    minimum_rows: int = Field(default=1, ge=1)
+    """New rows that make a change material, together with 5 % of the champion's rows."""
+
+    @model_validator(mode="after")
+    def _zone_exists(self) -> Self:
+        try:
+            ZoneInfo(self.timezone)
+        except (ZoneInfoNotFoundError, ValueError) as error:
+            raise ValueError(f"{self.timezone!r} is no time zone, like Europe/Rome") from error
+        return self
+
+
+class Serving(_Part):
+    """How the endpoint answers."""
+
+    entity: ColumnNameText | None = None
+    """Column that identifies the entity; the arms are sticky by it."""
+    lineage: Literal["required", "best_effort"] = "best_effort"
+    """`required` answers 503 when predictions cannot be logged."""
+    bounds: tuple[float, float] | None = None
+    """Answers outside count as errors and the rung below answers."""
+    objective: Duration = timedelta(milliseconds=100)
+    """Latency that an answer should keep."""
+
+
+class Monitor(_Part):
+    """What is watched."""
+
+    window: int = Field(default=1000, ge=20)
+    """Rows per window."""
+    tolerance: float = Field(default=0.1, ge=0)
+    """Relative worsening of the loss that is not worth a word."""
+    confirm: int = Field(default=2, ge=1, le=20)
+    """Windows in a row that must agree before a retraining is asked for."""
+    cooldown: Duration = timedelta(hours=24)
+    """Least time between two requests to retrain."""
+
+
+class ModelSpec(_Part):
+    """One model: the only truth behind YAML, API and command."""
+
+    api_version: Literal["tidewheel/v1"] = Field(alias="apiVersion")
+    kind: Literal["Model"] = "Model"
+    name: ModelNameText
+    owner: ModelNameText
+    task: Literal["regression", "classification"]
+    data: Data
+    train: Train = Train()
+    gates: tuple[GateRule, ...] = ()
+    """By default the champion and the baseline on the task's metric."""
+    rollout: Rollout = Rollout()
+    triggers: Triggers = Triggers()
+    serving: Serving = Serving()
+    monitor: Monitor = Monitor()
+
+    @property
+    def metric(self) -> str:
+        """The loss that orders candidates and is watched: the first gate's, else the task's."""
+        return self.gates[0].metric if self.gates else _METRICS[self.task]
+
+    @property
+    def effective_gates(self) -> tuple[GateRule, ...]:
+        """The gates with the mandatory baseline and, when none is named, the champion."""
+        gates = self.gates or (GateRule(metric=_METRICS[self.task], vs="champion"),)
+        if not any(gate.vs == "baseline" for gate in gates):
+            gates = (*gates, GateRule(metric=gates[0].metric, vs="baseline"))
+        return gates
+
+    @property
+    def effective_baseline(self) -> Baseline:
+        """The baseline rule, with the task's default worked out."""
+        default: Literal["median", "majority"] = (
+            "median" if self.task == "regression" else "majority"
+        )
+        return self.train.baseline or Baseline(rule=default)
+
+    def canonical(self) -> dict[str, Any]:
+        """The whole specification as plain JSON, defaults filled in."""
+        return self.model_dump(mode="json", by_alias=True)
+
+    def digest(self) -> Digest:
+        """Digest of the canonical form."""
+        text = json.dumps(self.canonical(), sort_keys=True, separators=(",", ":"))
+        return Digest(hashlib.sha256(text.encode()).hexdigest())
+
+
+_METRICS: Final[dict[str, Literal["mae", "log_loss"]]] = {
+    "regression": "mae",
+    "classification": "log_loss",
+}
+
+Candidate.model_rebuild()
+
+
+def read_spec(plain: Any) -> ModelSpec:
+    """A specification from plain data, validated.
+
+    Raises:
+        pydantic.ValidationError: every fault at once, each with its place.
+    """
+    return ModelSpec.model_validate(plain)
