@@ -154,19 +154,25 @@ class Database:
         Raises:
             StoreUnavailable: the database does not answer.
         """
+        database = await cls.lazily(url, service, size=size)
+        await database.prepare(migrations)
+        return database
+
+    @classmethod
+    async def lazily(cls, url: str, service: str, *, size: int = 8) -> "Database":
+        """A pool that connects when it is first used, so that a service starts without it."""
+        return cls(await _pool(url, service, size, least=0), service, url)
+
+    async def prepare(self, migrations: Sequence[Path] = ()) -> None:
+        """Bring the schema up to date: the kernel's tables, then the service's own.
+
+        Raises:
+            StoreUnavailable: the database does not answer; the same call is worth another try.
+        """
         try:
-            await migrate(url, [Path(__file__).parent / "migrations", *migrations])
-            pool = await asyncpg.create_pool(
-                url,
-                min_size=1,
-                max_size=size,
-                init=_speak_json,
-                command_timeout=30,
-                server_settings={"application_name": f"tidewheel-{service}", "jit": "off"},
-            )
+            await migrate(self.url, [Path(__file__).parent / "migrations", *migrations])
         except PASSING as error:
-            raise StoreUnavailable(f"the database of {service} does not answer: {error}") from error
-        return cls(pool, service, url)
+            raise StoreUnavailable(f"{type(error).__name__}: {error}") from error
 
     async def close(self) -> None:
         """Give every connection back; waits for those in use for at most five seconds."""
@@ -237,6 +243,17 @@ class Database:
                 return await getattr(connection, method)(sql, *arguments)
         except PASSING as error:
             raise StoreUnavailable(f"{type(error).__name__}: {error}") from error
+
+
+async def _pool(url: str, service: str, size: int, *, least: int) -> Any:
+    return await asyncpg.create_pool(
+        url,
+        min_size=least,
+        max_size=size,
+        init=_speak_json,
+        command_timeout=30,
+        server_settings={"application_name": f"tidewheel-{service}", "jit": "off"},
+    )
 
 
 async def _speak_json(connection: Any) -> None:

@@ -86,3 +86,14 @@ create table job (
 );
 create index job_claimable on job (kind, run_after) where state in ('waiting', 'running');
 create index job_subject on job (subject, created_at desc);
+
+-- local: answers already given to requests that carried an Idempotency-Key; kept for a day.
+create table idempotency (
+    principal  text not null,
+    key        text not null,
+    body_hash  bytea not null,
+    status     integer not null,
+    body       bytea not null,
+    created_at timestamptz not null default now(),
+    primary key (principal, key)
+);

@@ -1,0 +1,369 @@
+"""The HTTP door that every service has alike: keys, problems, health, limits.
+
+Nobody is let in without a key but to the health routes, and a route that does not say who may use
+it cannot be built. Errors are RFC 9457 problems.
+"""
+
+import time
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, Final
+from uuid import uuid4
+
+import orjson
+from fastapi import APIRouter, Depends, FastAPI, Request
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import Response
+from fastapi.routing import APIRoute
+from starlette.exceptions import HTTPException
+from starlette.routing import BaseRoute, Route
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from shared import telemetry
+from shared.access import Keys, Principal, Role
+from shared.errors import (
+    Fault,
+    InvalidInput,
+    NotPermitted,
+    Refused,
+    StoreUnavailable,
+    TooLarge,
+    Unauthenticated,
+    Unavailable,
+)
+from shared.settings import ServiceSettings
+
+OPEN_PATHS: Final = frozenset({"/live", "/ready"})
+"""The only paths that need no key."""
+
+Ready = Callable[[], Mapping[str, Any]]
+TITLES: Final = {
+    400: "The request is wrong",
+    401: "Who is asking is not known",
+    403: "Not permitted",
+    404: "Not found",
+    405: "The method is not allowed here",
+    409: "Not possible in the present state",
+    413: "Too large",
+    415: "The media type is not accepted",
+    416: "The range cannot be satisfied",
+    422: "The input is not valid",
+    429: "Too many requests",
+    500: "An error of ours",
+    503: "Not available at the moment",
+}
+
+
+class Json(Response):
+    """A JSON response written by orjson."""
+
+    media_type = "application/json"
+
+    def render(self, content: Any) -> bytes:
+        """The bytes of the body."""
+        return orjson.dumps(content, default=str)
+
+
+def problem(
+    request_id: str,
+    path: str,
+    status: int,
+    code: str,
+    detail: str,
+    faults: Sequence[Fault] = (),
+) -> Response:
+    """An RFC 9457 problem."""
+    body = {
+        "type": f"/problems/{code}",
+        "title": TITLES.get(status, "Error"),
+        "status": status,
+        "code": code,
+        "detail": detail,
+        "instance": path,
+        "request_id": request_id,
+        "errors": [
+            {"pointer": f.pointer, "detail": f.detail, **({"hint": f.hint} if f.hint else {})}
+            for f in faults
+        ],
+    }
+    response = Response(orjson.dumps(body), status, media_type="application/problem+json")
+    if status == 503:
+        response.headers["Retry-After"] = "1"
+    if status == 401:
+        response.headers["WWW-Authenticate"] = "Bearer"
+    return response
+
+
+def problem_of(error: Exception, request_id: str, path: str) -> Response:
+    """The problem that an error of ours is answered with."""
+    if isinstance(error, Refused):
+        return problem(request_id, path, error.status, error.code, error.detail, error.faults)
+    if isinstance(error, Unavailable):
+        code = "store_unavailable" if isinstance(error, StoreUnavailable) else "unavailable"
+        telemetry.log("request_unavailable", level="warning", path=path, error=str(error))
+        detail = "A part of the system does not answer; nothing was changed. Try again shortly."
+        return problem(request_id, path, 503, code, detail)
+    telemetry.log("request_failed", level="error", path=path, exc_info=error)
+    detail = f"This is a bug. The log has its trace under request id {request_id}."
+    return problem(request_id, path, 500, "internal_error", detail)
+
+
+class Door:
+    """The outermost layer: request id, key, body limit, errors, metrics."""
+
+    def __init__(self, app: ASGIApp, keys: Keys, body_limit: int) -> None:
+        self.app = app
+        self.keys = keys
+        self.body_limit = body_limit
+        self.unlimited: frozenset[str] = frozenset()
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer one request; whatever goes wrong is answered as a problem."""
+        if scope["type"] != "http":
+            await self.app(scope, receive, send)
+            return
+        started = time.perf_counter()
+        path = scope["path"]
+        request_id = _header(scope, b"x-request-id")[:100] or uuid4().hex
+        scope.setdefault("state", {})["request_id"] = request_id
+        answer = _Answer(send, request_id)
+        try:
+            if path not in OPEN_PATHS:
+                scope["state"]["principal"] = self._principal(scope)
+            await self.app(scope, self._limited(scope, receive), answer)
+        except Exception as error:
+            if answer.status:
+                raise
+            await problem_of(_unwrapped(error), request_id, path)(scope, receive, answer)
+        finally:
+            route = getattr(scope.get("route"), "path", "other")
+            telemetry.observe("tidewheel_http_seconds", time.perf_counter() - started, route=route)
+            telemetry.count(
+                "tidewheel_http_requests_total", route=route, status=f"{answer.status // 100}xx"
+            )
+
+    def _principal(self, scope: Scope) -> Principal:
+        scheme, _, key = _header(scope, b"authorization").partition(" ")
+        if scheme.lower() != "bearer" or not key:
+            raise Unauthenticated("Send your key as `Authorization: Bearer tw_…`.")
+        principal = self.keys.principal(key.strip())
+        if principal is None:
+            raise Unauthenticated("This key is not known; ask an admin for a new one.")
+        return principal
+
+    def _limited(self, scope: Scope, receive: Receive) -> Receive:
+        limit = self.body_limit
+        seen = 0
+        declared = _header(scope, b"content-length")
+        exempt = scope["method"] == "POST" and scope["path"].endswith(tuple(self.unlimited) or "\0")
+        if not exempt and declared.isdigit() and int(declared) > limit:
+            raise TooLarge(f"The body has {declared} bytes, {limit} are allowed.")
+
+        async def counted() -> Message:
+            nonlocal seen
+            message = await receive()
+            seen += len(message.get("body", b""))
+            if seen > limit and not exempt:
+                raise TooLarge(f"The body has more than {limit} bytes.")
+            return message
+
+        return counted
+
+
+class _Answer:
+    """Passes an answer on, with the headers that every answer has, and remembers its status."""
+
+    def __init__(self, send: Send, request_id: str) -> None:
+        self._send = send
+        self._headers = [
+            (b"x-request-id", request_id.encode("latin-1", "replace")),
+            (b"x-content-type-options", b"nosniff"),
+            (b"cache-control", b"no-store"),
+        ]
+        self.status = 0
+
+    async def __call__(self, message: Message) -> None:
+        if message["type"] == "http.response.start":
+            self.status = message["status"]
+            given = {name for name, _ in message.get("headers", ())}
+            extra = [(name, text) for name, text in self._headers if name not in given]
+            message = {**message, "headers": [*message.get("headers", ()), *extra]}
+        await self._send(message)
+
+
+def _header(scope: Scope, name: bytes) -> str:
+    for key, value in scope["headers"]:
+        if key == name:
+            return str(value.decode("latin-1"))
+    return ""
+
+
+def _unwrapped(error: BaseException) -> Exception:
+    while isinstance(error, BaseExceptionGroup) and len(error.exceptions) == 1:
+        error = error.exceptions[0]
+    return error if isinstance(error, Exception) else RuntimeError(str(error))
+
+
+class Allowed:
+    """A route's word on who may use it; `build` refuses a route without one."""
+
+    def __init__(self, roles: frozenset[Role]) -> None:
+        self.roles = roles
+
+    def __call__(self, request: Request) -> Principal:
+        """The caller, if it holds one of the roles.
+
+        Raises:
+            NotPermitted: it holds none of them.
+        """
+        principal: Principal = request.state.principal
+        if not principal.may(self.roles):
+            wanted = ", ".join(sorted(self.roles))
+            raise NotPermitted(f"This needs one of the roles {wanted}.")
+        return principal
+
+
+def allow(*roles: Role) -> Allowed:
+    """Who may use a route; without roles, every principal."""
+    return Allowed(frozenset(roles) or frozenset(Role))
+
+
+def build(
+    service: str,
+    settings: ServiceSettings,
+    routers: Sequence[APIRouter],
+    *,
+    ready: Ready,
+    unlimited: Sequence[str] = (),
+) -> FastAPI:
+    """The application of one service.
+
+    Args:
+        ready: what `/ready` reports; it answers 503 unless its `ready` is true.
+        unlimited: ends of POST paths that limit their bodies themselves (uploads).
+
+    Raises:
+        RuntimeError: a route does not say who may use it.
+    """
+    app = FastAPI(
+        title=f"Tidewheel {service}",
+        version="1",
+        docs_url=None,
+        redoc_url=None,
+        openapi_url=None,
+        default_response_class=Json,
+    )
+    app.state.stopping = False
+    app.include_router(_health(app, ready))
+    app.include_router(_description(app))
+    for router in routers:
+        app.include_router(router)
+    for route in every_route(app):
+        if path_of(route) not in OPEN_PATHS and allowed_of(route) is None:
+            raise RuntimeError(f"{path_of(route)} does not say who may use it; add allow(…)")
+    app.add_exception_handler(RequestValidationError, _invalid)
+    app.add_exception_handler(HTTPException, _http_error)
+    app.add_exception_handler(Refused, _ours)
+    app.add_exception_handler(Unavailable, _ours)
+    keys = Keys(Path(settings.keys_file))
+    app.add_middleware(
+        _door_with(frozenset(unlimited)), keys=keys, body_limit=settings.body_limit_bytes
+    )
+    return app
+
+
+def _door_with(unlimited: frozenset[str]) -> Callable[..., Door]:
+    def make(app: ASGIApp, keys: Keys, body_limit: int) -> Door:
+        door = Door(app, keys, body_limit)
+        door.unlimited = unlimited
+        return door
+
+    return make
+
+
+def every_route(app: FastAPI) -> list[BaseRoute]:
+    """All routes, those of included routers too."""
+    found: list[BaseRoute] = []
+    stack: list[Any] = list(app.router.routes)
+    while stack:
+        route = stack.pop()
+        inner = getattr(route, "routes", None)
+        if inner and not isinstance(route, Route):
+            stack.extend(inner)
+        else:
+            found.append(route)
+    return found
+
+
+def path_of(route: BaseRoute) -> str:
+    """The path pattern of a route."""
+    return str(getattr(route, "path", route))
+
+
+def allowed_of(route: BaseRoute) -> Allowed | None:
+    """What a route says about who may use it."""
+    marked = getattr(getattr(route, "app", None), "allowed", None) or getattr(
+        getattr(route, "endpoint", None), "allowed", None
+    )
+    if isinstance(marked, Allowed):
+        return marked
+    if isinstance(route, APIRoute):
+        calls = [dependency.call for dependency in route.dependant.dependencies]
+        calls += [dependency.dependency for dependency in route.dependencies]
+        return next((call for call in calls if isinstance(call, Allowed)), None)
+    return None
+
+
+def _health(app: FastAPI, ready: Ready) -> APIRouter:
+    router = APIRouter()
+
+    @router.get("/live")
+    async def live() -> Response:
+        return Json({"live": True})
+
+    @router.get("/ready")
+    async def is_ready() -> Response:
+        state = dict(ready())
+        answered = bool(state.get("ready")) and not app.state.stopping
+        return Json({**state, "ready": answered}, status_code=200 if answered else 503)
+
+    return router
+
+
+def _description(app: FastAPI) -> APIRouter:
+    router = APIRouter(dependencies=[Depends(allow())])
+
+    @router.get("/openapi.json")
+    async def description() -> Response:
+        return Json(app.openapi())
+
+    return router
+
+
+async def _invalid(request: Request, error: Exception) -> Response:
+    faults = []
+    for item in error.errors() if isinstance(error, RequestValidationError) else ():
+        where = [str(part) for part in item["loc"]]
+        pointer = "/" + "/".join(where[1:] if where[:1] == ["body"] else where)
+        faults.append(Fault(pointer, item["msg"]))
+    refused = InvalidInput(f"{len(faults)} thing(s) are wrong with the input.", faults)
+    return problem_of(refused, request.state.request_id, request.url.path)
+
+
+async def _http_error(request: Request, error: Exception) -> Response:
+    status = error.status_code if isinstance(error, HTTPException) else 400
+    detail = str(error.detail) if isinstance(error, HTTPException) else ""
+    code = {404: "not_found", 405: "method_not_allowed", 413: "too_large"}.get(status, "refused")
+    return problem(request.state.request_id, request.url.path, status, code, detail)
+
+
+async def _ours(request: Request, error: Exception) -> Response:
+    return problem_of(error, request.state.request_id, request.url.path)
+
+
+Action = Callable[[], Awaitable[Any]]
+
+
+def page(items: Sequence[Any], cursor: str | None) -> dict[str, Any]:
+    """One page of a list; `cursor` leads to the next one, None means this was the last."""
+    return {"items": list(items), "next": cursor}
