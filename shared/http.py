@@ -16,7 +16,7 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.responses import Response
 from fastapi.routing import APIRoute
 from starlette.exceptions import HTTPException
-from starlette.routing import BaseRoute, Route
+from starlette.routing import BaseRoute
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from shared import telemetry
@@ -287,9 +287,11 @@ def every_route(app: FastAPI) -> list[BaseRoute]:
     stack: list[Any] = list(app.router.routes)
     while stack:
         route = stack.pop()
-        inner = getattr(route, "routes", None)
-        if inner and not isinstance(route, Route):
-            stack.extend(inner)
+        # An included router is one entry; whatever else cannot be looked into counts as a route
+        # and is refused for not saying who may use it.
+        included = getattr(route, "original_router", None)
+        if included is not None:
+            stack.extend(included.routes)
         else:
             found.append(route)
     return found

@@ -1,0 +1,99 @@
+# Every verb of the project. `make` alone explains them.
+SHELL := /bin/bash
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := help
+MAKEFLAGS += --no-print-directory
+
+SERVICES := registry trainer evaluator deployer serving drift_monitor
+MEMBERS := $(addprefix services/,$(SERVICES)) shared client local
+CODE := shared services client/tidewheel local tests bench
+PY := .venv/bin/python
+export PYTHONPATH := $(CURDIR):$(CURDIR)/client
+
+.PHONY: help env demo up down status logs clean test test-fast test-nightly check isolated fmt lint \
+	types contracts deps locks lock hooks bench-cascade bench-bus bench-up schemas
+
+help: ## Print every verb with one line each
+	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  \033[1m%-14s\033[0m %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+env: .venv/.ready ## Create or update .venv from the hashed root lock
+
+.venv/.ready: constraints.lock
+	@bash local/environment.sh .venv constraints.lock
+
+demo: env ## Run the whole cascade on real data and print what was promised and what happened
+	@$(PY) -m local.demo
+
+up: env ## Start Kafka, PostgreSQL and the six services on this machine
+	@$(PY) -m local up
+
+down: env ## Stop everything that `make up` started; data is kept
+	@$(PY) -m local down
+
+status: env ## Show each service: state, address, memory
+	@$(PY) -m local status
+
+logs: env ## Show the logs; one service with S=trainer
+	@$(PY) -m local logs $(S)
+
+clean: env ## Stop everything and delete its data
+	@$(PY) -m local clean
+
+test: env ## Run every test but the nightly ones, on a real broker and database
+	@$(PY) -m pytest $(T)
+
+test-fast: env ## Run the tests that need no broker and no database, with sockets off
+	@$(PY) -m pytest -m "not real and not nightly" --disable-socket --allow-unix-socket $(T)
+
+test-nightly: env ## Run the long tests
+	@$(PY) -m pytest -m nightly $(T)
+
+check: env lint types contracts deps locks ## Format, lint, strict types, import contracts, dependencies, locks
+
+fmt: env ## Rewrite the code in the one format
+	@.venv/bin/ruff format $(CODE)
+	@.venv/bin/ruff check --fix --quiet $(CODE)
+
+lint: env
+	@echo "format and lint"
+	@.venv/bin/ruff format --check --quiet $(CODE) || { echo "run: make fmt"; exit 1; }
+	@.venv/bin/ruff check --quiet $(CODE)
+
+types: env
+	@echo "types"
+	@.venv/bin/mypy
+
+contracts: env
+	@echo "import contracts"
+	@.venv/bin/lint-imports --no-logo 2>/dev/null || .venv/bin/lint-imports
+
+deps: env
+	@echo "dependencies of each member"
+	@for member in $(MEMBERS); do bash local/dependencies.sh $$member; done
+
+locks: env
+	@echo "locks"
+	@$(PY) -m pytest -q --no-header tests/contracts/test_locks.py
+
+isolated: env ## Import each service alone, in an environment made of its own lock only
+	@for service in $(SERVICES); do bash local/isolated.sh services/$$service; done
+	@bash local/isolated.sh client
+
+lock: env ## Resolve all dependencies again and cut every lock from the one result
+	@bash local/lock.sh $(U)
+
+schemas: env ## Write the event schemas and examples that the tests compare
+	@$(PY) -m tests.support.schemas
+
+hooks: env ## Run `make check` before every commit
+	@printf '#!/bin/sh\nexec make check\n' > .git/hooks/pre-commit && chmod +x .git/hooks/pre-commit
+	@echo "make check runs before every commit from now on"
+
+bench-cascade: env ## Time from an accepted dataset to the new version answering, over 200 cascades
+	@$(PY) -m bench.bench_cascade
+
+bench-bus: env ## Events per second through the kernel, beside a bare loop
+	@$(PY) -m bench.bench_bus
+
+bench-up: env ## Time until all six services are ready, and their memory
+	@$(PY) -m bench.bench_up
