@@ -256,8 +256,9 @@ async def _give_each(url: str, passwords: dict[str, str]) -> None:
 
 async def _give_one(connection: Any, name: str, password: str) -> None:
     """Names are ours and passwords URL-safe, so quoting them is enough."""
-    if not await connection.fetchval("select 1 from pg_roles where rolname = $1", name):
-        await connection.execute(f"create role \"{name}\" login password '{password}'")
+    known = await connection.fetchval("select 1 from pg_roles where rolname = $1", name)
+    verb = "alter" if known else "create"
+    await connection.execute(f"{verb} role \"{name}\" login password '{password}'")
     if not await connection.fetchval("select 1 from pg_database where datname = $1", name):
         await connection.execute(f'create database "{name}" owner "{name}"')
     await connection.execute(f'revoke all on database "{name}" from public')

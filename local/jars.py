@@ -10,7 +10,7 @@ import hashlib
 import os
 import shutil
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from contextlib import contextmanager
 from pathlib import Path
@@ -29,9 +29,9 @@ Progress = Callable[[int, int], None]
 """Told how many jars are here, of how many."""
 
 
-def cache_folder(fallback: Path) -> Path:
+def cache_folder(fallback: Path, environment: Mapping[str, str] = os.environ) -> Path:
     """Where fetched jars are kept for all checkouts of this user."""
-    base = os.environ.get("XDG_CACHE_HOME") or str(Path("~").expanduser() / ".cache")
+    base = environment.get("XDG_CACHE_HOME") or str(Path(environment.get("HOME", "/")) / ".cache")
     folder = Path(base) / "tidewheel"
     try:
         folder.mkdir(parents=True, exist_ok=True)

@@ -43,8 +43,12 @@ class Places:
         return self.folder / "logs"
 
     @property
-    def pids(self) -> Path:
-        return self.folder / "pids"
+    def part_pids(self) -> Path:
+        return self.folder / "pids" / "parts"
+
+    @property
+    def service_pids(self) -> Path:
+        return self.folder / "pids" / "services"
 
     @property
     def ports(self) -> Path:
@@ -85,7 +89,7 @@ class Places:
         """Others may pass through to what is theirs, and list or read nothing."""
         self.folder.mkdir(parents=True, exist_ok=True)
         self.folder.chmod(0o711 if os.geteuid() == 0 else 0o700)
-        for private in (self.logs, self.pids, self.kafka, self.artifacts, self.serving):
+        for private in (self.logs, self.kafka, self.artifacts, self.serving):
             private.mkdir(exist_ok=True)
             private.chmod(0o700)
 

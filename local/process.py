@@ -12,6 +12,7 @@ from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
+from types import MappingProxyType
 
 _LIBC = ctypes.CDLL(None, use_errno=True)
 _PR_SET_PDEATHSIG = 1
@@ -44,7 +45,9 @@ class Program:
     """How long an asked process may take to end before it is killed."""
 
 
-def spawn(program: Program) -> subprocess.Popen[bytes]:
+def spawn(
+    program: Program, more: Mapping[str, str] = MappingProxyType({})
+) -> subprocess.Popen[bytes]:
     """Start the program so that it cannot outlive the calling thread."""
     _trim(program.log)
     account = program.account
@@ -52,7 +55,7 @@ def spawn(program: Program) -> subprocess.Popen[bytes]:
         return subprocess.Popen(
             program.argv,
             cwd=program.folder,
-            env={**program.environment, **read_overrides(program.overrides)},
+            env={**program.environment, **read_overrides(program.overrides), **more},
             stdin=subprocess.DEVNULL,
             stdout=log,
             stderr=log,

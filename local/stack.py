@@ -18,7 +18,7 @@ from local.paths import Places
 from local.ports import free_ports
 from local.private import read_private, write_private
 from local.process import Account, end_leftovers
-from local.supervisor import Supervisor
+from local.supervisor import Report, Supervisor
 
 _PORTS = ("kafka", "kafka-controller", "postgres")
 
@@ -78,12 +78,12 @@ class Infrastructure:
 
     def start(self) -> Self:
         self.places.create()
-        end_leftovers(self.places.pids)
+        end_leftovers(self.places.part_pids)
         with ThreadPoolExecutor(max_workers=2) as pool:
             preparing = (pool.submit(self._prepare_broker), pool.submit(self._prepare_database))
             self._broker, self._server = preparing[0].result(), preparing[1].result()
         programs = [self._broker.program(), self._server.program()]
-        self._supervisor = Supervisor(programs, pid_folder=self.places.pids)
+        self._supervisor = Supervisor(programs, pid_folder=self.places.part_pids)
         try:
             self.start_parts(database.NAME, broker.NAME)
         except BaseException:
@@ -137,6 +137,10 @@ class Infrastructure:
 
     def drop_database(self, name: str) -> None:
         self.database.drop_database(name)
+
+    def report(self) -> list[Report]:
+        """How both stand now; nothing before they were started."""
+        return self._supervisor.report() if self._supervisor else []
 
     def close(self) -> None:
         if self._supervisor:

@@ -12,9 +12,9 @@ import signal
 import subprocess
 import threading
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import StrEnum
 from pathlib import Path
 from typing import Self
@@ -62,6 +62,7 @@ class _Slot:
 
     program: Program
     wanted: bool = False
+    once: Mapping[str, str] = field(default_factory=dict)
     child: subprocess.Popen[bytes] | None = None
     pidfd: int = -1
     spawned_at: float = 0.0
@@ -102,14 +103,16 @@ class Supervisor:
     def __exit__(self, *_: object) -> None:
         self.close()
 
-    def add(self, program: Program) -> None:
-        """Make a program known, or replace what is run at its next start."""
+    def add(self, program: Program, *, once: Mapping[str, str] | None = None) -> None:
+        """Make a program known, or replace what is run from its next start on.
+
+        Args:
+            program: what to run.
+            once: more environment for the next start alone.
+        """
         with self._changed:
-            known = self._slots.get(program.name)
-            if known:
-                known.program = program
-            else:
-                self._slots[program.name] = _Slot(program)
+            slot = self._slots.setdefault(program.name, _Slot(program))
+            slot.program, slot.once = program, dict(once or {})
 
     def start(self, *names: str) -> None:
         with self._changed:
@@ -174,6 +177,12 @@ class Supervisor:
     def starts(self, name: str) -> int:
         with self._changed:
             return self._slots[name].starts
+
+    def running_seconds(self, name: str) -> float:
+        """How long the present process has been running."""
+        with self._changed:
+            slot = self._slots[name]
+            return time.monotonic() - slot.spawned_at if slot.child else 0.0
 
     def quick_deaths(self, name: str) -> int:
         """How often in a row the program died soon after its start."""
@@ -248,7 +257,7 @@ class Supervisor:
             os.killpg(slot.child.pid, signal.SIGKILL)
 
     def _spawn(self, slot: _Slot) -> None:
-        slot.child = spawn(slot.program)
+        slot.child, slot.once = spawn(slot.program, slot.once), {}
         slot.spawned_at, slot.kill_at, slot.starts = time.monotonic(), None, slot.starts + 1
         slot.pidfd = os.pidfd_open(slot.child.pid)
         self._selector.register(slot.pidfd, selectors.EVENT_READ, slot)

@@ -1,0 +1,282 @@
+"""The verbs of `python -m local`."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import IO, Any
+
+from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
+
+from local.control import ask
+from local.daemon import PARTS, only_one
+from local.errors import CannotStart, EndedEarly, NotRunning, TookTooLong, WrongPlatform
+from local.jars import cache_folder, kafka_jars
+from local.paths import CHECKOUT, Places
+from local.process import end_leftovers, last_line
+from local.screen import console, show_next_steps, show_status
+
+_UP_SECONDS = 180.0
+_DOWN_SECONDS = 90.0
+_EXIT_NOT_RUNNING = 3
+
+
+def up(places: Places, arguments: argparse.Namespace) -> int:
+    if sys.platform != "linux":
+        raise WrongPlatform(sys.platform)
+    places.create()
+    daemon = None if _is_running(places) else _start_daemon(places, arguments)
+    try:
+        status = _wait_until_up(places, daemon)
+    except (CannotStart, KeyboardInterrupt):
+        if daemon:
+            daemon.terminate()
+            daemon.wait()
+        raise
+    show_status(status)
+    show_next_steps(status, places)
+    if arguments.foreground and daemon:
+        _stay(places, daemon)
+    return 0
+
+
+def _start_daemon(places: Places, arguments: argparse.Namespace) -> subprocess.Popen[bytes]:
+    with _progress() as progress:
+        _fetch_jars(places, progress)
+    more = ["--system-postgres"] if arguments.system_postgres else []
+    with places.log("supervisor").open("ab") as log:
+        return subprocess.Popen(
+            [sys.executable, "-m", "local", "--folder", str(places.folder), "supervise", *more],
+            cwd=CHECKOUT,
+            stdin=subprocess.DEVNULL,
+            stdout=log,
+            stderr=log,
+            start_new_session=True,
+        )
+
+
+def _fetch_jars(places: Places, progress: Progress) -> None:
+    task = progress.add_task("Kafka jars", total=None, visible=False)
+
+    def show(done: int, of: int) -> None:
+        progress.update(task, completed=done, total=of, visible=True)
+
+    kafka_jars(cache_folder(places.folder / "cache"), show)
+
+
+def _progress() -> Progress:
+    columns = (TextColumn("{task.description}"), BarColumn(), TimeElapsedColumn())
+    return Progress(*columns, console=console, transient=True)
+
+
+def _wait_until_up(places: Places, daemon: subprocess.Popen[bytes] | None) -> dict[str, Any]:
+    """Show what is happening until every service is ready."""
+    deadline = time.monotonic() + _UP_SECONDS
+    with _progress() as progress:
+        task = progress.add_task("starting", total=None)
+        while True:
+            status = _status_or_none(places)
+            if status and status["phase"] == "up" and all(s["ready"] for s in status["services"]):
+                return status
+            _stop_waiting_if_hopeless(places, daemon, deadline)
+            if status:
+                ready = sum(bool(one["ready"]) for one in status["services"])
+                progress.update(
+                    task,
+                    description=status["phase"],
+                    total=len(status["services"]) or None,
+                    completed=ready,
+                )
+            time.sleep(0.1)
+
+
+def _stop_waiting_if_hopeless(
+    places: Places, daemon: subprocess.Popen[bytes] | None, deadline: float
+) -> None:
+    log = places.log("supervisor")
+    if daemon and daemon.poll() is not None and not _is_running(places):
+        raise EndedEarly("the supervisor", log, last_line(log))
+    if time.monotonic() > deadline:
+        raise TookTooLong("the stack", _UP_SECONDS, places.logs)
+
+
+def _stay(places: Places, daemon: subprocess.Popen[bytes]) -> None:
+    """In the foreground: Ctrl-C or a polite signal ends the stack."""
+
+    def end(*_: object) -> None:
+        daemon.send_signal(signal.SIGTERM)
+
+    signal.signal(signal.SIGTERM, end)
+    signal.signal(signal.SIGINT, end)
+    console.print(f"\nCtrl-C ends it; the supervisor writes {places.log('supervisor')}")
+    daemon.wait()
+
+
+def down(places: Places, _: argparse.Namespace) -> int:
+    if not places.folder.exists():
+        console.print("not running")
+        return 0
+    was_running = _end_supervisor(places)
+    leftovers = [*end_leftovers(places.service_pids), *end_leftovers(places.part_pids)]
+    console.print("stopped; `python -m local up` resumes" if was_running else "not running")
+    if leftovers:
+        console.print(f"ended what an earlier supervisor left: {', '.join(leftovers)}")
+    return 0
+
+
+def _end_supervisor(places: Places) -> bool:
+    """Ask the supervisor to end everything and wait for it; whether there was one."""
+    if not _is_running(places):
+        return False
+    deadline = time.monotonic() + _DOWN_SECONDS
+    ask(places.control, "down")
+    while _is_running(places):
+        if time.monotonic() > deadline:
+            raise TookTooLong("the end of the stack", _DOWN_SECONDS, places.log("supervisor"))
+        time.sleep(0.05)
+    return True
+
+
+def clean(places: Places, arguments: argparse.Namespace) -> int:
+    down(places, arguments)
+    places.delete()
+    console.print(f"deleted {places.folder}", soft_wrap=True)
+    return 0
+
+
+def status(places: Places, arguments: argparse.Namespace) -> int:
+    found = _status_or_none(places)
+    if arguments.json:
+        print(json.dumps(found or {"phase": "down", "parts": [], "services": []}))
+        return 0 if found else _EXIT_NOT_RUNNING
+    if found is None:
+        console.print("not running; start it with: python -m local up")
+        return _EXIT_NOT_RUNNING
+    show_status(found)
+    show_next_steps(found, places)
+    return 0
+
+
+def logs(places: Places, arguments: argparse.Namespace) -> int:
+    known = sorted(file.stem for file in places.logs.glob("*.log") if ".old" not in file.name)
+    chosen = [arguments.service] if arguments.service else known
+    for name in chosen:
+        if name not in known:
+            raise CannotStart(f"no log of {name!r}; there are {', '.join(known) or 'none yet'}")
+    files: dict[str, IO[bytes]] = {name: places.log(name).open("rb") for name in chosen}
+    _print_tails(files, arguments.lines)
+    if arguments.follow:
+        _follow(files)
+    return 0
+
+
+def _print_tails(files: dict[str, IO[bytes]], lines: int) -> None:
+    for name, file in files.items():
+        for line in file.read().decode(errors="replace").splitlines()[-lines:]:
+            print(_labelled(name, line, files))
+
+
+def _follow(files: dict[str, IO[bytes]]) -> None:
+    while True:
+        for name, file in files.items():
+            for line in _new_lines(file):
+                print(_labelled(name, line, files), flush=True)
+        time.sleep(0.2)
+
+
+def _new_lines(file: IO[bytes]) -> Iterator[str]:
+    while line := file.readline():
+        yield line.decode(errors="replace").rstrip("\n")
+
+
+def _labelled(name: str, line: str, files: dict[str, IO[bytes]]) -> str:
+    return line if len(files) == 1 else f"{name:14} {line}"
+
+
+def restart(places: Places, arguments: argparse.Namespace) -> int:
+    knobs = dict(pair.split("=", 1) for pair in arguments.set)
+    ask(places.control, "restart", name=arguments.service, knobs=knobs)
+    console.print(f"{arguments.service} restarted and ready")
+    return 0
+
+
+def kill(places: Places, arguments: argparse.Namespace) -> int:
+    killed = ask(places.control, "kill", name=arguments.service)["killed"]
+    console.print(f"{arguments.service} was killed with kill -9 (pid {killed}); it starts again")
+    return 0
+
+
+def stop_part(places: Places, arguments: argparse.Namespace) -> int:
+    ask(places.control, "stop-part", name=arguments.part)
+    console.print(f"{arguments.part} stopped; `python -m local start-part {arguments.part}`")
+    return 0
+
+
+def start_part(places: Places, arguments: argparse.Namespace) -> int:
+    ask(places.control, "start-part", name=arguments.part)
+    console.print(f"{arguments.part} is ready")
+    return 0
+
+
+def _is_running(places: Places) -> bool:
+    if not places.folder.exists():
+        return False
+    with only_one(places) as lock:
+        return lock is None
+
+
+def _status_or_none(places: Places) -> dict[str, Any] | None:
+    try:
+        return ask(places.control, "status")
+    except NotRunning:
+        return None
+
+
+def parser(default_folder: Path) -> argparse.ArgumentParser:
+    main = argparse.ArgumentParser(
+        "python -m local", description="The whole system on one machine."
+    )
+    main.add_argument("--folder", type=Path, default=default_folder, help="where its data lives")
+    verbs = main.add_subparsers(dest="verb", required=True, metavar="verb")
+    one = verbs.add_parser("up", help="start everything and wait until it is ready")
+    one.add_argument("--foreground", action="store_true", help="stay; Ctrl-C ends it")
+    _add_system_postgres(one)
+    one.set_defaults(run=up)
+    verbs.add_parser("down", help="stop everything; the data stays").set_defaults(run=down)
+    verbs.add_parser("clean", help="stop everything, delete the data").set_defaults(run=clean)
+    one = verbs.add_parser("status", help="what runs, where, and how much memory it takes")
+    one.add_argument("--json", action="store_true", help="for programs")
+    one.set_defaults(run=status)
+    one = verbs.add_parser("logs", help="what the services wrote")
+    one.add_argument("service", nargs="?", help="one of them; all without")
+    one.add_argument("-f", "--follow", action="store_true", help="go on as they write")
+    one.add_argument("-n", "--lines", type=int, default=40, help="how many of the last lines")
+    one.set_defaults(run=logs)
+    one = verbs.add_parser("restart", help="end one service kindly and start it again")
+    one.add_argument("service")
+    one.add_argument(
+        "--set", action="append", default=[], metavar="KNOB=VALUE", help="for this start alone"
+    )
+    one.set_defaults(run=restart)
+    one = verbs.add_parser("kill", help="kill -9 one service; it starts again")
+    one.add_argument("service")
+    one.set_defaults(run=kill)
+    for verb, run in (("stop-part", stop_part), ("start-part", start_part)):
+        one = verbs.add_parser(verb, help=f"{verb.split('-')[0]} the broker or the database")
+        one.add_argument("part", choices=PARTS)
+        one.set_defaults(run=run)
+    one = verbs.add_parser("supervise")  # what `up` starts; without a help text it is not listed
+    _add_system_postgres(one)
+    return main
+
+
+def _add_system_postgres(to: argparse.ArgumentParser) -> None:
+    to.add_argument(
+        "--system-postgres", action="store_true", help="use the system's PostgreSQL (15 or newer)"
+    )
