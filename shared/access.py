@@ -6,7 +6,7 @@ The file of keys is read again when it changes; it holds hashes only, so reading
 import hashlib
 import hmac
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
@@ -56,8 +56,9 @@ def hash_of(key: str) -> str:
 class Keys:
     """The file of hashed keys, looked at again at most every second."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, monotonic: Callable[[], float] = time.monotonic) -> None:
         self._path = path
+        self._monotonic = monotonic
         self._principals: Mapping[str, Principal] = {}
         self._read_state: tuple[int, int] | None = None
         self._looked_at = float("-inf")
@@ -70,7 +71,7 @@ class Keys:
         return found if found and hmac.compare_digest(hash_of(key), wanted) else None
 
     def _refresh(self) -> None:
-        now = time.monotonic()
+        now = self._monotonic()
         if now - self._looked_at < 1:
             return
         self._looked_at = now

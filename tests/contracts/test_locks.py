@@ -29,7 +29,12 @@ def test_every_pin_equals_the_root_pin(lock: Path) -> None:
 
 @pytest.mark.parametrize(
     "path",
-    [ROOT / "constraints.lock", *LOCKS, *ROOT.glob("*.toml"), *ROOT.glob("[!.]*/**/pyproject.toml")],
+    [
+        ROOT / "constraints.lock",
+        *LOCKS,
+        *ROOT.glob("*.toml"),
+        *ROOT.glob("[!.]*/**/pyproject.toml"),
+    ],
     ids=lambda p: str(p.relative_to(ROOT)),
 )
 def test_no_lock_and_no_project_file_names_an_address(path: Path) -> None:
