@@ -11,7 +11,7 @@ try:
     from local.errors import CannotStart
     from local.paths import Places, default_places
 except ModuleNotFoundError as missing:
-    sys.exit(f"the Python package {missing.name} is missing; install everything with: make setup")
+    sys.exit(f"the Python package {missing.name} is missing; install everything with: make env")
 
 
 def main() -> int:

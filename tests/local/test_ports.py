@@ -4,7 +4,11 @@ import json
 import socket
 from pathlib import Path
 
+import pytest
+
 from local.ports import HOST, free_ports, is_free, settle
+
+pytestmark = pytest.mark.enable_socket
 
 
 def test_a_default_that_is_free_is_taken(tmp_path: Path) -> None:

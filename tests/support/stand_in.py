@@ -1,6 +1,6 @@
 """A service that only answers `/ready`, and a whole stack of them, to test what starts services.
 
-`python tests/support/stand_in.py registry` is one service; with a folder it is a supervisor.
+`python -m tests.support.stand_in supervise FOLDER` is a supervisor of six of them.
 """
 
 from __future__ import annotations
