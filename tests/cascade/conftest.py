@@ -1,0 +1,30 @@
+"""One house of six services for the whole folder; every test uses models of its own in it."""
+
+import uuid
+from collections.abc import Iterator
+
+import pytest
+
+from local.services import Services
+from local.stack import Infrastructure
+from tests.support.house import House
+from tests.support.stack import fresh_topic_prefix, temporary_folder
+
+
+@pytest.fixture(scope="session")
+def house(infrastructure: Infrastructure) -> Iterator[House]:
+    """All six services, ready."""
+    with temporary_folder() as folder:
+        services = Services(
+            infrastructure, folder / "house", topic_prefix=fresh_topic_prefix(), partitions=2
+        )
+        try:
+            yield House(services.start())
+        finally:
+            services.discard()
+
+
+@pytest.fixture
+def name() -> str:
+    """A name for the model and the dataset of this test."""
+    return f"m-{uuid.uuid4().hex[:8]}"
