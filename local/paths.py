@@ -31,6 +31,11 @@ class Places:
         return self.folder / "postgres"
 
     @property
+    def copied_binaries(self) -> Path:
+        """Beside the data and not inside it, so that the account cannot change what it runs."""
+        return self.postgres.resolve().parent / "binaries"
+
+    @property
     def artifacts(self) -> Path:
         return self.folder / "artifacts"
 

@@ -172,7 +172,7 @@ class Infrastructure:
         folder = self.places.settle_postgres(account)
         prepared = PostgresServer(
             folder=folder,
-            binaries=self._binaries(folder, account),
+            binaries=self._binaries(account),
             port=self._ports["postgres"],
             password=self._superuser_password(),
             account=account,
@@ -182,8 +182,10 @@ class Infrastructure:
         prepared.prepare()
         return prepared
 
-    def _binaries(self, folder: Path, account: Account | None) -> Path:
-        return system_binaries() if self._system_postgres else wheel_binaries(folder, account)
+    def _binaries(self, account: Account | None) -> Path:
+        if self._system_postgres:
+            return system_binaries()
+        return wheel_binaries(self.places.copied_binaries, account)
 
     def _superuser_password(self) -> str:
         known = read_private(self.places.passwords)
