@@ -106,7 +106,7 @@ class House:
             return found if len(found) >= count else None
 
         try:
-            return until(enough, what=f"{count} × {event_type} of {subject}")
+            return until(enough, what=f"{count} of {event_type} of {subject}")
         except AssertionError as error:
             told = [f"{e['type']} {json.dumps(e['data'])[:300]}" for e in self.events(subject)]
             raise AssertionError("\n".join([str(error), *told])) from None
