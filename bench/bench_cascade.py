@@ -42,7 +42,7 @@ screen = Console(stderr=True)
 def main() -> None:
     """Run the cascades, print what was found, and one line of JSON."""
     with tempfile.TemporaryDirectory(prefix="tidewheel-bench-") as folder:
-        os.chmod(folder, 0o711)  # the database runs under another user
+        Path(folder).chmod(0o711)  # the database runs under another user
         infrastructure = Infrastructure(Path(folder) / "stack", durable=True)
         try:
             infrastructure.start()
