@@ -92,7 +92,11 @@ def decode(value: bytes | None, headers: Headers = ()) -> Heard[Event]:
         UnknownType: the type, or its version, is not known here.
         InvalidEvent: anything else about it is wrong; the message says what.
     """
-    attributes, data = read_attributes(value, headers)
+    return interpret(*read_attributes(value, headers))
+
+
+def interpret(attributes: Mapping[str, Any], data: dict[str, Any]) -> Heard[Event]:
+    """What `read_attributes` found, validated; raises like `decode`."""
     event_type = str(attributes.get("type", ""))
     while event_type in UPCASTERS:
         event_type, upcast = UPCASTERS[event_type]

@@ -7,7 +7,8 @@ the same task's calls run in it.
 import asyncio
 import hashlib
 import json
-from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
+from collections import Counter
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass, field
@@ -17,11 +18,11 @@ from uuid import UUID
 
 import asyncpg
 
-from shared import clock, codec
+from shared import clock, codec, faults
 from shared.errors import StoreUnavailable
 from shared.events import Event, Heard
 from shared.ids import derived, uuid7
-from shared.topics import topic_of
+from shared.topics import Topic, topic_of
 
 Row = asyncpg.Record
 
@@ -30,17 +31,27 @@ PASSING: Final = (
     TimeoutError,
     asyncpg.PostgresConnectionError,
     asyncpg.InterfaceError,
-    asyncpg.CannotConnectNowError,
-    asyncpg.AdminShutdownError,
-    asyncpg.CrashShutdownError,
-    asyncpg.TooManyConnectionsError,
+    asyncpg.OperatorInterventionError,
+    asyncpg.InsufficientResourcesError,
+    asyncpg.PostgresSystemError,
     asyncpg.SerializationError,
     asyncpg.DeadlockDetectedError,
-    asyncpg.QueryCanceledError,
     asyncpg.LockNotAvailableError,
-    asyncpg.DiskFullError,
+    asyncpg.ReadOnlySQLTransactionError,
 )
-"""Failures that pass by themselves; the same transaction is worth another try."""
+"""Failures that may pass by themselves; `passes` decides."""
+
+
+def passes(error: BaseException) -> bool:
+    """Whether the same transaction is worth another try, for as long as it takes.
+
+    asyncpg reports a lost connection and a wrong argument by one class; only the first passes.
+    """
+    if isinstance(error, asyncpg.InterfaceError):
+        text = str(error)
+        return not isinstance(error, asyncpg.DataError) and ("clos" in text or "released" in text)
+    return isinstance(error, PASSING)
+
 
 _current: ContextVar["Transaction | None"] = ContextVar("transaction", default=None)
 
@@ -72,6 +83,11 @@ class Transaction:
     service: str
     cause: Cause
     said: list[Heard[Event]] = field(default_factory=list)
+    hearing: list[str] = field(default_factory=list)
+    """Types of the events being reacted to; fault points know the transaction by them."""
+    after_commit: list[Callable[[], None]] = field(default_factory=list)
+    _deferred: dict[str, list[Sequence[Any]]] = field(default_factory=dict)
+    _spoken: Counter[UUID] = field(default_factory=Counter)
 
     async def say(
         self, events: Iterable[Event], *, cause: Cause | None = None, step: str = ""
@@ -81,24 +97,53 @@ class Transaction:
         Args:
             events: what became true, in order.
             cause: instead of the transaction's own.
-            step: tells repeated sayings of one cause apart, so that each keeps its id.
+            step: tells sayings of one cause in several transactions apart; each keeps its id.
 
         Raises:
             InvalidEvent: one of them cannot be published; the transaction must not commit.
         """
-        spoken = [await self._say(event, cause or self.cause, step) for event in events]
+        why = cause or self.cause
+        return await self.say_each([(why, event) for event in events], step=step)
+
+    async def say_each(
+        self, said: Sequence[tuple[Cause, Event]], *, step: str = ""
+    ) -> list[Heard[Event]]:
+        """Like `say` for events of several causes: two round trips, however many there are."""
+        if not said:
+            return []
+        topics = [topic_of(type(event), self.service) for _, event in said]
+        next_of = await self._take_sequences(
+            Counter(
+                (topic.name, event.subject)
+                for topic, (_, event) in zip(topics, said, strict=True)
+                if topic.sequenced
+            )
+        )
+        spoken = [
+            self._envelope(topic, event, cause, step, next_of)
+            for topic, (cause, event) in zip(topics, said, strict=True)
+        ]
+        await self._enqueue(topics, spoken)
         self.said.extend(spoken)
         return spoken
 
-    async def _say(self, event: Event, cause: Cause, step: str) -> Heard[Event]:
-        topic = topic_of(type(event), self.service)
-        sequence = await self._next_sequence(topic.name, event.subject) if topic.sequenced else None
-        event_id = (
-            derived(cause.id, event.TYPE, event.subject, step, len(self.said))
-            if cause.id
-            else uuid7()
-        )
-        heard = Heard(
+    def _envelope(
+        self,
+        topic: Topic,
+        event: Event,
+        cause: Cause,
+        step: str,
+        next_of: dict[tuple[str, str], int],
+    ) -> Heard[Event]:
+        sequence = None
+        if topic.sequenced:
+            sequence = next_of[topic.name, event.subject]
+            next_of[topic.name, event.subject] += 1
+        event_id = uuid7()
+        if cause.id:
+            event_id = derived(cause.id, event.TYPE, event.subject, step, self._spoken[cause.id])
+            self._spoken[cause.id] += 1
+        return Heard(
             event=event,
             id=event_id,
             source=f"//tidewheel/{self.service}",
@@ -108,40 +153,64 @@ class Transaction:
             sequence=sequence,
             traceparent=cause.traceparent,
         )
-        await self._enqueue(topic.name, heard, codec.encode(heard))
-        return heard
 
-    async def _next_sequence(self, topic: str, subject: str) -> int:
-        value = await self.connection.fetchval(
-            "insert into stream_head as h (topic, subject, sequence) values ($1, $2, 1) "
-            "on conflict (topic, subject) do update set sequence = h.sequence + 1 "
-            "returning sequence",
-            topic,
-            subject,
+    async def _take_sequences(
+        self, wanted: Mapping[tuple[str, str], int]
+    ) -> dict[tuple[str, str], int]:
+        """The first free sequence per topic and subject; locks them, in one order everywhere."""
+        if not wanted:
+            return {}
+        keys = sorted(wanted)
+        rows = await self.connection.fetch(
+            "insert into stream_head as h (topic, subject, sequence) "
+            "select * from unnest($1::text[], $2::text[], $3::bigint[]) "
+            "on conflict (topic, subject) do update set sequence = h.sequence + excluded.sequence "
+            "returning topic, subject, sequence",
+            [topic for topic, _ in keys],
+            [subject for _, subject in keys],
+            [wanted[key] for key in keys],
         )
-        return int(value)
+        last = {(row["topic"], row["subject"]): int(row["sequence"]) for row in rows}
+        return {key: last[key] - wanted[key] + 1 for key in keys}
 
-    async def _enqueue(self, topic: str, heard: Heard[Event], payload: bytes) -> None:
+    async def _enqueue(self, topics: Sequence[Topic], heards: Sequence[Heard[Event]]) -> None:
+        payloads = [codec.encode(heard) for heard in heards]
         await self.connection.execute(
             "with s as (insert into said (event_id, topic, subject, sequence, digest, payload) "
-            "values ($1, $2, $3, $4, $5, $6) returning event_id) "
-            "insert into outbox (event_id) select event_id from s",
-            heard.id,
-            topic,
-            heard.event.subject,
-            heard.sequence,
-            hashlib.sha256(payload).digest(),
-            payload,
+            "select * from unnest($1::uuid[], $2::text[], $3::text[], $4::bigint[], $5::bytea[], "
+            "$6::bytea[])) insert into outbox (event_id) "
+            "select id from unnest($1::uuid[]) with ordinality as o (id, n) order by n",
+            [heard.id for heard in heards],
+            [topic.name for topic in topics],
+            [heard.event.subject for heard in heards],
+            [heard.sequence for heard in heards],
+            [hashlib.sha256(payload).digest() for payload in payloads],
+            payloads,
         )
+
+    def defer(self, sql: str, *arguments: Any) -> None:
+        """Run a statement just before the commit, together with all others of the same text."""
+        self._deferred.setdefault(sql, []).append(arguments)
+
+    async def flush(self) -> None:
+        """Run what was deferred; the commit does this by itself."""
+        deferred, self._deferred = self._deferred, {}
+        for sql, rows in deferred.items():
+            await self.connection.executemany(sql, rows)
+
+    def labels(self) -> tuple[str, ...]:
+        """What fault points know this transaction by: what it heard and what it says."""
+        return (*self.hearing, *(heard.event.TYPE for heard in self.said))
 
 
 class Database:
     """A pool of connections to one service's database."""
 
-    def __init__(self, pool: Any, service: str, url: str) -> None:
+    def __init__(self, pool: Any, service: str, url: str, size: int = 8) -> None:
         self._pool = pool
         self.service = service
         self.url = url
+        self.size = size
         self.committed = asyncio.Event()
         """Set after every commit that said something; wakes the relay."""
 
@@ -194,22 +263,49 @@ class Database:
         if outer is not None:
             yield outer
             return
-        try:
-            async with self._pool.acquire(timeout=10) as connection, connection.transaction():
-                transaction = Transaction(
-                    connection=connection,
-                    service=self.service,
-                    cause=cause or Cause.outside(),
-                )
-                token = _current.set(transaction)
-                try:
-                    yield transaction
-                finally:
-                    _current.reset(token)
-        except PASSING as error:
-            raise StoreUnavailable(f"{type(error).__name__}: {error}") from error
+        async with self._connection() as connection, connection.transaction():
+            transaction = Transaction(
+                connection=connection, service=self.service, cause=cause or Cause.outside()
+            )
+            token = _current.set(transaction)
+            try:
+                yield transaction
+                await transaction.flush()
+            finally:
+                _current.reset(token)
+            faults.reach("before_commit", *transaction.labels())
+        faults.reach("after_commit_before_publish", *transaction.labels())
         if transaction.said:
             self.committed.set()
+        for callback in transaction.after_commit:
+            callback()
+
+    @asynccontextmanager
+    async def _connection(self) -> AsyncIterator[Any]:
+        """A connection of the pool; what fails on it in a way that passes is `StoreUnavailable`."""
+        try:
+            connection = await self._pool.acquire(timeout=10)
+        except (OSError, *PASSING) as error:
+            raise StoreUnavailable(f"{type(error).__name__}: {error}") from error
+        try:
+            yield connection
+        except PASSING as error:
+            if not passes(error):
+                raise
+            raise StoreUnavailable(f"{type(error).__name__}: {error}") from error
+        finally:
+            await self._pool.release(connection)
+
+    async def defer(self, sql: str, *arguments: Any) -> None:
+        """Run a statement at the end of the open transaction, with all of the same text at once.
+
+        For effects that nothing in the transaction reads; without a transaction it runs now.
+        """
+        current = _current.get()
+        if current is None:
+            await self.execute(sql, *arguments)
+        else:
+            current.defer(sql, *arguments)
 
     async def fetch(self, sql: str, *arguments: Any) -> list[Row]:
         """All rows of a query."""
@@ -238,11 +334,8 @@ class Database:
         current = _current.get()
         if current is not None:
             return await getattr(current.connection, method)(sql, *arguments)
-        try:
-            async with self._pool.acquire(timeout=10) as connection:
-                return await getattr(connection, method)(sql, *arguments)
-        except PASSING as error:
-            raise StoreUnavailable(f"{type(error).__name__}: {error}") from error
+        async with self._connection() as connection:
+            return await getattr(connection, method)(sql, *arguments)
 
 
 async def _pool(url: str, service: str, size: int, *, least: int) -> Any:
@@ -254,6 +347,10 @@ async def _pool(url: str, service: str, size: int, *, least: int) -> Any:
         command_timeout=30,
         server_settings={"application_name": f"tidewheel-{service}", "jit": "off"},
     )
+
+
+async def _keep(_: Any) -> None:
+    """A connection goes back into the pool as it is."""
 
 
 async def _speak_json(connection: Any) -> None:

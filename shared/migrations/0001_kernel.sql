@@ -41,9 +41,11 @@ create table watermark (
 create table inbox (
     consumer text not null,
     event_id uuid not null,
+    topic    text not null,
     heard_at timestamptz not null default now(),
     primary key (consumer, event_id)
 );
+create index inbox_age on inbox (topic, heard_at);
 
 -- local: events set aside with their reason, in order per subject.
 create table dead_letter (
@@ -58,6 +60,7 @@ create table dead_letter (
     failure   text not null,
     reason    text not null,
     trace     text not null,
+    key       bytea,
     payload   bytea,
     headers   jsonb not null default '[]',
     parked_at timestamptz not null default now(),

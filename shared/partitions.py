@@ -1,0 +1,151 @@
+"""One partition's worker: takes its letters in order and knows how far the offset may go."""
+
+import asyncio
+import time
+from collections import deque
+from collections.abc import Callable, Sequence
+from typing import Final
+
+from shared.inbox import Inbox
+from shared.letters import Letter, Record
+
+FULL: Final = 500
+"""Queued letters above which the broker is asked for no more."""
+LOW: Final = 100
+"""Queued letters below which it is asked again."""
+MOST_HELD: Final = 1_000
+"""Letters held behind missing ones, above which the partition stands still."""
+
+
+class _Abandoned(Exception):
+    """The partition is wanted elsewhere while its event waits for another try."""
+
+
+class Worker:
+    """Works off one partition, one batch after the other."""
+
+    def __init__(self, inbox: Inbox, slots: asyncio.Semaphore, on_low: Callable[[], None]) -> None:
+        self._inbox = inbox
+        self._slots = slots
+        self._has_slot = False
+        self._on_low = on_low
+        self._queue: deque[Letter] = deque()
+        self._filled = asyncio.Event()
+        self._stopping = asyncio.Event()
+        self._held: dict[str, dict[int, Letter]] = {}
+        self._done: int | None = None
+        self.committed: int | None = None
+        self.waits_for = ""
+        """Why the first letter is being tried again; empty while everything works."""
+        self.moved_at = time.monotonic()
+        self._task = asyncio.create_task(self._run())
+
+    @property
+    def position(self) -> int | None:
+        """The offset that may be committed: nothing before it is unfinished."""
+        held = [one.record.offset for letters in self._held.values() for one in letters.values()]
+        return min([*held, *([self._done] if self._done is not None else [])], default=None)
+
+    @property
+    def queued(self) -> int:
+        """Letters that wait, the one in work included."""
+        return len(self._queue)
+
+    @property
+    def held_subjects(self) -> list[str]:
+        """Subjects that stand still because an event of theirs is missing."""
+        return sorted(self._held)
+
+    def put(self, records: Sequence[Record]) -> None:
+        """Queue records as they came."""
+        if not self._queue:
+            self.moved_at = time.monotonic()
+        self._queue.extend(self._inbox.read(record) for record in records)
+        self._filled.set()
+
+    def check(self) -> None:
+        """Raise what ended the worker, if something did."""
+        if self._task.done() and not self._task.cancelled():
+            self._task.result()
+
+    async def drain(self, seconds: float) -> None:
+        """Finish the letter in work, or cancel it after so long; the rest is left to others."""
+        self._stopping.set()
+        self._filled.set()
+        _, late = await asyncio.wait({self._task}, timeout=seconds)
+        if late:
+            self._task.cancel()
+            await asyncio.wait({self._task})
+
+    async def _run(self) -> None:
+        while not self._stopping.is_set():
+            if self._queue:
+                try:
+                    await self._step()
+                except _Abandoned:
+                    return
+            else:
+                self._filled.clear()
+                await self._filled.wait()
+
+    async def _step(self) -> None:
+        batch = self._inbox.batch(self._queue)
+        held = await self._take(batch)
+        self._finish(batch, held)
+        for letter in batch:
+            if letter.subject in self._held and letter not in held:
+                await self._catch_up(letter)
+        if len(self._queue) < LOW:
+            self._on_low()
+        if sum(map(len, self._held.values())) >= MOST_HELD:
+            self.waits_for = "too many events wait for missing ones"
+            await self._stopping.wait()
+
+    def _finish(self, batch: Sequence[Letter], held: Sequence[Letter]) -> None:
+        for letter in held:
+            self._held.setdefault(letter.subject, {})[letter.sequence or 0] = letter
+        for _ in batch:
+            self._queue.popleft()
+        self._done = batch[-1].record.offset + 1
+        self.moved_at = time.monotonic()
+        self.waits_for = ""
+
+    async def _catch_up(self, letter: Letter) -> None:
+        """A missing event came after all: those held behind it follow, as far as they go."""
+        waiting, sequence = self._held[letter.subject], letter.sequence or 0
+        while (following := waiting.get(sequence + 1)) is not None:
+            if await self._take([following]):
+                return
+            sequence += 1
+        for old in [number for number in waiting if number <= sequence]:
+            del waiting[old]
+        if not waiting:
+            del self._held[letter.subject]
+
+    async def _take(self, letters: Sequence[Letter]) -> list[Letter]:
+        await self._occupy()
+        try:
+            return await self._inbox.take(letters, self._wait)
+        finally:
+            self._vacate()
+
+    async def _wait(self, seconds: float) -> None:
+        """Sleep between two tries; others may use the connection meanwhile."""
+        self.waits_for = "a part of the system that does not answer"
+        self._vacate()
+        try:
+            async with asyncio.timeout(seconds):
+                await self._stopping.wait()
+        except TimeoutError:
+            await self._occupy()
+        else:
+            raise _Abandoned
+
+    async def _occupy(self) -> None:
+        await self._slots.acquire()
+        self._has_slot = True
+
+    def _vacate(self) -> None:
+        if self._has_slot:
+            self._has_slot = False
+            self._slots.release()

@@ -1,0 +1,112 @@
+"""Topics on the broker: created as `shared.topics` declares them, refused where they differ."""
+
+from collections.abc import Mapping
+from typing import Final
+
+from shared.broker import Admin
+from shared.errors import TidewheelError
+from shared.topics import ALL, Topic
+
+_NO_LIMIT: Final = "-1"
+
+
+class TopicsDiffer(TidewheelError):
+    """A topic exists with other settings; nothing is changed, because data may hang on it."""
+
+    def __init__(self, differences: list[str]) -> None:
+        super().__init__("topics differ from their declaration: " + "; ".join(differences))
+        self.differences = tuple(differences)
+
+
+def declared_config(topic: Topic, replication: int) -> dict[str, str]:
+    """The settings of a topic that Tidewheel relies on."""
+    milliseconds = int(topic.retention.total_seconds() * 1000) if topic.retention else None
+    return {
+        "cleanup.policy": "delete",
+        "retention.ms": _NO_LIMIT if milliseconds is None else str(milliseconds),
+        "retention.bytes": str(topic.retention_bytes or _NO_LIMIT),
+        "min.insync.replicas": "2" if replication >= 3 else "1",
+    }
+
+
+async def ensure_topics(
+    bootstrap: str, *, prefix: str = "", replication: int = 1, partitions: int | None = None
+) -> None:
+    """Create every declared topic that is not there; repeating it changes nothing.
+
+    Args:
+        bootstrap: where the broker is.
+        prefix: before every name.
+        replication: copies of each partition; from 3 on, two of them must acknowledge.
+        partitions: instead of the declared number, for small installations and tests.
+
+    Raises:
+        TopicsDiffer: one exists with other settings.
+        BrokerUnavailable: the broker does not answer.
+    """
+    declared = _declared(prefix, replication, partitions)
+    async with Admin(bootstrap) as admin:
+        missing = declared.keys() - (await admin.partitions(declared)).keys()
+        if missing:
+            await admin.create({name: declared[name] for name in missing}, replication=replication)
+    # Retention needs no check right after creation, and the broker may not show new topics yet.
+    differences = await check_topics(
+        bootstrap, prefix=prefix, replication=replication, partitions=partitions, skip=missing
+    )
+    if differences:
+        raise TopicsDiffer(differences)
+
+
+async def check_topics(
+    bootstrap: str,
+    *,
+    prefix: str = "",
+    replication: int = 1,
+    partitions: int | None = None,
+    skip: frozenset[str] | set[str] = frozenset(),
+) -> list[str]:
+    """How the broker's topics differ from their declaration, one sentence each.
+
+    Raises:
+        BrokerUnavailable: the broker does not answer.
+    """
+    declared = {
+        name: wanted
+        for name, wanted in _declared(prefix, replication, partitions).items()
+        if name not in skip
+    }
+    if not declared:
+        return []
+    async with Admin(bootstrap) as admin:
+        counts = await admin.partitions(declared)
+        configs = await admin.configuration(counts) if counts else {}
+    return [
+        line
+        for name, (count, config) in declared.items()
+        for line in _differences(name, count, config, counts.get(name), configs.get(name, {}))
+    ]
+
+
+def _declared(
+    prefix: str, replication: int, partitions: int | None
+) -> dict[str, tuple[int, dict[str, str]]]:
+    return {
+        prefix + topic.name: (
+            min(topic.partitions, partitions or topic.partitions),
+            declared_config(topic, replication),
+        )
+        for topic in ALL
+    }
+
+
+def _differences(
+    name: str, count: int, config: Mapping[str, str], found: int | None, has: Mapping[str, str]
+) -> list[str]:
+    if found is None:
+        return [f"{name} does not exist"]
+    lines = [f"{name} has {found} partitions, {count} are declared"] if found != count else []
+    return lines + [
+        f"{name} has {key}={has.get(key)}, {value} is declared"
+        for key, value in config.items()
+        if has.get(key) != value
+    ]
