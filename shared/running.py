@@ -30,17 +30,22 @@ def start(kind: type[S], serve: Callable[[S], Awaitable[None]]) -> None:
     Raises:
         SystemExit: 78 when a setting is missing or wrong; the message names each.
     """
-    service = str(kind.model_config.get("env_prefix", "")).removeprefix("TIDEWHEEL_").strip("_")
+    prefix = str(kind.model_config.get("env_prefix", ""))
+    service = prefix.removeprefix("TIDEWHEEL_").strip("_").lower()
+    telemetry.configure(service)
     try:
         settings = kind()
     except ValidationError as error:
-        prefix = kind.model_config.get("env_prefix", "")
         for fault in error.errors(include_url=False, include_input=False):
             name = f"{prefix}{'_'.join(str(part) for part in fault['loc'])}".upper()
             telemetry.log("setting_wrong", level="error", setting=name, problem=fault["msg"])
         raise SystemExit(78) from None
-    telemetry.configure(service.lower(), settings.log_level)
-    faults.install(settings.fault, settings.environment)
+    telemetry.configure(service, settings.log_level)
+    try:
+        faults.install(settings.fault, settings.environment)
+    except faults.FaultRefused as error:
+        telemetry.log("setting_wrong", level="error", setting=f"{prefix}FAULT", problem=str(error))
+        raise SystemExit(78) from None
     asyncio.run(_serve(serve(settings)))
 
 

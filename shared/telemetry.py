@@ -82,7 +82,7 @@ HistogramName = Literal[
 ]
 
 REGISTRY: Final = CollectorRegistry()
-_LABELS: Final[Mapping[str, tuple[str, ...]]] = {
+LABELS: Final[Mapping[str, tuple[str, ...]]] = {
     "tidewheel_http_requests_total": ("route", "status"),
     "tidewheel_events_handled_total": ("type",),
     "tidewheel_duplicates_total": ("type",),
@@ -111,16 +111,16 @@ _LABELS: Final[Mapping[str, tuple[str, ...]]] = {
 _BUCKETS: Final = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 60)
 
 _COUNTERS: Final = {
-    name: Counter(name, name.replace("_", " "), _LABELS.get(name, ()), registry=REGISTRY)
+    name: Counter(name, name.replace("_", " "), LABELS.get(name, ()), registry=REGISTRY)
     for name in get_args(CounterName)
 }
 _GAUGES: Final = {
-    name: Gauge(name, name.replace("_", " "), _LABELS.get(name, ()), registry=REGISTRY)
+    name: Gauge(name, name.replace("_", " "), LABELS.get(name, ()), registry=REGISTRY)
     for name in get_args(GaugeName)
 }
 _HISTOGRAMS: Final = {
     name: Histogram(
-        name, name.replace("_", " "), _LABELS.get(name, ()), registry=REGISTRY, buckets=_BUCKETS
+        name, name.replace("_", " "), LABELS.get(name, ()), registry=REGISTRY, buckets=_BUCKETS
     )
     for name in get_args(HistogramName)
 }

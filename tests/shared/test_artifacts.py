@@ -1,0 +1,70 @@
+"""Blobs are found by their digest, written once, and never used when they are something else."""
+
+from pathlib import Path
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from shared.artifacts import ArtifactStore, digest_of, digest_of_file, key_of
+from shared.errors import ArtifactCorrupt, NotFound
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> ArtifactStore:
+    return ArtifactStore(f"file://{tmp_path}/a folder")
+
+
+@settings(max_examples=25)
+@given(data=st.binary(max_size=3000))
+def test_what_was_put_is_got(tmp_path_factory: pytest.TempPathFactory, data: bytes) -> None:
+    store = ArtifactStore(f"file://{tmp_path_factory.mktemp('store')}")
+
+    assert store.get(store.put(data)) == data
+
+
+def test_the_same_bytes_twice_are_one_blob(store: ArtifactStore, tmp_path: Path) -> None:
+    first, second = store.put(b"x"), store.put(b"x")
+
+    assert first == second == digest_of(b"x")
+    assert len([p for p in tmp_path.rglob("*") if p.is_file()]) == 1
+
+
+def test_a_file_is_kept_under_its_digest(store: ArtifactStore, tmp_path: Path) -> None:
+    file = tmp_path / "file"
+    file.write_bytes(b"rows" * 1000)
+
+    store.put_file(file, digest_of_file(file))
+
+    assert store.get(digest_of(b"rows" * 1000)) == b"rows" * 1000
+
+
+def test_bytes_that_changed_at_rest_are_refused(store: ArtifactStore, tmp_path: Path) -> None:
+    digest = store.put(b"model")
+    (tmp_path / "a folder" / key_of(digest)).write_bytes(b"modem")
+
+    with pytest.raises(ArtifactCorrupt):
+        store.get(digest)
+    with pytest.raises(ArtifactCorrupt):
+        store.fetch(digest, tmp_path / "target" / "file")
+    assert list((tmp_path / "target").iterdir()) == []
+
+
+def test_what_is_not_there_is_not_found(store: ArtifactStore, tmp_path: Path) -> None:
+    missing = digest_of(b"nothing")
+
+    assert not store.has(missing)
+    with pytest.raises(NotFound):
+        store.get(missing)
+    with pytest.raises(NotFound):
+        store.fetch(missing, tmp_path / "file")
+    assert not (tmp_path / "file").exists()
+
+
+async def test_a_stretch_of_a_blob_is_streamed(store: ArtifactStore) -> None:
+    data = bytes(range(256)) * 10_000
+    digest = await store.aput(data)
+
+    got = b"".join([piece async for piece in store.stream(digest, 1000, 2_000_000)])
+
+    assert got == data[1000:2_000_000]

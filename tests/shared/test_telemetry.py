@@ -1,0 +1,59 @@
+"""Log lines are facts in JSON, and every metric can be written with its labels."""
+
+import json
+import logging
+from typing import get_args
+
+import pytest
+
+from shared import telemetry
+
+
+def test_a_line_carries_the_service_and_what_is_bound(capfd: pytest.CaptureFixture[str]) -> None:
+    telemetry.configure("trainer")
+
+    with telemetry.bound(event_id="e1", cascade="c1"):
+        telemetry.log("training_skipped", model="pump")
+    telemetry.log("afterwards")
+
+    skipped, after = (json.loads(line) for line in capfd.readouterr().err.splitlines())
+    assert skipped["event"] == "training_skipped"
+    assert (skipped["service"], skipped["event_id"], skipped["cascade"]) == ("trainer", "e1", "c1")
+    assert skipped["model"] == "pump"
+    assert "event_id" not in after
+
+
+def test_what_libraries_log_has_the_same_form(capfd: pytest.CaptureFixture[str]) -> None:
+    telemetry.configure("trainer")
+
+    logging.getLogger("somebody.else").warning("it is %s", "late")
+
+    line = json.loads(capfd.readouterr().err)
+    assert (line["event"], line["said"]) == ("library_said", "it is late")
+
+
+@pytest.mark.parametrize("name", get_args(telemetry.CounterName))
+def test_every_counter_is_exported(name: telemetry.CounterName) -> None:
+    labels = dict.fromkeys(telemetry.LABELS.get(name, ()), "x")
+
+    telemetry.count(name, **labels)
+
+    assert name.encode() in telemetry.exposition()
+
+
+@pytest.mark.parametrize("name", get_args(telemetry.GaugeName))
+def test_every_gauge_is_exported(name: telemetry.GaugeName) -> None:
+    labels = dict.fromkeys(telemetry.LABELS.get(name, ()), "x")
+
+    telemetry.gauge(name, 3, **labels)
+
+    assert name.encode() in telemetry.exposition()
+
+
+@pytest.mark.parametrize("name", get_args(telemetry.HistogramName))
+def test_every_histogram_is_exported(name: telemetry.HistogramName) -> None:
+    labels = dict.fromkeys(telemetry.LABELS.get(name, ()), "x")
+
+    telemetry.observe(name, 0.01, **labels)
+
+    assert f"{name}_bucket".encode() in telemetry.exposition()
