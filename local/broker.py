@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import base64
 import os
+import signal
 import socket
 import subprocess
 import time
@@ -67,6 +68,8 @@ class Broker:
             folder=self.folder,
             log=self.log,
             environment={"PATH": os.defpath, "LC_ALL": "C.UTF-8"},
+            # A kind end spares the next start the recovery of its logs.
+            when_orphaned=signal.SIGTERM,
             patience_seconds=20.0,
         )
 

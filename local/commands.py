@@ -169,6 +169,8 @@ def logs(places: Places, arguments: argparse.Namespace) -> int:
     for name in chosen:
         if name not in known:
             raise CannotStart(f"no log of {name!r}; there are {', '.join(known) or 'none yet'}")
+    if not chosen:
+        console.print("no logs yet; start the stack with: python -m local up")
     files: dict[str, IO[bytes]] = {name: places.log(name).open("rb") for name in chosen}
     _print_tails(files, arguments.lines)
     if arguments.follow:

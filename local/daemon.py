@@ -210,15 +210,24 @@ def _describe_service(services: Services, report: Report) -> Answer:
 
 
 @contextmanager
-def only_one(places: Places) -> Iterator[IO[str] | None]:
+def only_one(places: Places, *, patience_seconds: float = 0.0) -> Iterator[IO[str] | None]:
     """The lock that a supervisor holds while it lives; None when another holds it."""
+    deadline = time.monotonic() + patience_seconds
     with places.lock.open("w") as lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            yield None
-            return
+        while not _locked(lock):
+            if time.monotonic() > deadline:
+                yield None
+                return
+            time.sleep(0.02)
         yield lock
+
+
+def _locked(lock: IO[str]) -> bool:
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
 
 
 def run_daemon(
@@ -226,7 +235,8 @@ def run_daemon(
 ) -> None:
     """Be the supervisor of this folder, unless there is one already."""
     places.create()
-    with only_one(places) as lock:
+    # A command that only looks whether somebody runs holds the lock for a moment.
+    with only_one(places, patience_seconds=1.0) as lock:
         if lock is None:
             return
         daemon = Daemon(places, system_postgres=system_postgres, command=command)

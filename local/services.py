@@ -13,8 +13,6 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Self
 
-from shared.bus import ensure_topics
-
 from local.database import run_apart
 from local.errors import EndedEarly, TookTooLong
 from local.jars import cache_folder
@@ -25,6 +23,7 @@ from local.private import read_private, write_private
 from local.process import Program, end_leftovers, last_line
 from local.stack import Infrastructure
 from local.supervisor import Report, Supervisor
+from shared.provisioning import ensure_topics
 from shared.topics import SERVICES
 
 _WITHOUT_DATABASE = ("serving",)

@@ -21,6 +21,7 @@ from local.process import Account, end_leftovers
 from local.supervisor import Report, Supervisor
 
 _PORTS = ("kafka", "kafka-controller", "postgres")
+_HOPELESS_AFTER_DEATHS = 5
 
 
 class Infrastructure:
@@ -153,8 +154,8 @@ class Infrastructure:
         self.places.delete()
 
     def _holds(self, name: str) -> bool:
-        """A part that died twice while starting will not come up by itself."""
-        return self.supervisor.quick_deaths(name) < 2
+        """A database whose killed predecessor still lets go of its memory needs some tries."""
+        return self.supervisor.quick_deaths(name) < _HOPELESS_AFTER_DEATHS
 
     def _prepare_broker(self) -> Broker:
         prepared = Broker(
