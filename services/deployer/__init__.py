@@ -1,0 +1,6 @@
+"""deployer: brings accepted versions to the endpoints, and back.
+
+Hears: verdicts, definitions, what serving measured, applied and refused, degraded quality.
+Says: every step of a rollout, the whole desired state of an endpoint, promotions and rollbacks.
+Owns: the champion of each model, approvals, rollouts and their timers.
+"""
