@@ -239,7 +239,8 @@ def build(
     """The application of one service.
 
     Args:
-        ready: what `/ready` reports; it answers 503 unless its `ready` is true.
+        ready: what `/ready` reports; it answers 503 unless its `ready` (without one, the
+            bus's `connected`) is true.
         unlimited: ends of POST paths that limit their bodies themselves (uploads).
 
     Raises:
@@ -326,7 +327,7 @@ def _health(app: FastAPI, ready: Ready) -> APIRouter:
     @router.get("/ready")
     async def is_ready() -> Response:
         state = dict(ready())
-        answered = bool(state.get("ready")) and not app.state.stopping
+        answered = bool(state.get("ready", state.get("connected"))) and not app.state.stopping
         return Json({**state, "ready": answered}, status_code=200 if answered else 503)
 
     return router

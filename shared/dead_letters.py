@@ -1,0 +1,69 @@
+"""The door to a service's dead letters: what is parked, why, and another try."""
+
+from collections.abc import Iterable
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Depends, Query
+from pydantic import BaseModel, ConfigDict
+
+from shared.access import Role
+from shared.errors import InvalidInput, TidewheelError
+from shared.http import Json, allow, page
+from shared.parking import Parked, list_parked, retry_parked
+from shared.postgres import Database
+from shared.reactions import Reaction
+
+
+class Retry(BaseModel):
+    """Which subject's parked events are tried again."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    topic: str
+    subject: str
+
+
+def router(database: Database, reactions: Iterable[Reaction]) -> APIRouter:
+    """The routes over one service's table of dead letters."""
+    found = APIRouter(tags=["dead letters"])
+    table = tuple(reactions)
+
+    @found.get("/v1/dead-letters", dependencies=[Depends(allow(Role.VIEWER, Role.OPERATOR))])
+    async def dead_letters(
+        subject: str | None = None,
+        cursor: int = 0,
+        limit: Annotated[int, Query(ge=1, le=1000)] = 100,
+    ) -> Any:
+        rows = await list_parked(database, subject=subject, after=cursor, limit=limit)
+        last = str(rows[-1].id) if len(rows) == limit else None
+        return Json(page([_shown(row) for row in rows], last))
+
+    @found.post("/v1/dead-letters/retry", dependencies=[Depends(allow(Role.OPERATOR))])
+    async def retry(asked: Retry) -> Any:
+        try:
+            tried = await retry_parked(database, table, asked.topic, asked.subject)
+        except TidewheelError:
+            raise
+        except Exception as error:  # a reaction failed again; everything stays parked
+            raise InvalidInput(
+                f"It failed again: {type(error).__name__}: {error}. Everything stays parked.",
+                code="still_failing",
+            ) from error
+        return Json({"topic": asked.topic, "subject": asked.subject, "retried": tried})
+
+    return found
+
+
+def _shown(row: Parked) -> dict[str, Any]:
+    return {
+        "id": row.id,
+        "topic": row.topic,
+        "partition": row.partition,
+        "offset": row.offset,
+        "subject": row.subject,
+        "type": row.event,
+        "sequence": row.sequence,
+        "failure": row.failure,
+        "reason": row.reason,
+        "parked_at": row.parked_at.isoformat(),
+    }
