@@ -1,0 +1,5 @@
+"""`python -m tidewheel`."""
+
+from tidewheel.main import main
+
+main()

@@ -1,0 +1,199 @@
+"""The client for programs that await."""
+
+import asyncio
+from collections.abc import AsyncIterator, Sequence
+from pathlib import Path
+from typing import Self
+
+import httpx
+
+from tidewheel import calls, context
+from tidewheel.calls import Call, Json, Row
+from tidewheel.errors import Failure
+from tidewheel.sending import async_chunks, no_answer, pause_after, request_of
+from tidewheel.stream import EventLines
+
+
+class AsyncClient:
+    """One installation of Tidewheel. Calls that are repeatable are repeated when it is busy."""
+
+    def __init__(self, *, context_file: str | Path | None = None, key: str | None = None) -> None:
+        self.context = context.find(context_file, key)
+        self._http = httpx.AsyncClient(trust_env=False)
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self.close()
+
+    async def close(self) -> None:
+        """Let go of the connections."""
+        await self._http.aclose()
+
+    async def send(self, call: Call) -> Json:
+        """Send one call and return the JSON of its answer.
+
+        Raises:
+            Failure: it was refused or not answered.
+        """
+        tries = 0
+        while True:
+            tries += 1
+            try:
+                return await self._once(call)
+            except Failure as failure:
+                pause = pause_after(failure, tries) if call.repeatable else None
+                if pause is None:
+                    raise
+            await asyncio.sleep(pause)
+
+    async def _once(self, call: Call) -> Json:
+        content = async_chunks(call.body) if isinstance(call.body, Path) else call.content()
+        try:
+            answer = await self._http.request(**request_of(call, self.context, content))
+        except httpx.HTTPError as error:
+            raise no_answer(call, self.context, error) from error
+        return calls.answer(call, answer.status_code, answer.content, answer.headers)
+
+    async def watch(self, cascade_id: str) -> AsyncIterator[Json]:
+        """The events of a cascade, those of the past first, then as they happen."""
+        lines = EventLines()
+        while True:
+            call = calls.cascade_events(cascade_id, lines.last_id)
+            try:
+                async with self._http.stream(**request_of(call, self.context, None)) as answer:
+                    if answer.status_code >= 400:
+                        content = await answer.aread()
+                        calls.answer(call, answer.status_code, content, answer.headers)
+                    async for line in answer.aiter_lines():
+                        event = lines.feed(line)
+                        if event is not None:
+                            yield event
+            except httpx.ReadTimeout:
+                continue
+            except httpx.HTTPError as error:
+                raise no_answer(call, self.context, error) from error
+
+    async def publish(
+        self, dataset: str, source: str | Path, *, format_: str | None = None
+    ) -> Json:
+        """Publish a file, or `root:key`; the same content again has the same receipt."""
+        return await self.send(calls.publish(dataset, source, format_))
+
+    async def datasets(self) -> Json:
+        """All datasets."""
+        return await self.send(calls.datasets())
+
+    async def dataset_versions(
+        self, dataset: str, *, limit: int = 50, cursor: str | None = None
+    ) -> Json:
+        """Versions of a dataset, newest first."""
+        return await self.send(calls.dataset_versions(dataset, limit, cursor))
+
+    async def apply(self, spec: Json) -> Json:
+        """Define a model, or change its definition."""
+        return await self.send(calls.apply(spec))
+
+    async def models(self, *, limit: int = 100, cursor: str | None = None) -> Json:
+        """All models."""
+        return await self.send(calls.models(limit, cursor))
+
+    async def model(self, name: str) -> Json:
+        """One model."""
+        return await self.send(calls.model(name))
+
+    async def model_versions(
+        self, name: str, *, limit: int = 50, cursor: str | None = None
+    ) -> Json:
+        """Versions of a model, newest first."""
+        return await self.send(calls.model_versions(name, limit, cursor))
+
+    async def why(self, name: str, *, limit: int = 10) -> Json:
+        """The last decisions about a model, each with its event."""
+        return await self.send(calls.why(name, limit))
+
+    async def events(
+        self,
+        *,
+        subject: str | None = None,
+        type_: str | None = None,
+        after: int | str | None = None,
+        limit: int = 100,
+    ) -> Json:
+        """Events in the order in which the registry heard them."""
+        return await self.send(calls.events(subject, type_, after, limit))
+
+    async def outcomes(self, *, dataset: str | None = None, name: str | None = None) -> Json:
+        """What became of each dataset version, per model."""
+        return await self.send(calls.outcomes(dataset, name))
+
+    async def cascade(self, cascade_id: str) -> Json:
+        """Everything that one trigger brought about."""
+        return await self.send(calls.cascade(cascade_id))
+
+    async def train(self, name: str) -> Json:
+        """Ask for a run."""
+        return await self.send(calls.train(name))
+
+    async def runs(
+        self, name: str | None = None, *, limit: int = 20, cursor: str | None = None
+    ) -> Json:
+        """Training runs, newest first."""
+        return await self.send(calls.runs(name, limit, cursor))
+
+    async def verdicts(self, name: str, *, limit: int = 20) -> Json:
+        """Verdicts about a model, newest first."""
+        return await self.send(calls.verdicts(name, limit))
+
+    async def deployments(self) -> Json:
+        """The desired state of every endpoint."""
+        return await self.send(calls.deployments())
+
+    async def deployment(self, name: str) -> Json:
+        """Champion, rollout, arms, ladder and replicas of one endpoint."""
+        return await self.send(calls.deployment(name))
+
+    async def rollouts(self, name: str, *, limit: int = 20) -> Json:
+        """Rollouts of a model, newest first."""
+        return await self.send(calls.rollouts(name, limit))
+
+    async def approve(self, rollout: str, comment: str) -> Json:
+        """Allow a waiting rollout."""
+        return await self.send(calls.decide(rollout, "approve", comment))
+
+    async def deny(self, rollout: str, comment: str) -> Json:
+        """Refuse a waiting rollout."""
+        return await self.send(calls.decide(rollout, "deny", comment))
+
+    async def roll_back(self, name: str, reason: str, *, version: int | None = None) -> Json:
+        """Make an earlier version the champion again."""
+        return await self.send(calls.roll_back(name, reason, version))
+
+    async def predict(self, name: str, rows: Sequence[Row]) -> Json:
+        """Answers for one row or many."""
+        return await self.send(calls.predict(name, rows))
+
+    async def feedback(self, name: str, observations: Sequence[Row]) -> Json:
+        """Say what really happened."""
+        return await self.send(calls.feedback(name, observations))
+
+    async def drift(self, name: str, *, limit: int = 20) -> Json:
+        """How far the inputs have moved."""
+        return await self.send(calls.drift(name, "drift", limit))
+
+    async def quality(self, name: str, *, limit: int = 20) -> Json:
+        """How wrong the answers were, as far as labels have come."""
+        return await self.send(calls.drift(name, "quality", limit))
+
+    async def windows(self, name: str, *, limit: int = 20) -> Json:
+        """Windows of predictions that were compared with the reference."""
+        return await self.send(calls.drift(name, "windows", limit))
+
+    async def dead_letters(self, service: str) -> Json:
+        """Events that a service set aside."""
+        return await self.send(calls.dead_letters(service))
+
+    async def retry_dead_letters(self, service: str, topic: str, subject: str) -> Json:
+        """Handle the parked events of a subject again, in order."""
+        return await self.send(calls.retry_dead_letters(service, topic, subject))

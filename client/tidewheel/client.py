@@ -1,0 +1,187 @@
+"""The client for programs that wait."""
+
+import time
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Self
+
+import httpx
+
+from tidewheel import calls, context
+from tidewheel.calls import Call, Json, Row
+from tidewheel.errors import Failure
+from tidewheel.sending import chunks, no_answer, pause_after, request_of
+from tidewheel.stream import EventLines
+
+
+class Client:
+    """One installation of Tidewheel. Calls that are repeatable are repeated when it is busy."""
+
+    def __init__(self, *, context_file: str | Path | None = None, key: str | None = None) -> None:
+        self.context = context.find(context_file, key)
+        self._http = httpx.Client(trust_env=False)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Let go of the connections."""
+        self._http.close()
+
+    def send(self, call: Call) -> Json:
+        """Send one call and return the JSON of its answer.
+
+        Raises:
+            Failure: it was refused or not answered.
+        """
+        tries = 0
+        while True:
+            tries += 1
+            try:
+                return self._once(call)
+            except Failure as failure:
+                pause = pause_after(failure, tries) if call.repeatable else None
+                if pause is None:
+                    raise
+            time.sleep(pause)
+
+    def _once(self, call: Call) -> Json:
+        content = chunks(call.body) if isinstance(call.body, Path) else call.content()
+        try:
+            answer = self._http.request(**request_of(call, self.context, content))
+        except httpx.HTTPError as error:
+            raise no_answer(call, self.context, error) from error
+        return calls.answer(call, answer.status_code, answer.content, answer.headers)
+
+    def watch(self, cascade_id: str) -> Iterator[Json]:
+        """The events of a cascade, those of the past first, then as they happen."""
+        lines = EventLines()
+        while True:
+            call = calls.cascade_events(cascade_id, lines.last_id)
+            try:
+                with self._http.stream(**request_of(call, self.context, None)) as answer:
+                    if answer.status_code >= 400:
+                        calls.answer(call, answer.status_code, answer.read(), answer.headers)
+                    yield from filter(None, map(lines.feed, answer.iter_lines()))
+            except httpx.ReadTimeout:
+                continue
+            except httpx.HTTPError as error:
+                raise no_answer(call, self.context, error) from error
+
+    def publish(self, dataset: str, source: str | Path, *, format_: str | None = None) -> Json:
+        """Publish a file, or `root:key`; the same content again has the same receipt."""
+        return self.send(calls.publish(dataset, source, format_))
+
+    def datasets(self) -> Json:
+        """All datasets."""
+        return self.send(calls.datasets())
+
+    def dataset_versions(self, dataset: str, *, limit: int = 50, cursor: str | None = None) -> Json:
+        """Versions of a dataset, newest first."""
+        return self.send(calls.dataset_versions(dataset, limit, cursor))
+
+    def apply(self, spec: Json) -> Json:
+        """Define a model, or change its definition."""
+        return self.send(calls.apply(spec))
+
+    def models(self, *, limit: int = 100, cursor: str | None = None) -> Json:
+        """All models."""
+        return self.send(calls.models(limit, cursor))
+
+    def model(self, name: str) -> Json:
+        """One model."""
+        return self.send(calls.model(name))
+
+    def model_versions(self, name: str, *, limit: int = 50, cursor: str | None = None) -> Json:
+        """Versions of a model, newest first."""
+        return self.send(calls.model_versions(name, limit, cursor))
+
+    def why(self, name: str, *, limit: int = 10) -> Json:
+        """The last decisions about a model, each with its event."""
+        return self.send(calls.why(name, limit))
+
+    def events(
+        self,
+        *,
+        subject: str | None = None,
+        type_: str | None = None,
+        after: int | str | None = None,
+        limit: int = 100,
+    ) -> Json:
+        """Events in the order in which the registry heard them."""
+        return self.send(calls.events(subject, type_, after, limit))
+
+    def outcomes(self, *, dataset: str | None = None, name: str | None = None) -> Json:
+        """What became of each dataset version, per model."""
+        return self.send(calls.outcomes(dataset, name))
+
+    def cascade(self, cascade_id: str) -> Json:
+        """Everything that one trigger brought about."""
+        return self.send(calls.cascade(cascade_id))
+
+    def train(self, name: str) -> Json:
+        """Ask for a run."""
+        return self.send(calls.train(name))
+
+    def runs(self, name: str | None = None, *, limit: int = 20, cursor: str | None = None) -> Json:
+        """Training runs, newest first."""
+        return self.send(calls.runs(name, limit, cursor))
+
+    def verdicts(self, name: str, *, limit: int = 20) -> Json:
+        """Verdicts about a model, newest first."""
+        return self.send(calls.verdicts(name, limit))
+
+    def deployments(self) -> Json:
+        """The desired state of every endpoint."""
+        return self.send(calls.deployments())
+
+    def deployment(self, name: str) -> Json:
+        """Champion, rollout, arms, ladder and replicas of one endpoint."""
+        return self.send(calls.deployment(name))
+
+    def rollouts(self, name: str, *, limit: int = 20) -> Json:
+        """Rollouts of a model, newest first."""
+        return self.send(calls.rollouts(name, limit))
+
+    def approve(self, rollout: str, comment: str) -> Json:
+        """Allow a waiting rollout."""
+        return self.send(calls.decide(rollout, "approve", comment))
+
+    def deny(self, rollout: str, comment: str) -> Json:
+        """Refuse a waiting rollout."""
+        return self.send(calls.decide(rollout, "deny", comment))
+
+    def roll_back(self, name: str, reason: str, *, version: int | None = None) -> Json:
+        """Make an earlier version the champion again."""
+        return self.send(calls.roll_back(name, reason, version))
+
+    def predict(self, name: str, rows: Sequence[Row]) -> Json:
+        """Answers for one row or many."""
+        return self.send(calls.predict(name, rows))
+
+    def feedback(self, name: str, observations: Sequence[Row]) -> Json:
+        """Say what really happened."""
+        return self.send(calls.feedback(name, observations))
+
+    def drift(self, name: str, *, limit: int = 20) -> Json:
+        """How far the inputs have moved."""
+        return self.send(calls.drift(name, "drift", limit))
+
+    def quality(self, name: str, *, limit: int = 20) -> Json:
+        """How wrong the answers were, as far as labels have come."""
+        return self.send(calls.drift(name, "quality", limit))
+
+    def windows(self, name: str, *, limit: int = 20) -> Json:
+        """Windows of predictions that were compared with the reference."""
+        return self.send(calls.drift(name, "windows", limit))
+
+    def dead_letters(self, service: str) -> Json:
+        """Events that a service set aside."""
+        return self.send(calls.dead_letters(service))
+
+    def retry_dead_letters(self, service: str, topic: str, subject: str) -> Json:
+        """Handle the parked events of a subject again, in order."""
+        return self.send(calls.retry_dead_letters(service, topic, subject))

@@ -1,0 +1,39 @@
+"""What every verb shares."""
+
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+if TYPE_CHECKING:
+    from tidewheel.client import Client
+
+AsJson = Annotated[bool, typer.Option("--json", help="For programs: JSON on standard output.")]
+Limit = Annotated[int, typer.Option("--limit", "-n", min=1, max=1000, help="At most so many.")]
+Model = Annotated[str, typer.Argument(help="The model's name.")]
+
+
+def client() -> "Client":
+    from tidewheel.client import Client
+
+    return Client()
+
+
+def show(
+    found: dict[str, Any], columns: dict[str, str], *, json: bool, none: str, key: str = "items"
+) -> None:
+    """A list as JSON or as a table."""
+    from tidewheel import screen
+
+    items = found.get(key) or []
+    if json:
+        screen.as_json(items)
+        return
+    screen.table(items, columns, none=none)
+    if found.get("next"):
+        screen.talk.print("there are more: raise --limit")
+
+
+def tell(line: str) -> None:
+    from tidewheel import screen
+
+    screen.talk.print(line, markup=False)

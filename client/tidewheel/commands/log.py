@@ -1,0 +1,76 @@
+"""events, outcomes, cascade, dlq: the log and what was set aside."""
+
+from typing import Annotated
+
+import typer
+
+from tidewheel.commands.common import AsJson, Limit, client, show, tell
+
+SERVICES = ("registry", "trainer", "evaluator", "deployer", "drift_monitor")
+"""Those with a database, and so with dead letters to retry."""
+
+
+def events(
+    subject: Annotated[str | None, typer.Option(help="Of one dataset or model.")] = None,
+    type_: Annotated[str | None, typer.Option("--type", help="Such as model.promoted.")] = None,
+    after: Annotated[str | None, typer.Option(help="Those behind this position.")] = None,
+    limit: Limit = 50,
+    json: AsJson = False,
+) -> None:
+    """List events as the registry heard them."""
+    with client() as tidewheel:
+        found = tidewheel.events(subject=subject, type_=type_, after=after, limit=limit)
+    columns = {"time": "time", "type": "type", "subject": "subject", "event": "id"}
+    show(found, columns, json=json, none="no event")
+
+
+def outcomes(
+    dataset: Annotated[str | None, typer.Option(help="Of one dataset.")] = None,
+    model: Annotated[str | None, typer.Option(help="Of one model.")] = None,
+    json: AsJson = False,
+) -> None:
+    """Show what became of each dataset version, per model."""
+    with client() as tidewheel:
+        found = tidewheel.outcomes(dataset=dataset, name=model)
+    columns = {
+        "dataset": "dataset",
+        "version": "dataset_version",
+        "model": "model",
+        "outcome": "outcome",
+        "event": "event_id",
+    }
+    show(found, columns, json=json, none="no dataset version has reached a model yet")
+
+
+dlq = typer.Typer(no_args_is_help=True, help="Events that were set aside.")
+
+
+@dlq.command("ls")
+def dlq_ls(
+    service: Annotated[str | None, typer.Option(help="One service; all without.")] = None,
+    json: AsJson = False,
+) -> None:
+    """List parked events."""
+    with client() as tidewheel:
+        names = [service] if service else [*SERVICES]
+        found = [
+            {"service": name, **letter}
+            for name in names
+            for letter in tidewheel.dead_letters(name).get("items", [])
+        ]
+    names_of = ("service", "topic", "subject", "sequence", "failure", "reason", "event")
+    columns = dict(zip(names_of, names_of, strict=True))
+    show({"items": found}, columns, json=json, none="nothing is parked")
+
+
+@dlq.command("retry")
+def dlq_retry(service: str, topic: str, subject: str, json: AsJson = False) -> None:
+    """Handle the parked events of a subject again, in order."""
+    from tidewheel import screen
+
+    with client() as tidewheel:
+        answer = tidewheel.retry_dead_letters(service, topic, subject)
+    if json:
+        screen.as_json(answer)
+    else:
+        tell(f"{service}: {answer.get('handled', answer)} handled")

@@ -1,0 +1,114 @@
+"""models, status, why, runs, verdicts, drift: what is the case, and why."""
+
+from typing import Annotated, Any
+
+import typer
+
+from tidewheel.commands.common import AsJson, Limit, Model, client, show
+
+
+def models(limit: Limit = 100, json: AsJson = False) -> None:
+    """List the models."""
+    with client() as tidewheel:
+        found = tidewheel.models(limit=limit)
+    columns = {
+        "model": "model",
+        "dataset": "dataset",
+        "task": "task",
+        "owner": "owner",
+        "newest version": "version",
+    }
+    show(found, columns, json=json, none="no model yet: tidewheel apply -f SPEC.yaml")
+
+
+def status(
+    model: Annotated[str | None, typer.Argument(help="One model; all without.")] = None,
+    json: AsJson = False,
+) -> None:
+    """Show what answers now: champion, canary, generation, replicas."""
+    from tidewheel import screen
+
+    with client() as tidewheel:
+        found = [tidewheel.deployment(model)] if model else tidewheel.deployments()["items"]
+    if json:
+        screen.as_json(found)
+        return
+    rows = [_status_row(one) for one in found]
+    columns = {name: name for name in (rows[0] if rows else {})}
+    screen.table(rows, columns, none="nothing is deployed yet")
+
+
+def _status_row(one: dict[str, Any]) -> dict[str, Any]:
+    champion, rollout = one.get("champion"), one.get("rollout") or {}
+    version = champion.get("version") if isinstance(champion, dict) else champion
+    arms = one.get("arms") or []
+    return {
+        "model": one.get("model"),
+        "champion": f"v{version}" if version is not None else "baseline rule",
+        "generation": one.get("generation"),
+        "arms": ", ".join(f"v{arm['version']} {arm['weight']:.0%}" for arm in arms) or None,
+        "rollout": f"v{rollout['version']} {rollout.get('stage', '')}" if rollout else None,
+        "replicas": ", ".join(map(_replica, one.get("replicas") or [])) or None,
+    }
+
+
+def _replica(one: Any) -> str:
+    return f"{one.get('replica')}@{one.get('generation')}" if isinstance(one, dict) else str(one)
+
+
+def why(model: Model, limit: Limit = 10, json: AsJson = False) -> None:
+    """Tell the last decisions about a model, each with its event."""
+    with client() as tidewheel:
+        found = tidewheel.why(model, limit=limit)
+    columns = {"when": "time", "what": "type", "why": "text", "event": "event_id"}
+    show(found, columns, json=json, none=f"nothing has been decided about {model} yet")
+
+
+def runs(
+    model: Annotated[str | None, typer.Argument(help="One model; all without.")] = None,
+    limit: Limit = 20,
+    json: AsJson = False,
+) -> None:
+    """List training runs, newest first."""
+    with client() as tidewheel:
+        found = tidewheel.runs(model, limit=limit)
+    columns = {
+        "run": "run",
+        "model": "model",
+        "data": "dataset_version",
+        "trigger": "trigger",
+        "state": "state",
+        "attempt": "attempt",
+    }
+    show(found, columns, json=json, none="no run yet")
+
+
+def verdicts(model: Model, limit: Limit = 20, json: AsJson = False) -> None:
+    """List what the evaluator decided, newest first."""
+    with client() as tidewheel:
+        found = tidewheel.verdicts(model, limit=limit)
+    columns = {
+        "version": "version",
+        "accepted": "accepted",
+        "reason": "reason",
+        "mode": "mode",
+        "event": "event_id",
+    }
+    show(found, columns, json=json, none="no verdict yet")
+
+
+def drift(
+    model: Model,
+    quality: Annotated[bool, typer.Option("--quality", help="Of the answers instead.")] = False,
+    limit: Limit = 20,
+    json: AsJson = False,
+) -> None:
+    """Show how the inputs, or with --quality the answers, compare with the reference."""
+    from tidewheel import screen
+
+    with client() as tidewheel:
+        found = tidewheel.quality(model, limit=limit) if quality else tidewheel.drift(model)
+    if json:
+        screen.as_json(found)
+        return
+    screen.out.print_json(data=found)

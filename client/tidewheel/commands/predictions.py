@@ -1,0 +1,96 @@
+"""predict, feedback: the endpoint as its callers see it."""
+
+import sys
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from tidewheel.commands.common import AsJson, Model, client, tell
+from tidewheel.exits import Exit
+
+_AT_ONCE = 500
+
+
+def predict(
+    model: Model,
+    row: Annotated[list[str] | None, typer.Option("--row", help="One row as JSON.")] = None,
+    file: Annotated[
+        Path | None, typer.Option("--file", help="Rows: CSV, JSON lines, or - for lines.")
+    ] = None,
+    json: AsJson = False,
+) -> None:
+    """Ask for predictions."""
+    from tidewheel import screen
+
+    rows = [*map(_row, row or []), *(_rows(file) if file else [])]
+    if not rows:
+        raise typer.BadParameter("give --row JSON or --file FILE")
+    with client() as tidewheel:
+        parts = [rows[start : start + _AT_ONCE] for start in range(0, len(rows), _AT_ONCE)]
+        found = [one for part in parts for one in tidewheel.predict(model, part)["predictions"]]
+    if json:
+        screen.as_json(found)
+        return
+    names = ("answer", "version", "rung", "arm", "generation", "prediction_id")
+    screen.table(found, dict(zip(names, names, strict=True)), none="no answer")
+
+
+def feedback(
+    model: Model,
+    prediction: Annotated[str, typer.Argument(help="The prediction's id.")],
+    value: Annotated[str, typer.Argument(help="What really happened.")],
+    revision: Annotated[int, typer.Option(min=1, help="Raise it to correct a value.")] = 1,
+    json: AsJson = False,
+) -> None:
+    """Say what really happened."""
+    from tidewheel import screen
+
+    observed = {"prediction_id": prediction, "value": _value(value), "revision": revision}
+    with client() as tidewheel:
+        answer = tidewheel.feedback(model, [observed])
+    if json:
+        screen.as_json(answer)
+    else:
+        tell("taken")
+
+
+def _row(text: str) -> dict[str, Any]:
+    import json
+
+    try:
+        found = json.loads(text)
+    except ValueError as error:
+        raise typer.BadParameter(f"{text[:60]!r} is no JSON: {error}") from error
+    if not isinstance(found, dict):
+        raise typer.BadParameter("a row is an object, {{column: value}}")
+    return found
+
+
+def _rows(file: Path) -> list[dict[str, Any]]:
+    import csv
+
+    if str(file) == "-":
+        return [_row(line) for line in sys.stdin if line.strip()]
+    try:
+        with file.open(newline="") as opened:
+            if file.suffix == ".csv":
+                found = csv.DictReader(opened)
+                return [{name: _value(text) for name, text in row.items()} for row in found]
+            return [_row(line) for line in opened if line.strip()]
+    except OSError as error:
+        from tidewheel.errors import Failure
+
+        raise Failure(f"{file} cannot be read", why=(str(error),), exit_code=Exit.INPUT) from error
+
+
+def _value(text: str | None) -> Any:
+    """Numbers, true and false as such; an empty cell is null; anything else is text."""
+    if text is None or text == "":
+        return None
+    if text.lower() in ("true", "false"):
+        return text.lower() == "true"
+    try:
+        return float(text)
+    except ValueError:
+        return text
