@@ -6,9 +6,10 @@ the same task's calls run in it.
 
 import asyncio
 import hashlib
+import itertools
 import json
 from collections import Counter
-from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass, field
@@ -90,7 +91,12 @@ class Transaction:
     _spoken: Counter[UUID] = field(default_factory=Counter)
 
     async def say(
-        self, events: Iterable[Event], *, cause: Cause | None = None, step: str = ""
+        self,
+        events: Iterable[Event],
+        *,
+        cause: Cause | None = None,
+        step: str = "",
+        base: UUID | None = None,
     ) -> list[Heard[Event]]:
         """Put events into the outbox; they leave when, and only when, this transaction commits.
 
@@ -98,15 +104,16 @@ class Transaction:
             events: what became true, in order.
             cause: instead of the transaction's own.
             step: tells sayings of one cause in several transactions apart; each keeps its id.
+            base: what the events' ids are derived from, instead of the cause.
 
         Raises:
             InvalidEvent: one of them cannot be published; the transaction must not commit.
         """
         why = cause or self.cause
-        return await self.say_each([(why, event) for event in events], step=step)
+        return await self.say_each([(why, event) for event in events], step=step, base=base)
 
     async def say_each(
-        self, said: Sequence[tuple[Cause, Event]], *, step: str = ""
+        self, said: Sequence[tuple[Cause, Event]], *, step: str = "", base: UUID | None = None
     ) -> list[Heard[Event]]:
         """Like `say` for events of several causes: two round trips, however many there are."""
         if not said:
@@ -120,44 +127,33 @@ class Transaction:
             )
         )
         spoken = [
-            self._envelope(topic, event, cause, step, next_of)
+            Heard(
+                event=event,
+                id=self._id(event, base or cause.id, step),
+                source=f"//tidewheel/{self.service}",
+                time=clock.now(),
+                correlation=cause.correlation,
+                causation=cause.id,
+                sequence=next(next_of[topic.name, event.subject]) if topic.sequenced else None,
+                traceparent=cause.traceparent,
+            )
             for topic, (cause, event) in zip(topics, said, strict=True)
         ]
         await self._enqueue(topics, spoken)
         self.said.extend(spoken)
         return spoken
 
-    def _envelope(
-        self,
-        topic: Topic,
-        event: Event,
-        cause: Cause,
-        step: str,
-        next_of: dict[tuple[str, str], int],
-    ) -> Heard[Event]:
-        sequence = None
-        if topic.sequenced:
-            sequence = next_of[topic.name, event.subject]
-            next_of[topic.name, event.subject] += 1
-        event_id = uuid7()
-        if cause.id:
-            event_id = derived(cause.id, event.TYPE, event.subject, step, self._spoken[cause.id])
-            self._spoken[cause.id] += 1
-        return Heard(
-            event=event,
-            id=event_id,
-            source=f"//tidewheel/{self.service}",
-            time=clock.now(),
-            correlation=cause.correlation,
-            causation=cause.id,
-            sequence=sequence,
-            traceparent=cause.traceparent,
-        )
+    def _id(self, event: Event, base: UUID | None, step: str) -> UUID:
+        """A function of its base and its place among what came of it, so that repeats repeat it."""
+        if base is None:
+            return uuid7()
+        place, self._spoken[base] = self._spoken[base], self._spoken[base] + 1
+        return derived(base, event.TYPE, event.subject, step, place)
 
     async def _take_sequences(
         self, wanted: Mapping[tuple[str, str], int]
-    ) -> dict[tuple[str, str], int]:
-        """The first free sequence per topic and subject; locks them, in one order everywhere."""
+    ) -> dict[tuple[str, str], Iterator[int]]:
+        """The sequences to give, per topic and subject; locks them, in one order everywhere."""
         if not wanted:
             return {}
         keys = sorted(wanted)
@@ -171,7 +167,7 @@ class Transaction:
             [wanted[key] for key in keys],
         )
         last = {(row["topic"], row["subject"]): int(row["sequence"]) for row in rows}
-        return {key: last[key] - wanted[key] + 1 for key in keys}
+        return {key: itertools.count(last[key] - wanted[key] + 1) for key in keys}
 
     async def _enqueue(self, topics: Sequence[Topic], heards: Sequence[Heard[Event]]) -> None:
         payloads = [codec.encode(heard) for heard in heards]

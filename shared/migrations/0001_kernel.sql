@@ -72,7 +72,7 @@ create index dead_letter_subject on dead_letter (consumer, topic, subject, id);
 create table job (
     id          uuid primary key,
     kind        text not null,
-    natural_key text not null unique,
+    natural_key text not null,
     subject     text not null,
     payload     jsonb not null,
     state       text not null default 'waiting'
@@ -83,9 +83,11 @@ create table job (
     run_after   timestamptz not null default now(),
     cause       uuid,
     correlation uuid not null,
+    traceparent text,
     detail      text,
     created_at  timestamptz not null default now(),
-    finished_at timestamptz
+    finished_at timestamptz,
+    unique (kind, natural_key)
 );
 create index job_claimable on job (kind, run_after) where state in ('waiting', 'running');
 create index job_subject on job (subject, created_at desc);
