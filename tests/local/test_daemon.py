@@ -9,13 +9,14 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-import psutil
 import pytest
 
 from local.commands import parser, status
 from local.control import ask
 from local.errors import CannotStart, NotRunning
 from local.paths import CHECKOUT, Places
+from local.process import Identity
+from tests.support.processes import any_alive, environment_of, identity_of
 from tests.support.stack import temporary_folder
 from tests.support.waiting import wait_until
 
@@ -54,9 +55,9 @@ class Stack:
     def service(self, name: str) -> dict[str, Any]:
         return next(one for one in self.status()["services"] if one["name"] == name)
 
-    def processes(self) -> list[psutil.Process]:
+    def processes(self) -> list[Identity]:
         found = self.status()
-        return [psutil.Process(one["pid"]) for one in [*found["parts"], *found["services"]]]
+        return [identity_of(one["pid"]) for one in [*found["parts"], *found["services"]]]
 
     def down(self) -> None:
         if self.process and self.process.poll() is None:
@@ -132,9 +133,9 @@ def test_a_restart_can_set_a_knob_for_that_start_alone(stack: Stack) -> None:
     knob = {"FAULT": "before_commit"}
 
     pid = ask(stack.places.control, "restart", name="deployer", knobs=knob)["pid"]
-    with_knob = psutil.Process(pid).environ()
+    with_knob = environment_of(pid)
     pid = ask(stack.places.control, "restart", name="deployer", knobs={})["pid"]
-    without = psutil.Process(pid).environ()
+    without = environment_of(pid)
 
     assert with_knob["TIDEWHEEL_DEPLOYER_FAULT"] == "before_commit"
     assert "TIDEWHEEL_DEPLOYER_FAULT" not in without
@@ -142,9 +143,9 @@ def test_a_restart_can_set_a_knob_for_that_start_alone(stack: Stack) -> None:
 
 def test_each_service_is_given_its_own_role_and_database(stack: Stack) -> None:
     urls = {
-        name: psutil.Process(stack.service(name)["pid"])
-        .environ()
-        .get(f"TIDEWHEEL_{name.upper()}_DATABASE", "")
+        name: environment_of(stack.service(name)["pid"]).get(
+            f"TIDEWHEEL_{name.upper()}_DATABASE", ""
+        )
         for name in SIX
     }
 
@@ -186,10 +187,9 @@ def test_kill_9_of_the_supervisor_leaves_no_orphan_and_the_next_start_resumes() 
         left = stack.processes()
 
         stack.kill_9()
-        survivors = psutil.wait_procs(left, timeout=20)[1]
+        wait_until(lambda: not any_alive(left), what="the end of all processes")
         second = stack.up()
 
-        assert survivors == []
         assert second["pid"] != first["pid"]
         assert stack.places.context.read_text() == context
 
@@ -201,6 +201,6 @@ def test_after_down_nothing_runs_and_status_says_so() -> None:
 
         stack.down()
 
-        assert psutil.wait_procs(left, timeout=5)[1] == []
+        assert not any_alive(left)
         with pytest.raises(NotRunning):
             stack.status()

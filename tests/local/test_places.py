@@ -13,6 +13,7 @@ import pytest
 
 from local import unprivileged
 from local.database import copy_binaries, wheel_package
+from local.errors import WrongDatabaseVersion
 from local.jars import cache_folder, kafka_jars
 from local.paths import CHECKOUT
 from local.process import Account
@@ -98,6 +99,20 @@ def test_an_ordinary_user_starts_everything_in_a_folder_of_its_own(nobody: Accou
 
         assert started.returncode == 0, started.stderr
         assert started.stdout.startswith("answers at 127.0.0.1:")
+
+
+def test_the_systems_own_database_works_and_is_not_mixed_with_the_other() -> None:
+    if shutil.which("postgres") is None:
+        pytest.skip("this system has no PostgreSQL of its own")
+    with temporary_folder() as folder:
+        with Infrastructure(folder / "stack", durable=False, system_postgres=True) as started:
+            started.create_database("own")
+        other = Infrastructure(folder / "stack", durable=False)
+
+        with pytest.raises(WrongDatabaseVersion, match="use the same as before"):
+            other.start()
+
+        other.delete()
 
 
 def _interpreter_for(account: Account) -> Path:

@@ -4,12 +4,12 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
-import psutil
 import pytest
 
 from local.errors import EndedEarly
 from local.services import Services
 from local.stack import Infrastructure
+from tests.support.processes import environment_of
 from tests.support.stand_in import stand_in_command
 
 pytestmark = pytest.mark.real
@@ -104,5 +104,6 @@ def test_a_service_that_cannot_start_is_named_with_its_last_words(
 
 
 def _environment(services: Services, name: str) -> dict[str, str]:
-    found: dict[str, str] = psutil.Process(services.pid(name)).environ()
-    return found
+    pid = services.pid(name)
+    assert pid
+    return environment_of(pid)

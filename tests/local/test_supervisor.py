@@ -6,7 +6,6 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
-import psutil
 import pytest
 
 from local.process import Identity, Program, end_leftovers
@@ -53,7 +52,7 @@ def test_a_killed_program_starts_again(supervisor: Supervisor, tmp_path: Path) -
     supervisor.wait_for_starts("one", 2)
 
     assert killed == first
-    assert not psutil.pid_exists(first)
+    assert Identity.of(first) is None
     assert supervisor.pid("one") not in (None, first)
     assert supervisor.report()[0].last_exit == -signal.SIGKILL
 
@@ -80,7 +79,7 @@ def test_a_stopped_program_stays_stopped(supervisor: Supervisor, tmp_path: Path)
     supervisor.stop("one")
 
     assert supervisor.report()[0].state is State.STOPPED
-    assert not psutil.pid_exists(pid)
+    assert Identity.of(pid) is None
 
 
 def test_a_program_deaf_to_the_polite_signal_is_killed_when_patience_ends(
@@ -150,12 +149,13 @@ signal.pause()
 
 def test_kill_9_of_the_supervisor_takes_its_programs_along(tmp_path: Path) -> None:
     pid, outer = _start_a_supervisor(tmp_path, FOREVER)
-    child = psutil.Process(pid)
+    child = Identity.of(pid)
+    assert child
 
     outer.kill()
     outer.wait()
 
-    assert psutil.wait_procs([child], timeout=10)[1] == []
+    wait_until(lambda: not child.is_alive(), what="the end of the program")
 
 
 def test_a_leftover_is_ended_by_its_recorded_pid_and_start(tmp_path: Path) -> None:
