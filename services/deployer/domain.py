@@ -173,6 +173,7 @@ class Endpoint:
         rule: the baseline rule that answers while there is no champion.
         awaiting: accepted against another champion; the evaluator judges it again.
         taken_up: versions that have or had a rollout, newest last.
+        evaluation, correlation: the verdict behind the last rollout and its cascade.
     """
 
     model: ModelName
@@ -186,6 +187,8 @@ class Endpoint:
     awaiting: Rollout | None = None
     taken_up: tuple[int, ...] = ()
     salt: str = ""
+    evaluation: UUID | None = None
+    correlation: UUID | None = None
     probation_until: datetime | None = None
 
     @property

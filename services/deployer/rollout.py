@@ -114,6 +114,8 @@ class _Decisions(Course):
             rollout=rollout,
             fence=max(self.endpoint.fence, rollout.version),
             salt=rollout.evaluation.hex,
+            evaluation=rollout.evaluation,
+            correlation=rollout.correlation,
         )
         self.say(
             e.RolloutProposed,

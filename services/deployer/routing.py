@@ -55,7 +55,7 @@ def due_at(endpoint: Endpoint, now: datetime, limits: Limits) -> datetime | None
 def _rollout_due_at(rollout: Rollout, now: datetime, limits: Limits) -> datetime:
     if rollout.stage is Stage.AWAITING_APPROVAL:
         return rollout.at + limits.approval_expires
-    if rollout.held_until is not None:
+    if rollout.held_until is not None and rollout.held_until > now:
         return rollout.held_until
     step_over_at = rollout.at + rollout.policy.step_for
     # Once the step has lasted long enough, only a measure or the end of patience changes anything.

@@ -1,0 +1,72 @@
+"""The deployer as a process."""
+
+from datetime import timedelta
+from pathlib import Path
+from typing import Final
+
+from services.deployer import api
+from services.deployer.domain import Limits
+from services.deployer.handlers import Deployer
+from services.deployer.settings import Settings
+from services.deployer.store import PostgresStore
+from services.deployer.worker import Timers
+from shared import clock, http, running
+from shared.artifacts import ArtifactStore
+from shared.bus import Bus
+from shared.events import Digest, Json
+from shared.manifest import read_manifest
+from shared.postgres import Database
+
+MIGRATIONS: Final = Path(__file__).parent / "migrations"
+
+
+def limits_of(settings: Settings) -> Limits:
+    """What decisions need of the settings."""
+    return Limits(
+        alpha=settings.canary_alpha,
+        delta=settings.canary_delta,
+        event_limit=settings.canary_event_limit,
+        approval_expires=timedelta(days=settings.approval_days),
+    )
+
+
+async def serve(settings: Settings) -> None:
+    """Put the parts together and run until told to stop."""
+    database = await Database.lazily(
+        settings.database.get_secret_value(), "deployer", size=settings.pool_size
+    )
+    store = PostgresStore(database)
+    artifacts = ArtifactStore(settings.artifacts)
+
+    async def rule_of(manifest: Digest) -> Json:
+        return read_manifest(await artifacts.aget(manifest)).baseline
+
+    deployer = Deployer(store=store, rule_of=rule_of, now=clock.now, limits=limits_of(settings))
+    bus = Bus(
+        database,
+        settings.kafka,
+        "deployer",
+        deployer.reactions(),
+        topic_prefix=settings.topic_prefix,
+        replica=settings.replica,
+    )
+    timers = Timers(database, store, deployer, clock.now)
+    app = http.build(
+        "deployer", settings, [api.router(store, deployer, clock.now)], ready=bus.state
+    )
+    await running.run(
+        settings,
+        app,
+        [bus.run, timers.run],
+        prepare=lambda: database.prepare([MIGRATIONS]),
+        finish=database.close,
+    )
+
+
+def main() -> None:
+    """Start the deployer."""
+    running.start(Settings, serve)
+
+
+if __name__ == "__main__":
+    main()
