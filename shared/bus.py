@@ -28,7 +28,7 @@ from shared.inbox import Inbox, Limits
 from shared.letters import Record
 from shared.outbox import Relay
 from shared.parking import Parked, drop_parked, list_parked, retry_parked
-from shared.partitions import FULL, Worker
+from shared.partitions import FULL, LOW, Worker
 from shared.patience import Patience
 from shared.postgres import Database
 from shared.provisioning import TopicsDiffer, check_topics, ensure_topics
@@ -105,6 +105,7 @@ class Bus:
         self._relay = Relay(database, bootstrap, topic_prefix)
         self._slots = asyncio.Semaphore(max(1, database.size - 2))
         self._workers: dict[Any, Worker] = {}
+        self._paused: set[Any] = set()
         self._consumer: Any = None
         self._stopping = asyncio.Event()
         self._stopped = asyncio.Event()
@@ -231,11 +232,18 @@ class Bus:
     def _feed(self, consumer: Any, part: Any, records: Sequence[Any]) -> None:
         worker = self._workers.get(part)
         if worker is None:
-            worker = Worker(self._inbox, self._slots, lambda: _resume(consumer, part))
+            worker = Worker(self._inbox, self._slots, lambda: self._resume(consumer, part))
             self._workers[part] = worker
         worker.put([self._record(record) for record in records])
-        if worker.queued > FULL:
+        if worker.queued > FULL and part not in self._paused:
+            self._paused.add(part)
             consumer.pause(part)
+
+    def _resume(self, consumer: Any, part: Any) -> None:
+        worker = self._workers.get(part)
+        if worker and worker.queued < LOW and part in self._paused:
+            self._paused.discard(part)
+            consumer.resume(part)
 
     def _record(self, record: Any) -> Record:
         return Record(
@@ -293,6 +301,7 @@ class Bus:
         await self._commit(consumer)
         for part in mine:
             self._workers.pop(part, None)
+            self._paused.discard(part)
 
     def _assigned(self) -> set[Any]:
         return set(self._consumer.assignment()) if self._consumer is not None else set()
@@ -337,11 +346,6 @@ class _Moves(Listener):  # type: ignore[misc] # the library has no types
 
     async def on_partitions_assigned(self, assigned: Iterable[Any]) -> None:
         telemetry.log("partitions_assigned", count=len(list(assigned)))
-
-
-def _resume(consumer: Any, part: Any) -> None:
-    if part in consumer.paused():
-        consumer.resume(part)
 
 
 def _name(part: TopicPartition) -> str:

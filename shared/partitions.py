@@ -24,11 +24,11 @@ class _Abandoned(Exception):
 class Worker:
     """Works off one partition, one batch after the other."""
 
-    def __init__(self, inbox: Inbox, slots: asyncio.Semaphore, on_low: Callable[[], None]) -> None:
+    def __init__(self, inbox: Inbox, slots: asyncio.Semaphore, on_move: Callable[[], None]) -> None:
         self._inbox = inbox
         self._slots = slots
         self._has_slot = False
-        self._on_low = on_low
+        self._on_move = on_move
         self._queue: deque[Letter] = deque()
         self._filled = asyncio.Event()
         self._stopping = asyncio.Event()
@@ -95,8 +95,7 @@ class Worker:
         for letter in batch:
             if letter.subject in self._held and letter not in held:
                 await self._catch_up(letter)
-        if len(self._queue) < LOW:
-            self._on_low()
+        self._on_move()
         if sum(map(len, self._held.values())) >= MOST_HELD:
             self.waits_for = "too many events wait for missing ones"
             await self._stopping.wait()

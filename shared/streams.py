@@ -1,0 +1,156 @@
+"""Streams of many small records: the kernel's unit of work for whatever library carries them.
+
+Several records of one partition share a transaction, and what a handler keeps in memory is saved
+in it together with the offset up to which it was applied.
+"""
+
+import asyncio
+from collections import deque
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Generic, Protocol, TypeVar
+
+from shared.events import Event, Heard
+from shared.inbox import Inbox, Limits, react_in_turn
+from shared.letters import Letter, Record
+from shared.partitions import FULL, LOW, Worker
+from shared.postgres import Cause, Database, Transaction
+from shared.reactions import Reaction
+from shared.topics import Topic
+
+Positions = Mapping[tuple[str, int], int]
+"""Next offset to apply, by topic (without prefix) and partition."""
+
+HandleBatch = Callable[[Sequence[Heard[Any]], Positions], Awaitable[Iterable[Event]]]
+E = TypeVar("E")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Stream:
+    """A topic whose records are handled several at a time.
+
+    Attributes:
+        topic: all its types are handled.
+        handle: gets records of one partition in order, none of them seen before, and the
+            positions that hold once they are applied; everything it saves is in one transaction.
+            It is called again for the same records, fewer at a time, when it failed.
+        together: so many records share a transaction at most.
+    """
+
+    topic: Topic
+    handle: HandleBatch
+    together: int = 100
+
+
+class Carried(Protocol):
+    """A record in the hands of the library that carries it."""
+
+    @property
+    def offset(self) -> int:
+        """Its place in its partition."""
+        ...
+
+    def acknowledge(self) -> None:
+        """Its work is committed; the library may commit its offset."""
+        ...
+
+
+C = TypeVar("C", bound=Carried)
+
+
+@dataclass(slots=True)
+class _Lane(Generic[C]):
+    """One partition: its worker, and the records not acknowledged yet."""
+
+    worker: Worker
+    room: asyncio.Event
+    unacknowledged: deque[C] = field(default_factory=deque)
+
+    def acknowledge(self) -> None:
+        position = self.worker.position
+        while self.unacknowledged and position and self.unacknowledged[0].offset < position:
+            self.unacknowledged.popleft().acknowledge()
+        if self.worker.queued < LOW:
+            self.room.set()
+
+
+class Lanes(Generic[C]):
+    """Takes carried records into the unit of work, and acknowledges them in order after it.
+
+    One transaction at a time: a handler may keep state in memory without locking it.
+    """
+
+    def __init__(
+        self,
+        database: Database,
+        consumer: str,
+        reactions: Sequence[Reaction],
+        streams: Sequence[Stream],
+        limits: Limits | None = None,
+    ) -> None:
+        self._streams = {stream.topic.name: stream for stream in streams}
+        rows = [
+            Reaction(kind, _not_called, stream.together)
+            for stream in streams
+            for kind in stream.topic.types
+        ]
+        self._inbox = Inbox(
+            database, consumer, [*reactions, *rows], limits=limits, react=self._react
+        )
+        self._slot = asyncio.Semaphore(1)
+        self._lanes: dict[tuple[str, int], _Lane[C]] = {}
+
+    async def put(self, record: Record, carried: C) -> None:
+        """Queue a record; waits while its partition has too many."""
+        place = (record.topic, record.partition)
+        lane = self._lanes.get(place)
+        if lane is None:
+            lane = self._lanes[place] = self._lane(place)
+        lane.worker.check()
+        lane.unacknowledged.append(carried)
+        lane.worker.put([record])
+        if lane.worker.queued > FULL:
+            lane.room.clear()
+            await lane.room.wait()
+
+    async def drain(self, seconds: float) -> None:
+        """Finish what is in work, forget the rest; the broker delivers it again."""
+        lanes, self._lanes = list(self._lanes.values()), {}
+        await asyncio.gather(*(lane.worker.drain(seconds) for lane in lanes))
+        for lane in lanes:
+            lane.acknowledge()
+            lane.room.set()
+
+    def check(self) -> None:
+        """Raise what ended a worker, if something did."""
+        for lane in self._lanes.values():
+            lane.worker.check()
+
+    def workers(self) -> dict[tuple[str, int], Worker]:
+        """The worker of every partition that has had a record."""
+        return {place: lane.worker for place, lane in self._lanes.items()}
+
+    def _lane(self, place: tuple[str, int]) -> _Lane[C]:
+        worker = Worker(self._inbox, self._slot, lambda: self._acknowledge(place))
+        return _Lane(worker, asyncio.Event())
+
+    def _acknowledge(self, place: tuple[str, int]) -> None:
+        lane = self._lanes.get(place)
+        if lane is not None:
+            lane.acknowledge()
+
+    async def _react(
+        self, transaction: Transaction, letters: Sequence[Letter]
+    ) -> Sequence[tuple[Cause, Event]]:
+        if not letters or letters[0].topic.name not in self._streams:
+            return await react_in_turn(transaction, letters)
+        stream, last = self._streams[letters[0].topic.name], letters[-1]
+        heards = [letter.heard for letter in letters if letter.heard]
+        transaction.cause = cause = Cause.of(heards[-1])
+        positions = {(stream.topic.name, last.record.partition): last.record.offset + 1}
+        return [(cause, event) for event in await stream.handle(heards, positions)]
+
+
+async def _not_called(_: Heard[Any]) -> Iterable[Event]:
+    """Marks the types of a stream; the stream's own handler is what is called."""
+    raise AssertionError("a stream's records go to its handler")
