@@ -4,118 +4,21 @@ from __future__ import annotations
 
 import argparse
 import json
-import signal
-import subprocess
-import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import IO, Any
-
-from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
+from typing import IO
 
 from local.control import ask
-from local.daemon import PARTS, only_one
-from local.errors import CannotStart, EndedEarly, NotRunning, TookTooLong, WrongPlatform
-from local.jars import cache_folder, kafka_jars
-from local.paths import CHECKOUT, Places
-from local.process import end_leftovers, last_line
+from local.daemon import PARTS
+from local.errors import CannotStart, TookTooLong
+from local.paths import Places
+from local.process import end_leftovers
 from local.screen import console, show_next_steps, show_status
+from local.starting import is_running, status_or_none, up
 
-_UP_SECONDS = 180.0
 _DOWN_SECONDS = 90.0
 _EXIT_NOT_RUNNING = 3
-
-
-def up(places: Places, arguments: argparse.Namespace) -> int:
-    if sys.platform != "linux":
-        raise WrongPlatform(sys.platform)
-    places.create()
-    daemon = None if _is_running(places) else _start_daemon(places, arguments)
-    try:
-        status = _wait_until_up(places, daemon)
-    except (CannotStart, KeyboardInterrupt):
-        if daemon:
-            daemon.terminate()
-            daemon.wait()
-        raise
-    show_status(status)
-    show_next_steps(status, places)
-    if arguments.foreground and daemon:
-        _stay(places, daemon)
-    return 0
-
-
-def _start_daemon(places: Places, arguments: argparse.Namespace) -> subprocess.Popen[bytes]:
-    with _progress() as progress:
-        _fetch_jars(places, progress)
-    more = ["--system-postgres"] if arguments.system_postgres else []
-    with places.log("supervisor").open("ab") as log:
-        return subprocess.Popen(
-            [sys.executable, "-m", "local", "--folder", str(places.folder), "supervise", *more],
-            cwd=CHECKOUT,
-            stdin=subprocess.DEVNULL,
-            stdout=log,
-            stderr=log,
-            start_new_session=True,
-        )
-
-
-def _fetch_jars(places: Places, progress: Progress) -> None:
-    task = progress.add_task("Kafka jars", total=None, visible=False)
-
-    def show(done: int, of: int) -> None:
-        progress.update(task, completed=done, total=of, visible=True)
-
-    kafka_jars(cache_folder(places.folder / "cache"), show)
-
-
-def _progress() -> Progress:
-    columns = (TextColumn("{task.description}"), BarColumn(), TimeElapsedColumn())
-    return Progress(*columns, console=console, transient=True)
-
-
-def _wait_until_up(places: Places, daemon: subprocess.Popen[bytes] | None) -> dict[str, Any]:
-    """Show what is happening until every service is ready."""
-    deadline = time.monotonic() + _UP_SECONDS
-    with _progress() as progress:
-        task = progress.add_task("starting", total=None)
-        while True:
-            status = _status_or_none(places)
-            if status and status["phase"] == "up" and all(s["ready"] for s in status["services"]):
-                return status
-            _stop_waiting_if_hopeless(places, daemon, deadline)
-            if status:
-                ready = sum(bool(one["ready"]) for one in status["services"])
-                progress.update(
-                    task,
-                    description=status["phase"],
-                    total=len(status["services"]) or None,
-                    completed=ready,
-                )
-            time.sleep(0.1)
-
-
-def _stop_waiting_if_hopeless(
-    places: Places, daemon: subprocess.Popen[bytes] | None, deadline: float
-) -> None:
-    log = places.log("supervisor")
-    if daemon and daemon.poll() is not None and not _is_running(places):
-        raise EndedEarly("the supervisor", log, last_line(log))
-    if time.monotonic() > deadline:
-        raise TookTooLong("the stack", _UP_SECONDS, places.logs)
-
-
-def _stay(places: Places, daemon: subprocess.Popen[bytes]) -> None:
-    """In the foreground: Ctrl-C or a polite signal ends the stack."""
-
-    def end(*_: object) -> None:
-        daemon.send_signal(signal.SIGTERM)
-
-    signal.signal(signal.SIGTERM, end)
-    signal.signal(signal.SIGINT, end)
-    console.print(f"\nCtrl-C ends it; the supervisor writes {places.log('supervisor')}")
-    daemon.wait()
 
 
 def down(places: Places, _: argparse.Namespace) -> int:
@@ -132,11 +35,11 @@ def down(places: Places, _: argparse.Namespace) -> int:
 
 def _end_supervisor(places: Places) -> bool:
     """Ask the supervisor to end everything and wait for it; whether there was one."""
-    if not _is_running(places):
+    if not is_running(places):
         return False
     deadline = time.monotonic() + _DOWN_SECONDS
     ask(places.control, "down")
-    while _is_running(places):
+    while is_running(places):
         if time.monotonic() > deadline:
             raise TookTooLong("the end of the stack", _DOWN_SECONDS, places.log("supervisor"))
         time.sleep(0.05)
@@ -151,7 +54,7 @@ def clean(places: Places, arguments: argparse.Namespace) -> int:
 
 
 def status(places: Places, arguments: argparse.Namespace) -> int:
-    found = _status_or_none(places)
+    found = status_or_none(places)
     if arguments.json:
         print(json.dumps(found or {"phase": "down", "parts": [], "services": []}))
         return 0 if found else _EXIT_NOT_RUNNING
@@ -224,20 +127,6 @@ def start_part(places: Places, arguments: argparse.Namespace) -> int:
     ask(places.control, "start-part", name=arguments.part)
     console.print(f"{arguments.part} is ready")
     return 0
-
-
-def _is_running(places: Places) -> bool:
-    if not places.folder.exists():
-        return False
-    with only_one(places) as lock:
-        return lock is None
-
-
-def _status_or_none(places: Places) -> dict[str, Any] | None:
-    try:
-        return ask(places.control, "status")
-    except NotRunning:
-        return None
 
 
 def parser(default_folder: Path) -> argparse.ArgumentParser:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 import shutil
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -132,6 +133,8 @@ class Places:
 
     def delete(self) -> None:
         shutil.rmtree(self.outside(), ignore_errors=True)
+        with suppress(OSError):  # it holds what belongs to other checkouts, or never was
+            _SYSTEM_DATA.rmdir()
         shutil.rmtree(self.folder, ignore_errors=True)
 
 

@@ -10,8 +10,9 @@ from pathlib import Path
 from typing import Self
 
 from local import broker, database, unprivileged
+from local.binaries import system_binaries, wheel_binaries
 from local.broker import Broker
-from local.database import PostgresServer, system_binaries, wheel_binaries
+from local.database import PostgresServer
 from local.errors import StateLost
 from local.jars import cache_folder, kafka_jars
 from local.paths import Places

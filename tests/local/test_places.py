@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from local import unprivileged
-from local.database import copy_binaries, wheel_package
+from local.binaries import copy_binaries, wheel_package
 from local.errors import WrongDatabaseVersion
 from local.jars import cache_folder, kafka_jars
 from local.paths import CHECKOUT
