@@ -1,0 +1,1 @@
+"""The story that `make demo` tells: live, on real data, with verdicts from the services alone."""

@@ -1,0 +1,88 @@
+"""A system of its own for the demo: fresh, on free ports, beside whatever else runs here."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from local import commands, starting
+from local.control import ask
+from local.paths import CHECKOUT, Places
+from local.ports import DEFAULTS, free_ports
+
+FOLDER = CHECKOUT / ".tidewheel" / "demo"
+KNOBS: Mapping[str, str] = {}
+"""Settings of services that differ from their defaults, by full name."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Ran:
+    """What a command did."""
+
+    code: int
+    out: str
+    err: str
+
+
+class DemoStack:
+    """Started and asked through the same doors as `make up`."""
+
+    def __init__(self, folder: Path = FOLDER) -> None:
+        self.places = Places(folder.resolve())
+        self.files = folder / "published"
+
+    def start(self) -> dict[str, Any]:
+        """Away with the last demo, up with a new one; how it stands when all are ready."""
+        nothing = argparse.Namespace(foreground=False, system_postgres=False)
+        if self.places.folder.exists():
+            commands.clean(self.places, nothing)
+        self.places.create()
+        self.places.ports.write_text(json.dumps(free_ports(DEFAULTS)))
+        self.places.overrides.write_text("".join(f"{k}={v}\n" for k, v in KNOBS.items()))
+        starting.up(self.places, nothing)
+        return self.status()
+
+    def end(self) -> None:
+        commands.down(self.places, argparse.Namespace())
+
+    def status(self) -> dict[str, Any]:
+        return ask(self.places.control, "status")
+
+    def kill(self, service: str) -> int:
+        """Kill -9; the supervisor starts it again. The pid that was killed."""
+        return int(ask(self.places.control, "kill", name=service)["killed"])
+
+    def stop_part(self, name: str) -> None:
+        ask(self.places.control, "stop-part", name=name)
+
+    def start_part(self, name: str) -> None:
+        ask(self.places.control, "start-part", name=name)
+
+    @property
+    def kafka(self) -> str:
+        return str(json.loads(self.places.context.read_text())["kafka"])
+
+    def tidewheel(self, *arguments: str) -> Ran:
+        """Run the command as a person would."""
+        done = subprocess.run(
+            [sys.executable, "-m", "tidewheel", *arguments],
+            cwd=CHECKOUT,
+            env={**os.environ, **self.environment()},
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        return Ran(code=done.returncode, out=done.stdout, err=done.stderr)
+
+    def environment(self) -> dict[str, str]:
+        return {
+            "TIDEWHEEL_CONTEXT": str(self.places.context),
+            "PYTHONPATH": os.pathsep.join((str(CHECKOUT / "client"), str(CHECKOUT))),
+        }
