@@ -257,6 +257,21 @@ class ModelRegistered(Event):
     seconds: Mapping[str, float]
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CandidateSuperseded(Event):
+    """The candidate gets no number: a version trained on newer data has one already."""
+
+    TYPE = "tidewheel.candidate.superseded.v1"
+    KEY = "model"
+
+    model: ModelName
+    run: RunId
+    dataset: DatasetName
+    dataset_version: int
+    by_version: int
+    by_dataset_version: int
+
+
 # --- judgement ------------------------------------------------------------------------------
 
 

@@ -52,7 +52,7 @@ DATASETS: Final = Topic(
 MODELS: Final = Topic(
     name="tidewheel.models.v1",
     writer="registry",
-    types=(e.ModelDefined, e.ModelRegistered),
+    types=(e.ModelDefined, e.ModelRegistered, e.CandidateSuperseded),
     readers=("registry", "trainer", "evaluator", "deployer", "drift_monitor"),
 )
 TRAINING: Final = Topic(
