@@ -10,7 +10,7 @@ import httpx
 from tidewheel import calls, context
 from tidewheel.calls import Call, Json, Row
 from tidewheel.errors import Failure
-from tidewheel.sending import async_chunks, no_answer, pause_after, request_of
+from tidewheel.sending import RECONNECT_SECONDS, async_chunks, no_answer, pause_after, request_of
 from tidewheel.stream import EventLines
 
 
@@ -74,6 +74,7 @@ class AsyncClient:
                 continue
             except httpx.HTTPError as error:
                 raise no_answer(call, self.context, error) from error
+            await asyncio.sleep(RECONNECT_SECONDS)
 
     async def publish(
         self, dataset: str, source: str | Path, *, format_: str | None = None

@@ -10,7 +10,7 @@ import httpx
 from tidewheel import calls, context
 from tidewheel.calls import Call, Json, Row
 from tidewheel.errors import Failure
-from tidewheel.sending import chunks, no_answer, pause_after, request_of
+from tidewheel.sending import RECONNECT_SECONDS, chunks, no_answer, pause_after, request_of
 from tidewheel.stream import EventLines
 
 
@@ -70,6 +70,7 @@ class Client:
                 continue
             except httpx.HTTPError as error:
                 raise no_answer(call, self.context, error) from error
+            time.sleep(RECONNECT_SECONDS)
 
     def publish(self, dataset: str, source: str | Path, *, format_: str | None = None) -> Json:
         """Publish a file, or `root:key`; the same content again has the same receipt."""

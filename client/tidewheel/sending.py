@@ -12,6 +12,8 @@ from tidewheel.context import Context
 from tidewheel.errors import Failure, unreachable
 
 TRIES: Final = 4
+RECONNECT_SECONDS: Final = 0.2
+"""Between two connections of a watcher."""
 _CHUNK: Final = 1 << 18
 
 

@@ -15,13 +15,10 @@ def check(files: Files, json: AsJson = False) -> None:
     """Check specifications without a running system; errors name file, line and column."""
     from tidewheel import screen
 
-    faults = [fault for file in files for fault in _read(file)[1]]
+    read = {str(file): _read(file)[1] for file in files}
     if json:
-        screen.as_json([{"file": str(file), "ok": not _read(file)[1]} for file in files])
-    for fault in faults:
-        screen.talk.print(fault, markup=False)
-    if faults:
-        raise typer.Exit(Exit.INPUT)
+        screen.as_json([{"file": file, "faults": faults} for file, faults in read.items()])
+    _stop_at([fault for faults in read.values() for fault in faults])
     if not json:
         tell(f"{len(files)} specification(s) are right")
 
@@ -34,11 +31,7 @@ def apply(
     from tidewheel import screen
 
     read = [_read(file) for file in files]
-    faults = [fault for _, found in read for fault in found]
-    if faults:
-        for fault in faults:
-            screen.talk.print(fault, markup=False)
-        raise typer.Exit(Exit.INPUT)
+    _stop_at([fault for _, found in read for fault in found])
     with client() as tidewheel:
         for spec, _ in read:
             answer = tidewheel.apply(spec)
@@ -48,6 +41,13 @@ def apply(
                 _print_applied(answer)
 
 
+def _stop_at(faults: list[str]) -> None:
+    for fault in faults:
+        tell(fault)
+    if faults:
+        raise typer.Exit(Exit.INPUT)
+
+
 def _print_applied(answer: dict[str, Any]) -> None:
     done = "defined" if answer.get("changed", True) else "is defined so already"
     event = f"   event {answer['event_id']}" if answer.get("event_id") else ""
@@ -55,12 +55,12 @@ def _print_applied(answer: dict[str, Any]) -> None:
 
 
 def _read(file: Path) -> tuple[dict[str, Any], list[str]]:
-    """The specification in canonical form, or what is wrong with it."""
-    from shared.spec_yaml import SpecFaults, read_spec_yaml
+    """The specification in canonical form, or what is wrong with it and where."""
+    from shared.spec_yaml import InvalidSpec, load_spec
 
     try:
-        return read_spec_yaml(file.read_text(), name=str(file)).canonical(), []
-    except SpecFaults as faults:
-        return {}, [str(fault) for fault in faults.faults]
-    except (OSError, UnicodeDecodeError) as error:
-        return {}, [f"{file}: {error}"]
+        return load_spec(file.read_bytes()).canonical(), []
+    except InvalidSpec as invalid:
+        return {}, [f"{file}:{place}" for place in invalid.places]
+    except OSError as error:
+        return {}, [f"{file}: {error.strerror}"]
