@@ -2,7 +2,7 @@
 
 import json
 import logging
-from typing import get_args
+from typing import Any, get_args
 
 import pytest
 
@@ -34,7 +34,7 @@ def test_what_libraries_log_has_the_same_form(capfd: pytest.CaptureFixture[str])
 
 @pytest.mark.parametrize("name", get_args(telemetry.CounterName))
 def test_every_counter_is_exported(name: telemetry.CounterName) -> None:
-    labels = dict.fromkeys(telemetry.LABELS.get(name, ()), "x")
+    labels: dict[str, Any] = dict.fromkeys(telemetry.LABELS.get(name, ()), "x")
 
     telemetry.count(name, **labels)
 
@@ -43,7 +43,7 @@ def test_every_counter_is_exported(name: telemetry.CounterName) -> None:
 
 @pytest.mark.parametrize("name", get_args(telemetry.GaugeName))
 def test_every_gauge_is_exported(name: telemetry.GaugeName) -> None:
-    labels = dict.fromkeys(telemetry.LABELS.get(name, ()), "x")
+    labels: dict[str, Any] = dict.fromkeys(telemetry.LABELS.get(name, ()), "x")
 
     telemetry.gauge(name, 3, **labels)
 
@@ -52,7 +52,7 @@ def test_every_gauge_is_exported(name: telemetry.GaugeName) -> None:
 
 @pytest.mark.parametrize("name", get_args(telemetry.HistogramName))
 def test_every_histogram_is_exported(name: telemetry.HistogramName) -> None:
-    labels = dict.fromkeys(telemetry.LABELS.get(name, ()), "x")
+    labels: dict[str, Any] = dict.fromkeys(telemetry.LABELS.get(name, ()), "x")
 
     telemetry.observe(name, 0.01, **labels)
 
