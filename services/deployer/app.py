@@ -10,7 +10,7 @@ from services.deployer.handlers import Deployer
 from services.deployer.settings import Settings
 from services.deployer.store import PostgresStore
 from services.deployer.worker import Timers
-from shared import clock, http, running
+from shared import clock, dead_letters, http, running
 from shared.artifacts import ArtifactStore
 from shared.bus import Bus
 from shared.events import Digest, Json
@@ -52,7 +52,13 @@ async def serve(settings: Settings) -> None:
     )
     timers = Timers(database, store, deployer, clock.now)
     app = http.build(
-        "deployer", settings, [api.router(store, deployer, clock.now)], ready=bus.state
+        "deployer",
+        settings,
+        [
+            api.router(store, deployer, clock.now),
+            dead_letters.router(database, deployer.reactions()),
+        ],
+        ready=bus.state,
     )
     await running.run(
         settings,

@@ -7,8 +7,10 @@ from dataclasses import dataclass
 from statistics import NormalDist
 from typing import Any, Final, Literal
 
+from pydantic import ValidationError
+
 from shared.events import Digest, Gate, Json, ModelRegistered
-from shared.spec import GateRule, ModelSpec
+from shared.spec import GateRule, ModelSpec, read_spec
 
 Mode = Literal["first", "refresh", "change"]
 Reason = Literal[
@@ -76,8 +78,18 @@ def margin_of(rule: GateRule, mode: Mode, champion: Champion | None) -> float:
     return max(0.0, GAIN_SHARE * (proven or {}).get(rule.metric, 0.0))
 
 
-def policy_digest(spec: ModelSpec) -> str:
+def spec_of(plain: Json) -> ModelSpec | None:
+    """The specification; None when it cannot be read, and then nothing can be accepted."""
+    try:
+        return read_spec(plain)
+    except ValidationError:
+        return None
+
+
+def policy_digest(spec: ModelSpec | None) -> str:
     """Digest of everything in a specification that a verdict depends on."""
+    if spec is None:
+        return "unreadable"
     rules = [rule.model_dump(mode="json") for rule in spec.effective_gates]
     text = json.dumps({"gates": rules, "split": spec.data.split_kind}, sort_keys=True)
     return hashlib.sha256(text.encode()).hexdigest()

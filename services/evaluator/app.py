@@ -1,0 +1,75 @@
+"""The evaluator as a process."""
+
+from pathlib import Path
+from typing import Final
+
+from services.evaluator import api
+from services.evaluator.handlers import Evaluator
+from services.evaluator.settings import Settings
+from services.evaluator.store import PostgresStore
+from services.evaluator.worker import Judge
+from shared import clock, dead_letters, http, running
+from shared.artifacts import ArtifactStore
+from shared.bus import Bus
+from shared.confined import Confined
+from shared.jobs import Jobs
+from shared.postgres import Database
+
+MIGRATIONS: Final = Path(__file__).parent / "migrations"
+
+
+async def serve(settings: Settings) -> None:
+    """Put the parts together and run until told to stop."""
+    database = await Database.lazily(
+        settings.database.get_secret_value(), "evaluator", size=settings.pool_size
+    )
+    jobs = Jobs(database, "verdict")
+    store = PostgresStore(database, jobs)
+    evaluator = Evaluator(store)
+    # The libraries that models need are loaded in the template, never in this process.
+    confined = Confined(["services.evaluator.scoring"])
+    judge = Judge(
+        store=store,
+        jobs=jobs,
+        artifacts=ArtifactStore(settings.artifacts),
+        confined=confined,
+        now=clock.now,
+        score_seconds=settings.score_seconds,
+        score_megabytes=settings.score_megabytes,
+        concurrency=settings.concurrency,
+    )
+    bus = Bus(
+        database,
+        settings.kafka,
+        "evaluator",
+        evaluator.reactions(),
+        topic_prefix=settings.topic_prefix,
+        replica=settings.replica,
+    )
+    app = http.build(
+        "evaluator",
+        settings,
+        [api.router(store), dead_letters.router(database, evaluator.reactions())],
+        ready=bus.state,
+    )
+
+    async def finish() -> None:
+        await confined.close()
+        await database.close()
+
+    await running.run(
+        settings,
+        app,
+        [bus.run, judge.run],
+        prepare=lambda: database.prepare([MIGRATIONS]),
+        finish=finish,
+    )
+
+
+def main() -> None:
+    """Start the evaluator."""
+    running.start(Settings, serve)
+
+
+if __name__ == "__main__":
+    main()
