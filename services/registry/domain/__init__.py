@@ -1,0 +1,1 @@
+"""What the registry decides: versions, definitions, numbers. No input, no output."""
