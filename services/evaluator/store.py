@@ -1,6 +1,6 @@
 """What the evaluator remembers: candidates, champions, verdicts, and the queue of work."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from datetime import datetime
 from typing import Any, Final, Literal, Protocol
 from uuid import UUID
@@ -221,5 +221,5 @@ def _shown(heard: Heard[Event]) -> Json:
         "sequence": heard.sequence,
         "judged_at": heard.time,
         "cascade": heard.correlation,
-        **{name: getattr(heard.event, name) for name in type(heard.event).__slots__},
+        **{field.name: getattr(heard.event, field.name) for field in fields(heard.event)},
     }
