@@ -1,0 +1,188 @@
+"""Puts serving together: disk, spool, endpoints, doors, and what goes on beside them."""
+
+import asyncio
+import time
+from collections.abc import Callable, Mapping
+from functools import cache
+from typing import Any, Final
+
+from fastapi import FastAPI
+
+from services.serving import api
+from services.serving.handlers.deployments import Deployments, Patience
+from services.serving.handlers.feedback import Feedback
+from services.serving.handlers.predictions import Limits, Predictions
+from services.serving.handlers.voice import Voice
+from services.serving.settings import Settings
+from services.serving.store.disk import Disk, DiskRefused
+from services.serving.store.spool import Spool
+from services.serving.worker import Places, Sender, Upkeep
+from shared import clock, http, running, telemetry
+from shared.artifacts import ArtifactStore
+from shared.broker import Publisher
+from shared.bus import follow
+from shared.topics import DEPLOYMENT
+
+FIRST_SIGHT_SECONDS: Final = 5.0
+"""A replica with an empty disk waits so long for its first desired states before it is ready."""
+
+
+class Serving:
+    """The parts of one replica, wired; tests put it together in the same way."""
+
+    def __init__(self, settings: Settings) -> None:
+        self.settings = settings
+        self.disk = Disk(settings.data)
+        self.spool = Spool(
+            settings.data / "spool.db", cap_bytes=settings.spool_bytes, now=clock.now
+        )
+        self.sender = Sender(
+            spool=self.spool,
+            publisher=Publisher(settings.kafka, settings.topic_prefix),
+            replica=settings.replica,
+            now=clock.now,
+            batch_rows=settings.batch_rows,
+            batch_seconds=settings.batch_seconds,
+        )
+        self.voice = Voice(
+            spool=self.spool,
+            replica=settings.replica,
+            url=settings.url or f"http://{settings.host}:{settings.port}",
+            now=clock.now,
+            wake=self.sender.wake,
+        )
+        self.deployments = Deployments(
+            self.disk,
+            _opened_late(settings.artifacts),
+            self.voice,
+            Patience(
+                fetch_seconds=settings.fetch_seconds,
+                retry_seconds=settings.retry_seconds,
+                kept_hours=settings.artifacts_kept_hours,
+            ),
+            now=clock.now,
+            monotonic=time.monotonic,
+        )
+        self.predictions = Predictions(
+            deployments=self.deployments,
+            spool=self.spool,
+            voice=self.voice,
+            limits=Limits(
+                answer_seconds=settings.answer_seconds,
+                rest_seconds=settings.rest_seconds,
+                inline_seconds=settings.inline_seconds,
+                threads=settings.answer_threads,
+            ),
+            now=clock.now,
+            monotonic=time.perf_counter,
+            wake=self.sender.wake,
+        )
+        self.upkeep = Upkeep(
+            deployments=self.deployments,
+            predictions=self.predictions,
+            voice=self.voice,
+            spool=self.spool,
+            announce_seconds=settings.announce_seconds,
+        )
+        self.places = Places(deployments=self.deployments, disk=self.disk)
+        self.caught_up = asyncio.Event()
+        self.is_ready = False
+
+    def app(self) -> FastAPI:
+        """The public door."""
+        feedback = Feedback(predictions=self.predictions, voice=self.voice, now=clock.now)
+        routes = api.router(
+            self.predictions,
+            feedback,
+            self.deployments,
+            rows_limit=self.settings.rows_limit,
+            monotonic=time.perf_counter,
+        )
+        return http.build("serving", self.settings, [routes], ready=self.state)
+
+    def parts(self) -> list[running.Part]:
+        """What runs until the process stops."""
+        return [
+            self.deployments.run,
+            self.sender.run,
+            self.upkeep.measure,
+            self.upkeep.announce,
+            self.upkeep.tidy,
+            self.places.keep,
+            self.follow,
+            self.become_ready,
+        ]
+
+    async def follow(self) -> None:
+        """Hear desired states from where this replica stopped."""
+        await follow(
+            self.settings.kafka,
+            [DEPLOYMENT],
+            prefix=self.settings.topic_prefix,
+            handle=self.places.hear,
+            positions=self.places.known(),
+            caught_up=self.caught_up,
+        )
+
+    async def become_ready(self) -> None:
+        """Ready once the own disk answers; an empty one first gives the broker a moment."""
+        if not self.deployments.endpoints:
+            try:
+                async with asyncio.timeout(FIRST_SIGHT_SECONDS):
+                    await self.caught_up.wait()
+            except TimeoutError:
+                telemetry.log("nothing_to_serve_yet", level="warning")
+        self.is_ready = True
+
+    def state(self) -> Mapping[str, Any]:
+        """For `/ready`: a dead broker is told and does not make the replica unready."""
+        connected = self.sender.is_connected
+        return {
+            "ready": self.is_ready,
+            "models": len(self.deployments.endpoints),
+            "broker": "unknown" if connected is None else "answers" if connected else "silent",
+            "caught_up": self.caught_up.is_set(),
+            "spool_bytes": self.spool.size_bytes,
+        }
+
+    async def finish(self) -> None:
+        """Say the last measures, send what can be sent, close the files."""
+        self.upkeep.say_measures(all_of_them=True)
+        await self.sender.finish()
+        self.places.write()
+        self.predictions.close()
+        self.spool.close()
+        self.disk.close()
+
+
+def _opened_late(url: str) -> Callable[[], ArtifactStore]:
+    """The object store is opened with the first fetch: starting must not need it."""
+
+    @cache
+    def store() -> ArtifactStore:
+        return ArtifactStore(url)
+
+    return store
+
+
+async def serve(settings: Settings) -> None:
+    try:
+        serving = Serving(settings)
+    except DiskRefused as error:
+        telemetry.log("disk_refused", level="error", reason=str(error))
+        raise SystemExit(78) from None
+    await running.run(
+        settings,
+        serving.app(),
+        serving.parts(),
+        prepare=serving.deployments.restore,
+        finish=serving.finish,
+    )
+
+
+def main() -> None:
+    running.start(Settings, serve)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,40 @@
+"""When an endpoint is measured, and what it says of its arms."""
+
+from dataclasses import dataclass
+
+from services.serving.domain.endpoints import Endpoint
+from shared.events import ArmMeasure
+from shared.latency import CELLS
+
+
+@dataclass(slots=True, kw_only=True)
+class Measure:
+    """The running measure of one endpoint; generations are never mixed in one."""
+
+    endpoint: Endpoint
+    since: float
+    is_replaced: bool = False
+
+    def is_due(self, now: float) -> bool:
+        """Each second while it is watched, else each minute, and at once when it was replaced."""
+        every = 1.0 if self.endpoint.is_watched else 60.0
+        return self.is_replaced or now - self.since >= every
+
+    def take(self) -> tuple[ArmMeasure, ...]:
+        """What the arms did, and begin anew; empty when nobody asked."""
+        arms = self.endpoint.desired.arms
+        found = tuple(
+            ArmMeasure(
+                version=arm.version,
+                role=arm.role,
+                requests=tally.requests,
+                errors=tally.errors,
+                latency_counts=tuple(tally.counts),
+            )
+            for arm, tally in zip(arms, self.endpoint.tallies, strict=False)
+        )
+        if not any(measure.requests for measure in found):
+            return ()
+        for tally in self.endpoint.tallies:
+            tally.requests, tally.errors, tally.counts = 0, 0, [0] * CELLS
+        return found

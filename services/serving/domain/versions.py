@@ -1,0 +1,83 @@
+"""A version that can answer, how it has been doing, and why another one cannot."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from math import inf
+from typing import Final, Literal
+
+from services.serving.prediction.reading import Row
+from shared.events import Digest
+from shared.manifest import Manifest
+
+Value = float | str | bool
+Said = tuple[Value, list[float] | None]
+"""An answer and, for classification, the probabilities of the classes."""
+
+RefusalReason = Literal["digest_mismatch", "unsafe", "load_failed", "missing"]
+FAILURES_IN_A_ROW: Final = 3
+SMALL_ROWS: Final = 32
+
+
+@dataclass(slots=True, kw_only=True)
+class Health:
+    """How a loaded version has been doing on this replica; the one thing about it that changes.
+
+    A version that fails three times in a row rests, so that every caller does not wait for the
+    same failure; then one failure sends it to rest again and one answer heals it.
+
+    Attributes:
+        overdue: calls that ran out of time and have not come back; they hold a thread each.
+        seconds: what a small request took of late; one that takes very long counts at once.
+    """
+
+    seconds: float = 0.0
+    failures: int = 0
+    rests_until: float = -inf
+    overdue: int = 0
+    cause: str = ""
+
+    def may_answer(self, now: float) -> bool:
+        """Whether it is asked at all."""
+        return now >= self.rests_until and self.overdue < 2
+
+    def answered(self, seconds: float, rows: int) -> None:
+        """It gave answers; small requests tell how fast it is."""
+        self.failures = 0
+        if rows <= SMALL_ROWS:
+            self.seconds += 0.1 * (seconds - self.seconds)
+
+    def failed(self, cause: str, *, now: float, rest_seconds: float) -> None:
+        """It raised or ran out of time."""
+        self.failures += 1
+        self.cause = cause
+        if self.failures >= FAILURES_IN_A_ROW:
+            self.rests_until = now + rest_seconds
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Loaded:
+    """A version that was checked, loaded and warmed up.
+
+    Attributes:
+        say: the answers of the estimator about some rows; raises what the library raises.
+    """
+
+    version: int
+    digest: Digest
+    manifest: Manifest
+    say: Callable[[Sequence[Row]], list[Said]]
+    names: tuple[str, ...]
+    health: Health
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Problem:
+    """Why a version could not be loaded.
+
+    Attributes:
+        passing: the store did not answer; nothing is known against the version itself.
+    """
+
+    reason: RefusalReason
+    detail: str
+    passing: bool = False

@@ -1,0 +1,280 @@
+"""Brings desired states into effect: newest generation wins, and nobody waits for a load."""
+
+import asyncio
+from collections.abc import Callable, Iterable, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+from services.serving.domain.endpoints import Endpoint, build_endpoint, named_by
+from services.serving.domain.measures import Measure
+from services.serving.domain.versions import Loaded, Problem
+from services.serving.handlers.loading import CannotLoad, fetch, load, manifest_of
+from services.serving.handlers.voice import Voice
+from services.serving.store.disk import Disk
+from shared import telemetry
+from shared.artifacts import ArtifactStore
+from shared.clock import Clock
+from shared.events import DeploymentDesired, Digest, Event, Heard, ModelName
+from shared.manifest import Manifest
+from shared.reactions import Reaction, on
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Patience:
+    """How long loading may take and how often it is tried again."""
+
+    fetch_seconds: float
+    retry_seconds: float
+    kept_hours: float
+
+
+@dataclass(slots=True)
+class _Retry:
+    at: float
+    seconds: float
+
+
+class Deployments:
+    """The endpoints of this replica. Readers take one by name; it never changes under them."""
+
+    def __init__(
+        self,
+        disk: Disk,
+        store: Callable[[], ArtifactStore],
+        voice: Voice,
+        patience: Patience,
+        *,
+        now: Clock,
+        monotonic: Callable[[], float],
+    ) -> None:
+        self.endpoints: dict[ModelName, Endpoint] = {}
+        self.measures: list[Measure] = []
+        self.wanted: dict[ModelName, Heard[DeploymentDesired]] = {}
+        self.problems: dict[ModelName, dict[Digest, Problem]] = {}
+        self._disk = disk
+        self._store = store
+        self._voice = voice
+        self._patience = patience
+        self._now = now
+        self._monotonic = monotonic
+        self._loaded: dict[Digest, Loaded] = {}
+        self._manifests: dict[Digest, Manifest] = {}
+        self._dirty: set[ModelName] = set()
+        self._applying: dict[ModelName, asyncio.Task[None]] = {}
+        self._changed = asyncio.Event()
+        self._retries: dict[ModelName, _Retry] = {}
+        self._refusals: set[tuple[ModelName, int, int, str]] = set()
+        self._loader = ThreadPoolExecutor(1, thread_name_prefix="load")
+        self._fetchers = ThreadPoolExecutor(4, thread_name_prefix="fetch")
+
+    def reactions(self) -> list[Reaction]:
+        return [on(DeploymentDesired, self.want)]
+
+    async def want(self, heard: Heard[DeploymentDesired]) -> Iterable[Event]:
+        """Keep a newer desired state on the disk; it is brought into effect in the background."""
+        if self._disk.keep_wanted(heard):
+            self.wanted[heard.event.model] = heard
+            self._retries.pop(heard.event.model, None)
+            self.touch(heard.event.model)
+        return ()
+
+    def touch(self, model: ModelName) -> None:
+        """Look at this model again."""
+        self._dirty.add(model)
+        self._changed.set()
+
+    @property
+    def is_settled(self) -> bool:
+        """Whether nothing is being brought into effect."""
+        return not self._dirty and not self._applying
+
+    async def restore(self) -> None:
+        """Answer again as before the stop, from the own disk alone.
+
+        What a model needs and the disk does not have is fetched afterwards.
+        """
+        for model, kept in self._disk.remembered().items():
+            self.wanted[model] = kept.wanted
+            before = kept.applied or kept.wanted
+            await self._bring(before, from_disk=True)
+            if before.event.generation != kept.wanted.event.generation:
+                self.touch(model)
+
+    async def run(self) -> None:
+        """Bring what is wanted into effect until cancelled; one model never waits for another."""
+        try:
+            while True:
+                self._changed.clear()
+                for model in [m for m in self._dirty if m not in self._applying]:
+                    self._dirty.discard(model)
+                    task = asyncio.create_task(self._apply(model))
+                    self._applying[model] = task
+                    task.add_done_callback(partial(self._applied, model))
+                await self._changed.wait()
+        finally:
+            for task in self._applying.values():
+                task.cancel()
+            self._loader.shutdown(wait=False, cancel_futures=True)
+            self._fetchers.shutdown(wait=False, cancel_futures=True)
+
+    def _applied(self, model: ModelName, task: asyncio.Task[None]) -> None:
+        self._applying.pop(model, None)
+        self._changed.set()
+        if not task.cancelled() and (error := task.exception()) is not None:
+            telemetry.log("apply_failed", level="error", model=model, exc_info=error)
+            self._plan_retry(model)
+
+    async def _apply(self, model: ModelName) -> None:
+        await self._bring(self.wanted[model], from_disk=False)
+
+    async def _bring(self, heard: Heard[DeploymentDesired], *, from_disk: bool) -> None:
+        """Load what the state names; swap, or leave what answers now where it is."""
+        desired = heard.event
+        needed = named_by(desired)
+        problems = await self._ensure_all(needed, from_disk=from_disk)
+        known = self.problems.get(desired.model, {}).keys()
+        self.problems[desired.model] = problems
+        refused = {arm.manifest: arm.version for arm in desired.arms if arm.manifest in problems}
+        if self._is_progress(desired, is_whole=not refused, is_new=problems.keys() != known):
+            self._swap(heard, is_whole=not refused)
+        if not from_disk:
+            self._refuse(heard, {refused[d]: problems[d] for d in refused})
+        if problems:
+            self._plan_retry(desired.model, at_once=from_disk)
+        else:
+            self._retries.pop(desired.model, None)
+
+    def _is_progress(self, desired: DeploymentDesired, *, is_whole: bool, is_new: bool) -> bool:
+        """Whether the state should answer: in part only where nothing better does."""
+        current = self.endpoints.get(desired.model)
+        if current is None:
+            return True
+        if current.generation == desired.generation:
+            return is_new
+        return is_whole
+
+    def _swap(self, heard: Heard[DeploymentDesired], *, is_whole: bool) -> None:
+        model = heard.event.model
+        before = self.endpoints.get(model)
+        endpoint = build_endpoint(heard, self._loaded, self._manifests)
+        self.endpoints[model] = endpoint
+        for measure in self.measures:
+            measure.is_replaced = measure.is_replaced or measure.endpoint is before
+        self.measures.append(Measure(endpoint=endpoint, since=self._monotonic()))
+        self._let_go()
+        telemetry.gauge("tidewheel_models_served", len(self.endpoints))
+        telemetry.log("applied", model=model, generation=endpoint.generation, whole=is_whole)
+        if is_whole:
+            self._disk.keep_applied(heard)
+            self._voice.applied(endpoint)
+
+    def _refuse(self, heard: Heard[DeploymentDesired], problems: Mapping[int, Problem]) -> None:
+        """Say each refusal once; a store that does not answer says nothing about a version."""
+        desired = heard.event
+        for version, problem in problems.items():
+            said = (desired.model, desired.generation, version, problem.reason)
+            telemetry.log(
+                "version_not_loaded",
+                level="warning",
+                model=desired.model,
+                version=version,
+                reason=problem.reason,
+                detail=problem.detail,
+            )
+            if not problem.passing and said not in self._refusals:
+                self._refusals.add(said)
+                self._voice.refused(heard, version, problem)
+
+    def _let_go(self) -> None:
+        """Forget versions that no endpoint uses; requests in flight hold theirs themselves."""
+        used = {d for e in self.endpoints.values() for d in named_by(e.desired)}
+        used |= {d for h in self.wanted.values() for d in named_by(h.event)}
+        for digest in [d for d in self._loaded if d not in used]:
+            del self._loaded[digest]
+        for digest in [d for d in self._manifests if d not in used]:
+            del self._manifests[digest]
+
+    # --- loading
+
+    async def _ensure_all(
+        self, needed: Mapping[Digest, int], *, from_disk: bool
+    ) -> dict[Digest, Problem]:
+        problems: dict[Digest, Problem] = {}
+        for digest, version in needed.items():
+            if digest in self._loaded:
+                continue
+            try:
+                await self._ensure(digest, version, from_disk=from_disk)
+            except CannotLoad as error:
+                problems[digest] = error.problem
+        return problems
+
+    async def _ensure(self, digest: Digest, version: int, *, from_disk: bool) -> None:
+        await self._bring_file(digest, from_disk=from_disk)
+        manifest = self._manifests[digest] = manifest_of(self._disk, digest)
+        for file in manifest.files.values():
+            await self._bring_file(file.digest, from_disk=from_disk)
+        loop = asyncio.get_running_loop()
+        self._loaded[digest] = await loop.run_in_executor(
+            self._loader, load, self._disk, digest, version, manifest
+        )
+
+    async def _bring_file(self, digest: Digest, *, from_disk: bool) -> None:
+        loop = asyncio.get_running_loop()
+        if from_disk:
+            if not await loop.run_in_executor(self._fetchers, self._disk.has, digest):
+                problem = Problem(
+                    reason="missing", detail=f"{digest} is not on this disk", passing=True
+                )
+                raise CannotLoad(problem)
+            return
+        fetching = loop.run_in_executor(self._fetchers, self._fetch, digest)
+        try:
+            await asyncio.wait_for(fetching, self._patience.fetch_seconds)
+        except TimeoutError as error:
+            detail = f"the store did not bring {digest} in {self._patience.fetch_seconds:g} s"
+            raise CannotLoad(Problem(reason="missing", detail=detail, passing=True)) from error
+
+    def _fetch(self, digest: Digest) -> None:
+        fetch(self._disk, self._store(), digest)
+
+    # --- upkeep
+
+    def _plan_retry(self, model: ModelName, *, at_once: bool = False) -> None:
+        before = self._retries.get(model)
+        seconds = 1.0 if before is None else min(before.seconds * 2, self._patience.retry_seconds)
+        at = self._monotonic() + (0 if at_once else seconds)
+        self._retries[model] = _Retry(at=at, seconds=seconds)
+
+    def retry_due(self) -> None:
+        """Try again what could not be loaded: bytes and stores may have been mended."""
+        now = self._monotonic()
+        for model, retry in list(self._retries.items()):
+            if now >= retry.at and model not in self._applying:
+                retry.at = now + retry.seconds
+                self.touch(model)
+
+    async def sweep(self) -> None:
+        """Remove artifacts that neither a wanted nor an answering state needs."""
+        states = [e.desired for e in self.endpoints.values()]
+        states += [heard.event for heard in self.wanted.values()]
+        named = {digest for state in states for digest in named_by(state)}
+        known = [self._manifests[d] for d in named if d in self._manifests]
+        if len(known) < len(named):
+            return  # what an unread manifest names is not known, so nothing is safe to remove
+        named |= {file.digest for manifest in known for file in manifest.files.values()}
+        swept = await asyncio.to_thread(self._sweep, named)
+        if swept:
+            telemetry.log("artifacts_swept", count=len(swept))
+
+    def _sweep(self, named: set[Digest]) -> list[Digest]:
+        return self._disk.sweep(named, kept_hours=self._patience.kept_hours, now=self._now)
+
+    def describe(self, model: ModelName) -> Mapping[str, Any]:
+        """What is wrong with the versions of a model, for people."""
+        return {
+            digest: {"reason": problem.reason, "detail": problem.detail}
+            for digest, problem in self.problems.get(model, {}).items()
+        }

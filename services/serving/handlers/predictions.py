@@ -1,0 +1,303 @@
+"""Answers rows: routed to an arm, answered by it or a rung below, logged before they leave."""
+
+import asyncio
+from collections import defaultdict
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from typing import Any
+
+import orjson
+
+from services.serving.domain.endpoints import Endpoint, Step, standing
+from services.serving.domain.versions import SMALL_ROWS, Loaded, Said, Value
+from services.serving.handlers.deployments import Deployments
+from services.serving.handlers.voice import Voice
+from services.serving.prediction.answers import is_usable
+from services.serving.prediction.reading import Row
+from services.serving.prediction.rows import check_rows, entity_of
+from services.serving.routing import choose_arm, point_of
+from services.serving.store.spool import Spool
+from shared import baselines, telemetry
+from shared.clock import Clock
+from shared.errors import NotFound, Saturated, Unprocessable
+from shared.events import ModelName
+from shared.ids import uuid7
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Limits:
+    """How long versions may take, and where small requests are answered."""
+
+    answer_seconds: float
+    rest_seconds: float
+    inline_seconds: float
+    threads: int
+
+
+@dataclass(slots=True, kw_only=True)
+class Prediction:
+    """One row on its way to its answer."""
+
+    id: str
+    row: Row
+    entity: str | None
+    arm: int
+    value: Value = False
+    probabilities: list[float] | None = None
+    step: Step | None = None
+
+
+@dataclass(slots=True)
+class Predictions:
+    """Answers for every model that this replica has an endpoint of."""
+
+    deployments: Deployments
+    spool: Spool
+    voice: Voice
+    limits: Limits
+    now: Clock
+    monotonic: Callable[[], float]
+    wake: Callable[[], None]
+    _standings: dict[ModelName, str] = field(default_factory=dict)
+    _threads: ThreadPoolExecutor = field(init=False)
+
+    def __post_init__(self) -> None:
+        self._threads = ThreadPoolExecutor(self.limits.threads, thread_name_prefix="answer")
+
+    def close(self) -> None:
+        """Start no more answers."""
+        self._threads.shutdown(wait=False, cancel_futures=True)
+
+    async def predict(
+        self, model: ModelName, rows: Sequence[Any], *, body_bytes: int = 0
+    ) -> tuple[Endpoint, list[Prediction]]:
+        """An answer for every row.
+
+        Raises:
+            NotFound: no desired state names the model.
+            InvalidInput: a row is not one of this model's.
+            Saturated: the answer could not be logged and must be, or no rung can answer yet.
+        """
+        started = self.monotonic()
+        endpoint = self.endpoint_of(model)
+        check_rows(rows, endpoint.schema, body_bytes=body_bytes)
+        if endpoint.is_lineage_required and not self.spool.has_room(body_bytes + 500 * len(rows)):
+            raise Saturated("Its log is full, and this model only answers what it can log.")
+        predictions = [self._routed(endpoint, row) for row in rows]
+        await self._answer(endpoint, predictions, started)
+        self._log(endpoint, predictions)
+        telemetry.observe("tidewheel_predict_seconds", self.monotonic() - started, model=model)
+        return endpoint, predictions
+
+    def endpoint_of(self, model: ModelName) -> Endpoint:
+        """The endpoint that answers now.
+
+        Raises:
+            NotFound: no desired state names the model.
+            Saturated: its first version is being loaded.
+        """
+        endpoint = self.deployments.endpoints.get(model)
+        if endpoint is not None:
+            return endpoint
+        if model in self.deployments.wanted:
+            raise Saturated("This model is being loaded; try again shortly.", code="loading")
+        raise NotFound("No model of this name is served here.")
+
+    def _routed(self, endpoint: Endpoint, row: Row) -> Prediction:
+        prediction_id = f"p-{uuid7().hex}"
+        entity = entity_of(row, endpoint.schema)
+        arms = endpoint.desired.arms
+        arm = 0
+        if len(arms) > 1:
+            point = point_of(endpoint.desired.salt, prediction_id if entity is None else entity)
+            arm = choose_arm(arms, point)
+        return Prediction(id=prediction_id, row=row, entity=entity, arm=arm)
+
+    # --- answering
+
+    async def _answer(
+        self, endpoint: Endpoint, predictions: Sequence[Prediction], started: float
+    ) -> None:
+        if len(endpoint.paths) == 1:
+            groups = {0: predictions}
+        else:
+            split: dict[int, list[Prediction]] = defaultdict(list)
+            for prediction in predictions:
+                split[prediction.arm].append(prediction)
+            groups = dict(split)
+        for arm, group in groups.items():
+            await self._climb_down(endpoint, arm, group, started)
+
+    async def _climb_down(
+        self, endpoint: Endpoint, arm: int, group: Sequence[Prediction], started: float
+    ) -> None:
+        """Ask the arm, then rung by rung what is below it, until every row has an answer."""
+        path = endpoint.paths[arm]
+        left: Sequence[Prediction] = group
+        failed = 0
+        for index, step in enumerate(path):
+            left = await self._ask(step, left)
+            if index == 0:
+                failed = len(left)
+            if not left:
+                break
+        seconds = self.monotonic() - started
+        endpoint.tallies[arm].add(len(group), failed, seconds)
+        if failed:
+            telemetry.count("tidewheel_prediction_errors_total", failed, model=endpoint.model)
+            self.tell_standing(endpoint)
+        if left:
+            raise Saturated("No version and no rule of this model can answer at the moment.")
+
+    async def _ask(self, step: Step, asked: Sequence[Prediction]) -> Sequence[Prediction]:
+        """Give the rows what this step answers; those that it cannot answer come back."""
+        if not step.may_answer(self.monotonic()):
+            return asked
+        if step.loaded is None:
+            return self._ask_rule(step, asked)
+        loaded = step.loaded
+        able = [p for p in asked if _has_all(p.row, loaded)]
+        if not able:
+            return asked
+        said = await self._said(loaded, [p.row for p in able])
+        if said is None:
+            return asked
+        for prediction, (value, probabilities) in zip(able, said, strict=True):
+            if is_usable(value, probabilities, loaded.manifest):
+                prediction.value, prediction.probabilities = value, probabilities
+                prediction.step = step
+        return [p for p in asked if p.step is None]
+
+    def _ask_rule(self, step: Step, asked: Sequence[Prediction]) -> Sequence[Prediction]:
+        if step.rule is None:
+            return asked
+        for prediction in asked:
+            try:
+                prediction.value = baselines.answer(step.rule, prediction.row)
+            except (Unprocessable, KeyError, TypeError, ValueError) as error:
+                telemetry.log("rule_failed", level="error", reason=f"{error!r}")
+                return asked
+            prediction.step = step
+        return ()
+
+    async def _said(self, loaded: Loaded, rows: Sequence[Row]) -> list[Said] | None:
+        """What a version says, or None when it raised or ran out of time."""
+        health = loaded.health
+        try:
+            if len(rows) <= SMALL_ROWS and health.seconds <= self.limits.inline_seconds:
+                said, seconds = self._timed(loaded, rows)
+            else:
+                said, seconds = await self._said_in_thread(loaded, rows)
+        except Exception as error:  # noqa: BLE001 - whatever a library raises, the rung below answers
+            cause = "out of time" if isinstance(error, TimeoutError) else str(error)[:300]
+            health.failed(cause, now=self.monotonic(), rest_seconds=self.limits.rest_seconds)
+            telemetry.log("version_failed", level="warning", version=loaded.version, cause=cause)
+            return None
+        health.answered(seconds, len(rows))
+        return said
+
+    def _timed(self, loaded: Loaded, rows: Sequence[Row]) -> tuple[list[Said], float]:
+        started = self.monotonic()
+        said = loaded.say(rows)
+        return said, self.monotonic() - started
+
+    async def _said_in_thread(
+        self, loaded: Loaded, rows: Sequence[Row]
+    ) -> tuple[list[Said], float]:
+        loop = asyncio.get_running_loop()
+        answering = loop.run_in_executor(self._threads, self._timed, loaded, rows)
+        done, _ = await asyncio.wait({answering}, timeout=self.limits.answer_seconds)
+        if done:
+            return answering.result()
+        # A thread cannot be stopped: the version is not asked again while two of them hang.
+        loaded.health.overdue += 1
+        answering.add_done_callback(lambda _: _came_back(loaded))
+        raise TimeoutError
+
+    def tell_standing(self, endpoint: Endpoint) -> None:
+        """Say so when another rung than before answers the champion's rows."""
+        rung, cause = standing(endpoint, self.monotonic())
+        before = self._standings.get(endpoint.model, endpoint.main_path[0].rung)
+        self._standings[endpoint.model] = rung
+        if rung != before:
+            telemetry.log("rung_changed", level="warning", model=endpoint.model, rung=rung)
+            self.voice.fell_back(endpoint, rung, cause or "the rung above works again")
+
+    def tell_standings(self) -> None:
+        """The same for all models: a version that has rested long enough is asked again."""
+        for endpoint in self.deployments.endpoints.values():
+            self.tell_standing(endpoint)
+
+    # --- logging
+
+    def _log(self, endpoint: Endpoint, predictions: Sequence[Prediction]) -> None:
+        """Into the spool before the answer leaves, so that whatever was answered is logged."""
+        at = self.now()
+        try:
+            self.spool.keep_rows([_log_row(endpoint, p, at) for p in predictions])
+        except Saturated:
+            if endpoint.is_lineage_required:
+                raise
+            telemetry.count("tidewheel_prediction_log_gaps_total", len(predictions))
+        self.wake()
+        rungs: dict[str, int] = defaultdict(int)
+        for prediction in predictions:
+            rungs[_step_of(prediction).rung] += 1
+        for rung, rows in rungs.items():
+            telemetry.count("tidewheel_predictions_total", rows, model=endpoint.model, rung=rung)
+
+
+def _came_back(loaded: Loaded) -> None:
+    loaded.health.overdue -= 1
+
+
+def _has_all(row: Row, loaded: Loaded) -> bool:
+    """Whether a row names all that a version needs; another version may need more of it."""
+    return all(name in row for name in loaded.names)
+
+
+def _step_of(prediction: Prediction) -> Step:
+    if prediction.step is None:
+        raise Saturated("No version and no rule of this model can answer at the moment.")
+    return prediction.step
+
+
+def arm_name(endpoint: Endpoint, prediction: Prediction) -> str:
+    """The role of the arm that the row was routed to."""
+    arms = endpoint.desired.arms
+    return arms[prediction.arm].role if arms else "none"
+
+
+def _plain(value: Any) -> Any:
+    """Whole numbers are logged as the numbers that the model saw."""
+    return float(value) if type(value) is int else value
+
+
+def _log_row(endpoint: Endpoint, prediction: Prediction, at: Any) -> bytes:
+    """A row as it waits in the spool: the names of its features, and its `PredictionRow`."""
+    step = _step_of(prediction)
+    names = endpoint.schema.names if step.loaded is None else step.loaded.names
+    row = prediction.row
+    if not names:
+        names = tuple(sorted(row))
+    shares = prediction.probabilities
+    return orjson.dumps(
+        [
+            names,
+            {
+                "id": prediction.id,
+                "model": endpoint.model,
+                "version": step.version,
+                "manifest": step.digest,
+                "rung": step.rung,
+                "arm": arm_name(endpoint, prediction),
+                "generation": endpoint.generation,
+                "entity": prediction.entity,
+                "features": [_plain(row.get(name)) for name in names],
+                "answer": prediction.value,
+                "score": shares[1] if shares is not None and len(shares) == 2 else None,
+                "at": at,
+            },
+        ]
+    )

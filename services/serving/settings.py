@@ -1,0 +1,64 @@
+"""The knobs of serving."""
+
+from pathlib import Path
+
+from pydantic import Field
+from pydantic_settings import SettingsConfigDict
+
+from shared.settings import ServiceSettings
+
+
+class Settings(ServiceSettings):
+    """Read once, by `app`."""
+
+    model_config = SettingsConfigDict(env_prefix="TIDEWHEEL_SERVING_", frozen=True)
+
+    data: Path
+    """Folder of this replica alone: desired states, artifacts, spool. Losing it loses the
+    predictions that the broker has not acknowledged; everything else comes back from the log."""
+
+    url: str = ""
+    """Where clients reach this replica, for `replica.announced`; `http://host:port` when empty."""
+
+    body_limit_bytes: int = Field(default=8_000_000, ge=1_000)
+    """Bytes. A larger request body is refused; wide enough for a batch of rows."""
+
+    rows_limit: int = Field(default=10_000, ge=1, le=100_000)
+    """Rows. A larger batch is refused: it would hold up the others."""
+
+    answer_seconds: float = Field(default=2.0, gt=0, le=60)
+    """Seconds. A version that takes longer counts as failed and the rung below answers."""
+
+    rest_seconds: float = Field(default=30.0, gt=0, le=3600)
+    """Seconds. After three failures in a row a version is not asked for so long; then one request
+    tries it again."""
+
+    inline_seconds: float = Field(default=0.002, ge=0, le=0.1)
+    """Seconds. A version that answers small requests faster is asked on the loop itself, because
+    the way to a thread and back would cost more; 0 always takes a thread."""
+
+    answer_threads: int = Field(default=4, ge=1, le=64)
+    """Threads for slower versions and large requests."""
+
+    spool_bytes: int = Field(default=512 * 2**20, ge=10_000)
+    """Bytes. What the spool holds at most while the broker is away; the 5 % above it are for this
+    replica's own events. Full, it refuses (`lineage: required`) or counts gaps (`best_effort`)."""
+
+    batch_rows: int = Field(default=100, ge=1, le=1_000)
+    """Rows of one `predictions.logged`."""
+
+    batch_seconds: float = Field(default=0.1, gt=0, le=10)
+    """Seconds. An answered row waits no longer for company before it is sent."""
+
+    announce_seconds: float = Field(default=5.0, gt=0, le=10)
+    """Seconds between two `replica.announced`; silence of 15 means the replica is gone."""
+
+    fetch_seconds: float = Field(default=60.0, gt=0, le=600)
+    """Seconds. A store that does not bring an artifact by then is tried again later."""
+
+    retry_seconds: float = Field(default=30.0, gt=0, le=3600)
+    """Seconds. The longest wait before a version that could not be loaded is tried again."""
+
+    artifacts_kept_hours: float = Field(default=168.0, ge=0)
+    """Hours. Artifacts that no desired state names are kept so long, for a rollback without the
+    store."""

@@ -1,0 +1,1 @@
+"""What serving remembers, all of it on its own disk."""

@@ -1,0 +1,245 @@
+"""What goes on beside answering: sending the spool, measuring, announcing, following, tidying."""
+
+import asyncio
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any, Final
+
+import orjson
+
+from services.serving.handlers.deployments import Deployments
+from services.serving.handlers.predictions import Predictions
+from services.serving.handlers.voice import SOURCE, Voice, measure_slot
+from services.serving.store.disk import Disk
+from services.serving.store.spool import Spool
+from shared import faults, telemetry
+from shared.broker import Message, Publisher
+from shared.clock import Clock
+from shared.errors import BrokerUnavailable
+from shared.events import (
+    DeploymentDesired,
+    Event,
+    Heard,
+    PredictionRow,
+    PredictionsLogged,
+)
+from shared.ids import derived
+from shared.patience import Patience
+from shared.topics import DEPLOYMENT, PREDICTIONS
+
+SEND_TOGETHER: Final = 100
+"""Messages that are sent before their acknowledgement is waited for."""
+CHECKPOINT_SECONDS: Final = 5.0
+SWEEP_SECONDS: Final = 3600.0
+
+
+@dataclass(slots=True, kw_only=True)
+class Sender:
+    """Brings the spool to the broker, in order, at least once."""
+
+    spool: Spool
+    publisher: Publisher
+    replica: str
+    now: Clock
+    batch_rows: int
+    batch_seconds: float
+    is_connected: bool | None = None
+    _woken: asyncio.Event = field(default_factory=asyncio.Event)
+    _waits_since: float | None = None
+
+    def wake(self) -> None:
+        """Something was put into the spool."""
+        if self._waits_since is None and self.spool.waiting_rows:
+            self._waits_since = time.monotonic()
+        self._woken.set()
+
+    async def run(self) -> None:
+        """Send until cancelled."""
+        patience = Patience()
+        while True:
+            try:
+                sent = await self.send_some()
+            except BrokerUnavailable as error:
+                self.is_connected = False
+                telemetry.log("spool_not_sent", level="warning", reason=str(error))
+                await asyncio.sleep(patience.next_seconds())
+                continue
+            if sent:
+                patience.reset()
+            else:
+                await self._wait()
+
+    async def _wait(self) -> None:
+        """Until a batch is full or old enough, or another message waits."""
+        self._woken.clear()
+        if self.spool.outgoing_messages:
+            return
+        seconds: float | None = None
+        if self.spool.waiting_rows:
+            since = self._waits_since or time.monotonic()
+            seconds = max(0.001, since + self.batch_seconds - time.monotonic())
+        try:
+            async with asyncio.timeout(seconds):
+                await self._woken.wait()
+        except TimeoutError:
+            return
+
+    async def send_some(self, *, at_once: bool = False) -> bool:
+        """Seal what is due and send the oldest messages; False when there was nothing to send.
+
+        Raises:
+            BrokerUnavailable: they stay in the spool.
+        """
+        self._seal_due(at_once=at_once)
+        waiting = self.spool.outgoing(SEND_TOGETHER)
+        if not waiting:
+            return False
+        await self.publisher.send_messages([one.message for one in waiting])
+        self.is_connected = True
+        faults.reach("after_publish_before_offset", *{one.message.topic for one in waiting})
+        self.spool.forget(waiting)
+        telemetry.gauge("tidewheel_spool_bytes", self.spool.size_bytes)
+        return True
+
+    def _seal_due(self, *, at_once: bool) -> None:
+        spool = self.spool
+        if spool.outgoing_messages >= SEND_TOGETHER:
+            return  # while the broker is away rows wait unsealed, and make full batches later
+        while spool.waiting_rows >= self.batch_rows or (
+            spool.waiting_rows and (at_once or self._is_old())
+        ):
+            if not spool.seal(self._batch, most_rows=self.batch_rows):
+                break
+        if not spool.waiting_rows:
+            self._waits_since = None
+
+    def _is_old(self) -> bool:
+        # Rows of an earlier process have no known age: they have waited long enough.
+        return self._waits_since is None or (
+            time.monotonic() - self._waits_since >= self.batch_seconds
+        )
+
+    def _batch(self, number: int, values: Sequence[bytes]) -> Message:
+        names: dict[tuple[str, ...], int] = {}
+        rows = [_row(value, names) for value in values]
+        event = PredictionsLogged(
+            replica=self.replica, batch=number, columns=tuple(names), rows=tuple(rows)
+        )
+        batch_id = derived(None, "predictions", self.replica, number)
+        heard: Heard[Event] = Heard(
+            event=event,
+            id=batch_id,
+            source=f"{SOURCE}/{self.replica}",
+            time=self.now(),
+            correlation=batch_id,
+        )
+        return Message.of(PREDICTIONS, heard)
+
+    async def finish(self) -> None:
+        """Send what is left, as far as the broker answers within three seconds."""
+        try:
+            async with asyncio.timeout(3):
+                while await self.send_some(at_once=True):
+                    pass
+        except (TimeoutError, BrokerUnavailable) as error:
+            telemetry.log(
+                "spool_left", level="warning", bytes=self.spool.size_bytes, why=str(error)
+            )
+        await self.publisher.close()
+
+
+def _row(value: bytes, names: dict[tuple[str, ...], int]) -> PredictionRow:
+    found, plain = orjson.loads(value)
+    index = names.setdefault(tuple(found), len(names))
+    plain["features"] = tuple(plain["features"])
+    plain["at"] = datetime.fromisoformat(plain["at"])
+    return PredictionRow(**plain, columns=index)
+
+
+@dataclass(slots=True, kw_only=True)
+class Upkeep:
+    """Steps that come back: each is short, and does nothing where nothing is due."""
+
+    deployments: Deployments
+    predictions: Predictions
+    voice: Voice
+    spool: Spool
+    announce_seconds: float
+
+    async def measure(self) -> None:
+        """Look twice a second whether something is to be said or tried again."""
+        while True:
+            self.say_measures()
+            self.predictions.tell_standings()
+            self.deployments.retry_due()
+            await asyncio.sleep(0.5)
+
+    def say_measures(self, *, all_of_them: bool = False) -> None:
+        """Say the measures that are due; one that would queue behind its like waits and grows."""
+        now = time.monotonic()
+        kept = []
+        for measure in self.deployments.measures:
+            due = all_of_them or measure.is_due(now)
+            if due and not self.spool.is_taken(measure_slot(measure.endpoint)):
+                arms = measure.take()
+                if arms:
+                    self.voice.measured(measure.endpoint, arms, now - measure.since)
+                measure.since = now
+                if measure.is_replaced:
+                    continue
+            kept.append(measure)
+        self.deployments.measures[:] = kept
+
+    async def announce(self) -> None:
+        """Say every few seconds that this replica is alive."""
+        while True:
+            self.voice.announced(len(self.deployments.endpoints))
+            await asyncio.sleep(self.announce_seconds)
+
+    async def tidy(self) -> None:
+        """Keep the spool's log short and remove old artifacts."""
+        swept_at = float("-inf")
+        while True:
+            await asyncio.to_thread(self.spool.checkpoint)
+            if time.monotonic() - swept_at > SWEEP_SECONDS and self.deployments.is_settled:
+                swept_at = time.monotonic()
+                await self.deployments.sweep()
+            await asyncio.sleep(CHECKPOINT_SECONDS)
+
+
+@dataclass(slots=True, kw_only=True)
+class Places:
+    """Where this replica stands in the deployment topic.
+
+    Kept a moment after what was heard there: hearing a desired state twice is harmless, missing
+    one is not.
+    """
+
+    deployments: Deployments
+    disk: Disk
+    _moved: dict[int, int] = field(default_factory=dict)
+
+    def known(self) -> Mapping[tuple[str, int], int]:
+        """The next offsets, as `shared.bus.follow` asks for them."""
+        found = self.disk.positions(DEPLOYMENT.name)
+        return {(DEPLOYMENT.name, part): offset for part, offset in found.items()}
+
+    async def hear(self, heard: Heard[Any], partition: int, offset: int) -> None:
+        """Keep a desired state; other facts of the topic only move the position."""
+        if isinstance(heard.event, DeploymentDesired):
+            await self.deployments.want(heard)
+        self._moved[partition] = offset + 1
+
+    async def keep(self) -> None:
+        """Write the positions down every second."""
+        while True:
+            self.write()
+            await asyncio.sleep(1.0)
+
+    def write(self) -> None:
+        """Write the positions down."""
+        if self._moved:
+            self.disk.keep_positions(DEPLOYMENT.name, self._moved)
+            self._moved.clear()
