@@ -77,6 +77,7 @@ _TOLD: Final[Mapping[str, Callable[[Data], str]]] = {
     "training.completed": lambda d: f"{d['use']}, {d['rows_trained']} rows",
     "training.failed": lambda d: f"{d['reason']}: {d['detail']}",
     "training.skipped": lambda d: f"{d['reason']}: {d['detail']}",
+    "candidate.superseded": lambda d: f"v{d['by_version']} was trained on newer data",
     "model.registered": lambda d: f"{d['model']} v{d['version']}",
     "evaluation.completed": _judged,
     "rollout.proposed": lambda d: f"v{d['version']}",
@@ -109,7 +110,7 @@ def ends_with(event: Event) -> Exit | None:
             return Exit.INPUT
         case "evaluation.completed":
             return None if data_of(event).get("accepted") else Exit.REJECTED
-        case "model.promoted" | "training.skipped" | "rollout.superseded":
+        case "model.promoted" | "training.skipped" | "candidate.superseded" | "rollout.superseded":
             return Exit.DONE
         case "rollout.aborted" | "deployment.rolled_back":
             return Exit.ROLLED_BACK

@@ -180,6 +180,7 @@ _OUTCOMES = {
     "evaluation.completed": "rejected",
     "rollout.aborted": "aborted",
     "rollout.superseded": "superseded",
+    "candidate.superseded": "superseded",
     "training.skipped": "withheld",
     "training.failed": "failed",
 }

@@ -56,11 +56,11 @@ def _print_applied(answer: dict[str, Any]) -> None:
 
 def _read(file: Path) -> tuple[dict[str, Any], list[str]]:
     """The specification in canonical form, or what is wrong with it and where."""
-    from shared.spec_yaml import InvalidSpec, load_spec
+    from shared.spec_yaml import SpecFaults, read_spec_yaml
 
     try:
-        return load_spec(file.read_bytes()).canonical(), []
-    except InvalidSpec as invalid:
-        return {}, [f"{file}:{place}" for place in invalid.places]
+        return read_spec_yaml(file.read_bytes(), name=str(file)).canonical(), []
+    except SpecFaults as faults:
+        return {}, [str(fault) for fault in faults.faults]
     except OSError as error:
         return {}, [f"{file}: {error.strerror}"]
