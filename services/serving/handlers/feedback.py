@@ -9,6 +9,7 @@ from typing import Any, Final, Literal
 
 from services.serving.handlers.predictions import Predictions
 from services.serving.handlers.voice import Voice
+from services.serving.prediction.reading import as_pointer
 from shared.clock import Clock
 from shared.errors import Fault, InvalidInput
 from shared.events import GroundTruthObserved, ModelName
@@ -58,7 +59,7 @@ def _parts(document: Any) -> tuple[ModelName, Sequence[Any]]:
     faults: list[Fault] = []
     if not isinstance(document, dict):
         raise InvalidInput("The body is no object.", [Fault("", "send model and observations")])
-    faults += [Fault("/" + ascii(n)[1:41], "not known") for n in document.keys() - _TOP]
+    faults += [Fault(f"/{as_pointer(n)}", "not known") for n in sorted(document.keys() - _TOP)]
     name, given = document.get("model"), document.get("observations")
     if not isinstance(name, str) or not _is_name(name):
         faults.append(Fault("/model", "required, the name of a model"))
@@ -84,7 +85,7 @@ def _faults_of(one: Any, pointer: str, task: Task | None, now: datetime) -> Iter
         yield Fault(pointer, "an observation is an object")
         return
     for name in sorted(one.keys() - _KNOWN)[:5]:
-        yield Fault(f"{pointer}/{ascii(name)[1:41]}", "not known", f"use {sorted(_KNOWN)}")
+        yield Fault(f"{pointer}/{as_pointer(name)}", "not known", f"use {sorted(_KNOWN)}")
     given = one.get("prediction_id")
     if not isinstance(given, str) or not _PREDICTION.fullmatch(given):
         yield Fault(f"{pointer}/prediction_id", "required, the id that came with the answer")

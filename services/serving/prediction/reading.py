@@ -1,6 +1,7 @@
 """The bytes of a request as JSON, and its rows; their values are not looked at yet."""
 
 import json
+import re
 from collections.abc import Mapping
 from typing import Any, Final, NoReturn
 
@@ -10,6 +11,7 @@ from shared.errors import Fault, InvalidInput, Refused, TooLarge
 
 Row = Mapping[str, Any]
 _DEEPEST: Final = 32
+_MANY_DIGITS: Final = re.compile(rb"[0-9]{19}")
 
 
 class MalformedJson(Refused):
@@ -33,8 +35,9 @@ def read_json(body: bytes) -> Any:
     except orjson.JSONDecodeError:
         return _read_slowly(body)
     # Every name is followed by a colon. As many colons as names: no name came twice, and no slow
-    # second reading is needed.
-    return document if body.count(b":") == _names_in(document) else _read_slowly(body)
+    # second reading is needed. Whole numbers beyond 64 bits became floats without a word.
+    is_certain = body.count(b":") == _names_in(document) and not _MANY_DIGITS.search(body)
+    return document if is_certain else _read_slowly(body)
 
 
 def _names_in(document: Any) -> int:
