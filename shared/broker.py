@@ -47,13 +47,13 @@ class Message:
     """What is sent: a topic without prefix, the key and the bytes."""
 
     topic: str
-    key: str
-    value: bytes
+    key: bytes | None
+    value: bytes | None
 
     @classmethod
     def of(cls, topic: Topic, heard: Heard[Event]) -> "Message":
         """An event as it goes over the wire."""
-        return cls(topic=topic.name, key=heard.event.subject, value=codec.encode(heard))
+        return cls(topic=topic.name, key=heard.event.subject.encode(), value=codec.encode(heard))
 
 
 class Publisher:
@@ -86,9 +86,7 @@ class Publisher:
             async with asyncio.timeout(self._timeout):
                 producer = await self._started()
                 futures = [
-                    await producer.send(
-                        self._prefix + m.topic, m.value, key=m.key.encode(), headers=HEADERS
-                    )
+                    await producer.send(self._prefix + m.topic, m.value, key=m.key, headers=HEADERS)
                     for m in messages
                 ]
                 await asyncio.gather(*futures)

@@ -202,8 +202,13 @@ class FaustStreams:
             value_serializer="raw",
             acks=True,
         )
+        app.on_partitions_revoked.connect(self._on_revoked)
         app.agent(topic, name=f"{self._service}-streams", concurrency=1)(self._agent)
         return app
+
+    async def _on_revoked(self, _sender: Any, revoked: Any, **_: Any) -> None:
+        places = [(part.topic.removeprefix(self._prefix), part.partition) for part in revoked]
+        await self._lanes.let_go(places, self._drain)
 
     async def _agent(self, stream: Any) -> None:
         """Never raises: what is wrong with a record is the unit of work's to deal with."""

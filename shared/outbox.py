@@ -108,7 +108,9 @@ class Relay:
     async def _publish(self, connection: Any, publisher: Publisher, rows: list[Any]) -> None:
         await publisher.send_messages(
             [
-                Message(topic=row["topic"], key=row["subject"], value=bytes(row["payload"]))
+                Message(
+                    topic=row["topic"], key=row["subject"].encode(), value=bytes(row["payload"])
+                )
                 for row in rows
             ]
         )

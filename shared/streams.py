@@ -113,13 +113,17 @@ class Lanes(Generic[C]):
             lane.room.clear()
             await lane.room.wait()
 
-    async def drain(self, seconds: float) -> None:
-        """Finish what is in work, forget the rest; the broker delivers it again."""
-        lanes, self._lanes = list(self._lanes.values()), {}
+    async def let_go(self, places: Iterable[tuple[str, int]], seconds: float) -> None:
+        """Finish what is in work on these partitions, forget the rest: it is delivered again."""
+        lanes = [lane for place in places if (lane := self._lanes.pop(place, None)) is not None]
         await asyncio.gather(*(lane.worker.drain(seconds) for lane in lanes))
         for lane in lanes:
             lane.acknowledge()
             lane.room.set()
+
+    async def drain(self, seconds: float) -> None:
+        """Let all partitions go."""
+        await self.let_go(list(self._lanes), seconds)
 
     def check(self) -> None:
         """Raise what ended a worker, if something did."""
