@@ -45,6 +45,8 @@ MOST_SCHEMA_BYTES: Final = 2**27
 # here can check them (`algorithm: brute` makes no tree).
 _TRUSTED: Final = {
     "1.9": (
+        "functools.partial",
+        "numpy.dtype",
         "sklearn.tree._tree.Tree",
         "sklearn.ensemble._hist_gradient_boosting.predictor.TreePredictor",
         "sklearn._loss.loss.HalfTweedieLoss",
@@ -52,6 +54,8 @@ _TRUSTED: Final = {
         "sklearn.calibration._CalibratedClassifier",
         "sklearn.calibration._SigmoidCalibration",
         "sklearn.compose._column_transformer._RemainderColsList",
+        "sklearn.feature_selection._univariate_selection.f_classif",
+        "sklearn.feature_selection._univariate_selection.f_regression",
         "sklearn.gaussian_process._gpc._BinaryGaussianProcessClassifierLaplace",
         "sklearn.gaussian_process.kernels.ConstantKernel",
         "sklearn.gaussian_process.kernels.DotProduct",
@@ -62,13 +66,24 @@ _TRUSTED: Final = {
         "sklearn.gaussian_process.kernels.RationalQuadratic",
         "sklearn.gaussian_process.kernels.Sum",
         "sklearn.gaussian_process.kernels.WhiteKernel",
+        "sklearn.impute._iterative._ImputerTriplet",
+        "sklearn.metrics._classification.balanced_accuracy_score",
         "sklearn.metrics._dist_metrics.EuclideanDistance64",
+        "sklearn.metrics._scorer._CurveScorer",
+        "sklearn.metrics._scorer._PassthroughScorer",
+        "sklearn.metrics._scorer._Scorer",
+        "sklearn.model_selection._split.KFold",
+        "sklearn.model_selection._split.StratifiedKFold",
         "sklearn.neural_network._stochastic_optimizers.AdamOptimizer",
         "sklearn.neural_network._stochastic_optimizers.SGDOptimizer",
+        "sklearn.utils._bunch.Bunch",
+        "sklearn.utils._metadata_requests.MetadataRequest",
+        "sklearn.utils._metadata_requests.MethodMetadataRequest",
+        "sklearn.utils.validation.check_array",
     ),
 }
 _MEMBER: Final = re.compile(r"schema\.json|[0-9]+\.(?:npy|npz)")
-_LOADERS_REFUSED: Final = frozenset({"MethodNode", "OperatorFuncNode", "PartialNode"})
+_LOADERS_REFUSED: Final = frozenset({"MethodNode", "OperatorFuncNode"})
 
 
 class UnsafeModel(Unprocessable):

@@ -1,0 +1,182 @@
+"""One run from beginning to end. `fit` is called in a confined child with plain data."""
+
+import time
+from collections.abc import Mapping, Sequence
+from typing import Any, Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from services.trainer.fitting import packing
+from services.trainer.fitting.building import Builder
+from services.trainer.fitting.reading import CannotTrain, Table, read_table
+from services.trainer.fitting.searching import Rows, Search, Trial, fitted
+from services.trainer.fitting.splitting import Split, split_rows, taken
+from shared.manifest import Column
+from shared.models import dump, load, plain_label
+from shared.spec import ModelSpec, read_spec
+from shared.tabular import stacked
+
+SEARCH_SHARE: Final = 0.6
+"""Of the budget. The rest is for the refit and for packing."""
+MOST_CLASSES: Final = 200
+
+
+def fit(argument: Mapping[str, Any]) -> dict[str, Any]:
+    """Fit the best candidate and pack it.
+
+    Args:
+        argument: the payload of the job; `data` (bytes) or `path`; `allowed` modules.
+
+    Returns:
+        The blobs `model`, `holdout`, `reference` and `manifest`, and what `training.completed`
+        tells about them. The same argument gives the same blobs.
+
+    Raises:
+        CannotTrain: dataset and specification do not go together.
+    """
+    clock = _StopWatch()
+    spec = read_spec(argument["spec"])
+    table = read_table(
+        argument.get("data") or argument["path"], argument["format"], argument["columns"]
+    )
+    clock.lap("read")
+    split = split_rows(table, spec.data)
+    features = features_of(spec, table)
+    labels = labels_of(spec, table)
+    columns = packing.described(features, table.values, split.train)
+    builder = Builder(allowed=tuple(argument["allowed"]), columns=features)
+    rule = packing.fitted_rule(spec, columns, taken(labels, split.train))
+    held = packing.held_out_rows(spec, table, split, labels)
+    deadline = time.monotonic() + SEARCH_SHARE * spec.train.budget.total_seconds()
+    trials = Search(
+        spec,
+        builder,
+        rows_of(features, table, labels, split.inner),
+        rows_of(features, table, labels, split.validation),
+        deadline=deadline,
+    ).best_of_each()
+    best = min(trials, key=lambda trial: trial.score)
+    chosen = rows_of(features, table, labels, split.train)
+    model = dump(fitted(spec, builder, best.candidate, best.parameters, chosen))
+    clock.lap("fit")
+    # What is judged is what was written, not what is still in memory.
+    judged = rows_of(features, table, labels, split.held_out)
+    scored = packing.score(spec, load(model), rule, held, judged)
+    clock.lap("score")
+    blobs = {
+        "model": model,
+        "holdout": held.to_bytes(),
+        "reference": packing.profile(spec, columns, table, split, held, scored),
+    }
+    order = packing.Order(**{name: argument[name] for name in packing.Order.__slots__})
+    manifest = packing.manifest(spec, order, columns, split, best, rule, scored, blobs)
+    blobs["manifest"] = manifest.to_bytes()
+    clock.lap("package")
+    return blobs | _told(manifest, split, trials, best, clock)
+
+
+def _told(
+    manifest: Any, split: Split, trials: Sequence[Trial], best: Trial, clock: "_StopWatch"
+) -> dict[str, Any]:
+    return {
+        "split": manifest.holdout,
+        "rows_trained": manifest.rows_trained,
+        "rows_held_out": manifest.rows_held_out,
+        "rows_embargoed": split.embargoed,
+        "metrics": dict(manifest.metrics),
+        "use": manifest.use,
+        "hyperparameters": manifest.hyperparameters,
+        "seed": manifest.seed,
+        "seconds": clock.laps,
+        "candidates": [
+            {
+                "use": trial.candidate.use,
+                "hyperparameters": trial.hyperparameters,
+                "score": trial.score,
+                "fit_seconds": trial.fit_seconds,
+                "chosen": trial is best,
+            }
+            for trial in trials
+        ],
+    }
+
+
+def features_of(spec: ModelSpec, table: Table) -> tuple[Column, ...]:
+    """The columns the model sees, in the order of the specification or else of the file.
+
+    Raises:
+        CannotTrain: a feature is not there, is a moment, or is the target.
+    """
+    known = {column.name: column for column in table.columns()}
+    others = {spec.data.target, spec.data.time, spec.serving.entity}
+    names = spec.data.features or [name for name in known if name not in others]
+    for name in names:
+        if name == spec.data.target:
+            raise CannotTrain(f"the target {name!r} cannot be a feature")
+        if name not in known:
+            kind = table.kinds.get(name)
+            told = "is a moment; derive numbers from it" if kind else "is not in the dataset"
+            raise CannotTrain(f"the feature {name!r} {told}")
+    if not names:
+        raise CannotTrain("the dataset has no column that could be a feature")
+    found = tuple(known[name] for name in names)
+    for column in found:
+        if column.kind != "text" and np.isinf(table.values[column.name]).any():
+            raise CannotTrain(f"the feature {column.name!r} holds infinite values")
+    return found
+
+
+def labels_of(spec: ModelSpec, table: Table) -> NDArray[Any]:
+    """The outcomes: float64 for regression, objects (labels) for classification.
+
+    Raises:
+        CannotTrain: some are missing or of another kind than the task needs.
+    """
+    kind = table.kinds.get(spec.data.target)
+    if kind is None:
+        raise CannotTrain(f"the dataset has no target column {spec.data.target!r}")
+    values = table.values[spec.data.target]
+    if kind == "text":
+        missing = np.flatnonzero([value is None for value in values])
+    else:
+        missing = np.flatnonzero(~np.isfinite(values))
+    if len(missing):
+        raise CannotTrain(
+            f"{len(missing)} rows have no finite target, the first is row {missing[0] + 1}"
+        )
+    if spec.task == "regression":
+        if kind not in ("integer", "number"):
+            raise CannotTrain(f"the target of a regression is a number, this one is {kind}")
+        return values
+    return _classes(values, kind)
+
+
+def _classes(values: NDArray[Any], kind: str) -> NDArray[Any]:
+    if kind == "time":
+        raise CannotTrain("the target is a moment, which is no class")
+    labels = np.empty(len(values), dtype=object)
+    labels[:] = [bool(v) if kind == "boolean" else plain_label(v) for v in values.tolist()]
+    distinct = len(set(labels.tolist()))
+    if not 2 <= distinct <= MOST_CLASSES:
+        raise CannotTrain(f"the target has {distinct} classes; 2 to {MOST_CLASSES} are possible")
+    return labels
+
+
+def rows_of(
+    features: Sequence[Column], table: Table, labels: NDArray[Any], rows: NDArray[np.int64]
+) -> Rows:
+    """Matrix and outcomes of these rows, as an estimator takes them."""
+    values = {column.name: taken(table.values[column.name], rows) for column in features}
+    y = taken(labels, rows)
+    return Rows(X=stacked(features, values, len(rows)), y=np.array(y.tolist()))
+
+
+class _StopWatch:
+    def __init__(self) -> None:
+        self._last = time.monotonic()
+        self.laps: dict[str, float] = {}
+
+    def lap(self, name: str) -> None:
+        now = time.monotonic()
+        self.laps[name], self._last = now - self._last, now
