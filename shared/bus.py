@@ -81,6 +81,8 @@ class Timing:
 class Bus:
     """Consumer and relay of one service."""
 
+    worker_class = Worker
+
     def __init__(
         self,
         database: Database,
@@ -232,7 +234,9 @@ class Bus:
     def _feed(self, consumer: Any, part: Any, records: Sequence[Any]) -> None:
         worker = self._workers.get(part)
         if worker is None:
-            worker = Worker(self._inbox, self._slots, lambda: self._resume(consumer, part))
+            worker = self.worker_class(
+                self._inbox, self._slots, lambda: self._resume(consumer, part)
+            )
             self._workers[part] = worker
         worker.put([self._record(record) for record in records])
         if worker.queued > FULL and part not in self._paused:

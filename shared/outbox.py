@@ -94,9 +94,10 @@ class Relay:
         self._database.committed.clear()
         if time.monotonic() - self._looked_at > 5:
             await self._measure(connection)
-        rows = await connection.fetch(_WAITING, BATCH)
+        rows = await self._next(connection)
         if rows:
-            await self._publish(connection, publisher, rows)
+            await self._publish(publisher, rows)
+            await self._forget(connection, rows)
             return
         self._quiet.set()
         try:
@@ -105,7 +106,13 @@ class Relay:
         except TimeoutError:
             return
 
-    async def _publish(self, connection: Any, publisher: Publisher, rows: list[Any]) -> None:
+    async def _next(self, connection: Any) -> list[Any]:
+        return list(await connection.fetch(_WAITING, BATCH))
+
+    async def _forget(self, connection: Any, rows: list[Any]) -> None:
+        await connection.execute(_DELETE, [row["id"] for row in rows])
+
+    async def _publish(self, publisher: Publisher, rows: list[Any]) -> None:
         await publisher.send_messages(
             [
                 Message(
@@ -115,7 +122,6 @@ class Relay:
             ]
         )
         faults.reach("after_publish_before_offset", *_labels(rows))
-        await connection.execute(_DELETE, [row["id"] for row in rows])
 
     async def _measure(self, connection: Any) -> None:
         row = await connection.fetchrow(_PENDING)

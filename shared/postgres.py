@@ -202,6 +202,8 @@ class Transaction:
 class Database:
     """A pool of connections to one service's database."""
 
+    transaction_class = Transaction
+
     def __init__(self, pool: Any, service: str, url: str, size: int = 8) -> None:
         self._pool = pool
         self.service = service
@@ -260,7 +262,7 @@ class Database:
             yield outer
             return
         async with self._connection() as connection, connection.transaction():
-            transaction = Transaction(
+            transaction = self.transaction_class(
                 connection=connection, service=self.service, cause=cause or Cause.outside()
             )
             token = _current.set(transaction)
