@@ -53,10 +53,7 @@ class Builder:
             raise CannotTrain(f"{use} does not take these arguments: {error}") from error
 
     def _argument(self, use: str, name: str, value: Any, depth: int) -> Any:
-        if name in _REFUSED:
-            accepted = _REFUSED[name]
-            if value is not None and (accepted is None or value not in accepted):
-                raise CannotTrain(f"{use}: the argument {name!r} reaches for files; leave it out")
+        require_harmless(use, name, value)
         if name == "transformers" and isinstance(value, list):
             return [self._transformer(use, entry, depth) for entry in value]
         if name in _OF_TUPLES and isinstance(value, list):
@@ -95,6 +92,20 @@ class Builder:
             if column.name == name:
                 return index
         raise CannotTrain(f"{use}: there is no feature {name!r}")
+
+
+def require_harmless(use: str, name: str, value: Any) -> None:
+    """See that an argument does not make its estimator reach for files.
+
+    Raises:
+        CannotTrain: it does.
+    """
+    last = name.rpartition("__")[2]
+    if last not in _REFUSED or value is None:
+        return
+    accepted = _REFUSED[last]
+    if accepted is None or value not in accepted:
+        raise CannotTrain(f"{use}: the argument {name!r} reaches for files; leave it out")
 
 
 def resolve(use: str, allowed: Sequence[str]) -> type[Any]:

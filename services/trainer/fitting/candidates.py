@@ -11,7 +11,7 @@ from sklearn.pipeline import Pipeline
 from sklearn.preprocessing import OneHotEncoder, StandardScaler
 from sklearn.utils import get_tags
 
-from services.trainer.fitting.building import Builder
+from services.trainer.fitting.building import Builder, require_harmless
 from services.trainer.fitting.reading import CannotTrain
 from shared.manifest import Column
 from shared.spec import Candidate, Range
@@ -44,6 +44,8 @@ def prepare(
     Raises:
         CannotTrain: it cannot be built, or is not for this task.
     """
+    for name, value in parameters.items():
+        require_harmless(candidate.use, name, value)
     estimator = builder.build(candidate.use, candidate.arguments)
     try:
         estimator.set_params(**parameters)

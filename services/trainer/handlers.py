@@ -1,0 +1,233 @@
+"""What the trainer does about what it hears and what people ask.
+
+Each reaction locks the models it concerns, decides, queues a job or says why not. Nothing is fitted
+here; a worker claims the jobs.
+"""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import assert_never
+from uuid import UUID
+
+from services.trainer.domain import DatasetVersion, Definition, Order, Trigger, order_for
+from services.trainer.store import PostgresStore, Schedule
+from services.trainer.triggers import (
+    Join,
+    Skip,
+    Train,
+    decide_training,
+    natural_key,
+    next_due,
+)
+from shared import telemetry
+from shared.clock import Clock
+from shared.errors import Conflict, NotFound
+from shared.events import (
+    DatasetPublished,
+    DeploymentRolledBack,
+    Event,
+    Heard,
+    ModelDefined,
+    ModelName,
+    ModelPromoted,
+    RetrainingRequested,
+    TrainingSkipped,
+)
+from shared.jobs import Job, Jobs
+from shared.postgres import Cause
+from shared.reactions import Reaction, on
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Outcome:
+    """What a trigger led to: a run, or the reason why there is none."""
+
+    run: UUID | None = None
+    joined: bool = False
+    skipped: TrainingSkipped | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Trainer:
+    """The reactions, and what the clock and people may ask for."""
+
+    store: PostgresStore
+    jobs: Jobs
+    now: Clock
+
+    def reactions(self) -> list[Reaction]:
+        """All that it does about what it hears."""
+        return [
+            on(DatasetPublished, self.consider_version),
+            on(ModelDefined, self.consider_definition),
+            on(RetrainingRequested, self.consider_request),
+            on(ModelPromoted, self.note_champion),
+            on(DeploymentRolledBack, self.note_rollback),
+        ]
+
+    # --- reactions ----------------------------------------------------------------------------
+
+    async def consider_version(self, heard: Heard[DatasetPublished]) -> Iterable[Event]:
+        """New data: every model that uses them is considered."""
+        await self.store.save_version(heard.event)
+        outcomes = [
+            await self._consider(definition, "dataset", Cause.of(heard))
+            for definition in await self.store.lock_users(heard.event.dataset)
+        ]
+        return _told(outcomes)
+
+    async def consider_definition(self, heard: Heard[ModelDefined]) -> Iterable[Event]:
+        """A new model is considered for the data that are there, a changed one for its change."""
+        before = await self.store.save_definition(heard.event)
+        definition = await self.store.lock(heard.event.model)
+        if definition is None or definition == before:
+            return ()
+        await self._schedule(definition)
+        trigger: Trigger = "code" if before else "dataset"
+        return _told([await self._consider(definition, trigger, Cause.of(heard))])
+
+    async def consider_request(self, heard: Heard[RetrainingRequested]) -> Iterable[Event]:
+        """The monitor wants a fresh model."""
+        definition = await self.store.lock(heard.event.model)
+        if definition is None:
+            return ()
+        return _told([await self._consider(definition, heard.event.reason, Cause.of(heard))])
+
+    async def note_champion(self, heard: Heard[ModelPromoted]) -> Iterable[Event]:
+        """New data are compared with the champion's."""
+        said = heard.event
+        await self.store.note_champion(said.model, said.version, said.dataset_version)
+        return ()
+
+    async def note_rollback(self, heard: Heard[DeploymentRolledBack]) -> Iterable[Event]:
+        """An earlier version is champion again."""
+        await self.store.note_rollback(heard.event.model, heard.event.to_version)
+        return ()
+
+    # --- what the clock and people ask for ------------------------------------------------------
+
+    async def consider_schedule(self, schedule: Schedule) -> None:
+        """A claimed schedule is due; moments missed while nobody looked count as one."""
+        due_at = next_due(schedule.schedule, schedule.timezone, self.now())
+        await self.store.set_due(schedule.model, due_at)
+        definition = await self.store.lock(schedule.model)
+        if definition is not None:
+            cause = Cause.outside()
+            outcome = await self._consider(definition, "time", cause)
+            await self.store.say([(cause, event) for event in _told([outcome])], step="time")
+
+    async def train(self, model: ModelName) -> Outcome:
+        """Somebody asks for a training; it does not wait for the end of a cool-down.
+
+        Raises:
+            NotFound: there is no such model.
+            Conflict: its dataset has no version yet.
+        """
+        definition = await self.store.lock(model)
+        if definition is None:
+            raise NotFound(f"There is no model {model}.")
+        cause = Cause.outside()
+        outcome = await self._consider(definition, "manual", cause)
+        if outcome.run is None and outcome.skipped is None:
+            raise Conflict(
+                f"The dataset {definition.dataset} has no version yet; publish one.",
+                code="no_dataset_version",
+            )
+        await self.store.say([(cause, event) for event in _told([outcome])], step="manual")
+        return outcome
+
+    # --- one decision ---------------------------------------------------------------------------
+
+    async def _consider(self, definition: Definition, trigger: Trigger, cause: Cause) -> Outcome:
+        """Decide about a locked model and the newest version of its dataset, and act on it."""
+        version = await self.store.newest_version(definition.dataset)
+        if version is None:
+            return Outcome()
+        key = natural_key(definition, version)
+        situation = await self.store.situation(definition, key)
+        decision = decide_training(definition, version, trigger, situation, self.now())
+        match decision:
+            case Train():
+                if decision.retry:
+                    key = f"{key}#{await self.store.tries_of(key)}"
+                order = order_for(definition, version, trigger, decision.run_after)
+                return await self._queue(order, key, cause)
+            case Join(run=run):
+                if trigger == "manual":
+                    await self.store.hasten(run, self.now())
+                telemetry.log("training_joined", model=definition.model, run=str(run))
+                return Outcome(run=run, joined=True)
+            case Skip():
+                return Outcome(skipped=_skipped(definition, version, trigger, decision))
+        assert_never(decision)
+
+    async def _queue(self, order: Order, key: str, cause: Cause) -> Outcome:
+        """Put the job into the queue in the place of any other that waits for this model."""
+        run = self.jobs.id_of(key)
+        detail = f"version {order.dataset_version} of {order.dataset} is trained instead"
+        replaced = await self.jobs.supersede(order.model, detail, keep=run)
+        await self.jobs.add(key, order.model, order.plain(), cause, run_after=order.due_at)
+        # A version that is still to be trained has not come to its end.
+        over = [
+            (job.cause, _superseded(job, detail))
+            for job in replaced
+            if job.payload["dataset_version"] != order.dataset_version
+        ]
+        await self.store.say(over, step=f"superseded:{run}")
+        telemetry.log("training_queued", model=order.model, run=str(run), trigger=order.trigger)
+        return Outcome(run=run)
+
+    async def _schedule(self, definition: Definition) -> None:
+        triggers = definition.parsed().triggers
+        if triggers.schedule is None:
+            await self.store.drop_schedule(definition.model)
+            return
+        try:
+            due_at = next_due(triggers.schedule, triggers.timezone, self.now())
+        except ValueError as error:
+            await self.store.drop_schedule(definition.model)
+            telemetry.log(
+                "schedule_wrong", level="warning", model=definition.model, problem=str(error)
+            )
+            return
+        await self.store.keep_schedule(
+            Schedule(
+                model=definition.model,
+                schedule=triggers.schedule,
+                timezone=triggers.timezone,
+                due_at=due_at,
+            )
+        )
+
+
+def _told(outcomes: Iterable[Outcome]) -> list[TrainingSkipped]:
+    return [outcome.skipped for outcome in outcomes if outcome.skipped is not None]
+
+
+def _skipped(
+    definition: Definition, version: DatasetVersion, trigger: Trigger, skip: Skip
+) -> TrainingSkipped:
+    telemetry.log(
+        "training_skipped", model=definition.model, reason=skip.reason, detail=skip.detail
+    )
+    telemetry.count("tidewheel_training_runs_total", outcome=skip.reason)
+    return TrainingSkipped(
+        model=definition.model,
+        dataset=version.dataset,
+        dataset_version=version.version,
+        trigger=trigger,
+        reason=skip.reason,
+        detail=skip.detail,
+    )
+
+
+def _superseded(job: Job, detail: str) -> TrainingSkipped:
+    order = Order.of(job.payload)
+    return TrainingSkipped(
+        model=order.model,
+        dataset=order.dataset,
+        dataset_version=order.dataset_version,
+        trigger=order.trigger,
+        reason="superseded",
+        detail=detail,
+    )
