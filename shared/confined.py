@@ -37,6 +37,7 @@ _QUIET: Final = {
     "PYTHONDONTWRITEBYTECODE": "1",
     "MALLOC_ARENA_MAX": "2",
     "_RJEM_MALLOC_CONF": "background_thread:false",
+    "DO_NOT_TRACK": "1",  # some libraries would report their use to their makers
 }
 
 
