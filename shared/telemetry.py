@@ -37,7 +37,8 @@ CounterName = Literal[
     "tidewheel_prediction_errors_total",
     # Predictions answered and not logged, because the spool was full. Worry: any.
     "tidewheel_prediction_log_gaps_total",
-    # Labels, by what became of them: joined, early, duplicate, revised, unknown.
+    # Labels, by what became of them: joined, early, duplicate, revised, unknown, conflict, invalid,
+    # orphaned. Worry: many of the last four.
     "tidewheel_labels_total",
     # Windows compared with the reference, by model and outcome.
     "tidewheel_windows_total",
@@ -63,6 +64,8 @@ GaugeName = Literal[
     "tidewheel_consumer_seconds_since_progress",
     # Jobs waiting for a worker.
     "tidewheel_jobs_waiting",
+    # Labels whose predictions were not heard of yet. Worry: growing.
+    "tidewheel_labels_waiting",
     # Bytes in the local spool. Worry: near the cap.
     "tidewheel_spool_bytes",
     # Models that this replica can answer.

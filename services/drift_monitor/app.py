@@ -1,0 +1,106 @@
+"""The drift monitor as a process."""
+
+from collections.abc import Mapping
+from datetime import timedelta
+from pathlib import Path
+from typing import Any, Final
+
+from services.drift_monitor import api, reports, streams
+from services.drift_monitor.handlers import Judging, Labels, Predictions, Profiles, Versions
+from services.drift_monitor.settings import Settings
+from services.drift_monitor.store import PostgresStore, Reading, Reporting
+from services.drift_monitor.worker import Forgetter, Reporter
+from shared import clock, dead_letters, http, running
+from shared.artifacts import ArtifactStore
+from shared.bus import Bus
+from shared.confined import Confined
+from shared.events import GroundTruthObserved, PredictionsLogged
+from shared.jobs import Jobs
+from shared.postgres import Database
+from shared.reactions import on
+
+MIGRATIONS: Final = Path(__file__).parent / "migrations"
+TEMPLATE_IDLE_SECONDS: Final = 60.0
+
+
+async def serve(settings: Settings) -> None:
+    """Put the parts together and run until told to stop."""
+    database = await Database.lazily(
+        settings.database.get_secret_value(), "drift_monitor", size=settings.pool_size
+    )
+    artifacts = ArtifactStore(settings.artifacts)
+    store, reading, reporting = PostgresStore(database), Reading(database), Reporting(database)
+    profiles = Profiles(artifacts.aget)
+    judging = Judging(store=store, profiles=profiles, now=clock.now, alpha=settings.alpha)
+    predictions = Predictions(store=store, judging=judging)
+    labels = Labels(store=store, judging=judging)
+    versions = Versions(store=store, predictions=predictions, fetch=artifacts.aget)
+    jobs = Jobs(database, "report")
+    reporter = Reporter(
+        jobs=jobs,
+        store=store,
+        reading=reading,
+        reporting=reporting,
+        profiles=profiles,
+        artifacts=artifacts,
+        confined=Confined(reports.LIBRARIES, idle_seconds=TEMPLATE_IDLE_SECONDS),
+        seconds=settings.report_seconds,
+        megabytes=settings.report_megabytes,
+    )
+    horizon = timedelta(days=settings.label_horizon_days)
+    forgetter = Forgetter(store=store, now=clock.now, horizon=horizon)
+    bus = Bus(
+        database,
+        settings.kafka,
+        "drift_monitor",
+        versions.reactions(),
+        topic_prefix=settings.topic_prefix,
+        replica=settings.replica,
+    )
+    carrier = streams.carry(
+        database,
+        settings.kafka,
+        predictions,
+        labels,
+        topic_prefix=settings.topic_prefix,
+        replica=settings.replica,
+    )
+
+    def ready() -> Mapping[str, Any]:
+        state, carried = bus.state(), carrier.state()
+        return {
+            **state,
+            "streams": carried,
+            "ready": bool(state["connected"] and carried["running"]),
+        }
+
+    heard = [
+        *versions.reactions(),
+        on(PredictionsLogged, predictions.take_one),
+        on(GroundTruthObserved, labels.take_one),
+    ]
+    app = http.build(
+        "drift_monitor",
+        settings,
+        [
+            api.router(store, reading, reporting, jobs, artifacts),
+            dead_letters.router(database, heard),
+        ],
+        ready=ready,
+    )
+    await running.run(
+        settings,
+        app,
+        [bus.run, carrier.run, reporter.run, forgetter.run],
+        prepare=lambda: database.prepare([MIGRATIONS]),
+        finish=database.close,
+    )
+
+
+def main() -> None:
+    """Start the drift monitor."""
+    running.start(Settings, serve)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,8 @@
+"""What the monitor does about what it hears."""
+
+from services.drift_monitor.handlers.judging import Judging, Profiles
+from services.drift_monitor.handlers.labels import Labels
+from services.drift_monitor.handlers.predictions import Predictions
+from services.drift_monitor.handlers.versions import Versions
+
+__all__ = ["Judging", "Labels", "Predictions", "Profiles", "Versions"]

@@ -1,0 +1,57 @@
+"""Reports that somebody asked for."""
+
+from dataclasses import dataclass
+from uuid import UUID
+
+from shared.events import Digest, Json
+from shared.postgres import Database
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Asked:
+    """A report that is wanted."""
+
+    id: UUID
+    model: str
+    version: int
+    window: int
+    by: str
+
+
+class Reporting:
+    """One row per report."""
+
+    def __init__(self, database: Database) -> None:
+        self.database = database
+
+    async def add(self, asked: Asked) -> None:
+        await self.database.execute(
+            'insert into report (id, model, version, "window", requested_by) '
+            "values ($1, $2, $3, $4, $5) on conflict do nothing",
+            asked.id,
+            asked.model,
+            asked.version,
+            asked.window,
+            asked.by,
+        )
+
+    async def finish(self, report: UUID, artifact: Digest, size_bytes: int, summary: Json) -> None:
+        await self.database.execute(
+            "update report set state = 'done', artifact = $2, size_bytes = $3, summary = $4, "
+            "finished_at = now() where id = $1",
+            report,
+            artifact,
+            size_bytes,
+            summary,
+        )
+
+    async def fail(self, report: UUID, detail: str) -> None:
+        await self.database.execute(
+            "update report set state = 'failed', detail = $2, finished_at = now() where id = $1",
+            report,
+            detail,
+        )
+
+    async def find(self, report: UUID) -> Json | None:
+        row = await self.database.fetchrow("select * from report where id = $1", report)
+        return dict(row) if row else None

@@ -1,0 +1,41 @@
+"""The streams of telemetry: predictions and ground truth, carried by Faust."""
+
+from typing import Final
+
+from services.drift_monitor.handlers import Labels, Predictions
+from shared.faust_streams import FaustStreams
+from shared.postgres import Database
+from shared.streams import Stream
+from shared.topics import FEEDBACK, PREDICTIONS
+
+BATCHES: Final = 20
+"""Micro-batches of predictions, of up to 100 rows each, in one transaction."""
+LABELS: Final = 200
+
+
+def streams_of(predictions: Predictions, labels: Labels) -> list[Stream]:
+    """Which topic goes where."""
+    return [
+        Stream(topic=PREDICTIONS, handle=predictions.take, together=BATCHES),
+        Stream(topic=FEEDBACK, handle=labels.take, together=LABELS),
+    ]
+
+
+def carry(
+    database: Database,
+    kafka: str,
+    predictions: Predictions,
+    labels: Labels,
+    *,
+    topic_prefix: str,
+    replica: str,
+) -> FaustStreams:
+    """The carrier of both, not started yet."""
+    return FaustStreams(
+        database,
+        kafka,
+        "drift_monitor",
+        streams=streams_of(predictions, labels),
+        topic_prefix=topic_prefix,
+        replica=replica,
+    )
