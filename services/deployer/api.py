@@ -24,6 +24,8 @@ Approver = Annotated[Principal, Depends(allow(Role.APPROVER))]
 Operator = Annotated[Principal, Depends(allow(Role.OPERATOR))]
 Limit = Annotated[int, Query(ge=1, le=1000)]
 _NEWEST = 2**62
+_PLAIN = r"^[^\x00]*$"
+"""The database keeps no text with zero characters."""
 
 
 class Decision(BaseModel):
@@ -31,7 +33,7 @@ class Decision(BaseModel):
 
     model_config = ConfigDict(extra="forbid")
 
-    comment: str = Field(default="", max_length=2000)
+    comment: str = Field(default="", max_length=2000, pattern=_PLAIN)
 
 
 class Rollback(BaseModel):
@@ -39,7 +41,7 @@ class Rollback(BaseModel):
 
     model_config = ConfigDict(extra="forbid")
 
-    reason: str = Field(min_length=1, max_length=2000)
+    reason: str = Field(min_length=1, max_length=2000, pattern=_PLAIN)
     version: int | None = Field(default=None, ge=1, le=_NEWEST)
 
 

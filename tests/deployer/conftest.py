@@ -1,0 +1,97 @@
+from __future__ import annotations
+
+import json
+from collections.abc import AsyncIterator
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+from uuid import UUID
+
+import httpx
+import pytest
+
+from services.deployer import api
+from services.deployer.app import MIGRATIONS
+from services.deployer.handlers import Deployer
+from services.deployer.store import PostgresStore
+from services.deployer.worker import Timers
+from shared import clock, codec, http
+from shared.access import Role, hash_of
+from shared.events import Digest, Event, Heard, Json
+from shared.ids import uuid7
+from shared.postgres import Cause, Database
+from shared.settings import ServiceSettings
+from tests.conftest import OpenDatabase
+from tests.deployer.building import LIMITS, NOON
+
+
+class Site:
+    """A deployer on a real database, with a clock that moves."""
+
+    def __init__(self, database: Database) -> None:
+        self.now: datetime = NOON
+        self.database = database
+        self.store = PostgresStore(database)
+        self.deployer = Deployer(
+            store=self.store, rule_of=_rule_of, now=lambda: self.now, limits=LIMITS
+        )
+        self.timers = Timers(database, self.store, self.deployer, lambda: self.now)
+        self._reactions = {reaction.kind: reaction for reaction in self.deployer.reactions()}
+
+    async def hear(
+        self, event: Event, *, event_id: UUID | None = None, cascade: UUID | None = None
+    ) -> Heard[Any]:
+        """React in one transaction, as the bus does."""
+        chosen = event_id or uuid7()
+        heard: Heard[Any] = Heard(
+            event=event,
+            id=chosen,
+            source="//tidewheel/test",
+            time=clock.now(),
+            correlation=cascade or chosen,
+        )
+        async with self.database.transaction(Cause.of(heard)) as transaction:
+            said = await self._reactions[type(event)].react(heard)
+            await transaction.say(said)
+        return heard
+
+    async def said(self, *kinds: type[Event]) -> list[Heard[Any]]:
+        rows = await self.database.fetch("select payload from said order by sequence")
+        heard = [codec.decode(row["payload"]) for row in rows]
+        return [one for one in heard if not kinds or isinstance(one.event, kinds)]
+
+
+async def _rule_of(manifest: Digest) -> Json:
+    return {"rule": "constant", "value": int(manifest, 16)}
+
+
+@pytest.fixture
+async def site(open_database: OpenDatabase) -> Site:
+    return Site(await open_database("deployer", MIGRATIONS))
+
+
+@pytest.fixture
+async def client(site: Site, tmp_path: Path) -> AsyncIterator[httpx.AsyncClient]:
+    """Sends the key named by the header `as`, by default the operator's."""
+    keys = tmp_path / "keys.json"
+    entries = [
+        {"id": role, "hash": hash_of(f"tw_{role}"), "roles": [role], "principal": f"the-{role}"}
+        for role in Role
+    ]
+    keys.write_text(json.dumps({"keys": entries}))
+    settings = ServiceSettings(
+        kafka="127.0.0.1:1",
+        artifacts=f"file://{tmp_path}",
+        port=0,
+        admin_port=0,
+        keys_file=str(keys),
+    )
+    app = http.build(
+        "deployer",
+        settings,
+        [api.router(site.store, site.deployer, lambda: site.now)],
+        ready=lambda: {"ready": True},
+    )
+    transport = httpx.ASGITransport(app=app)
+    async with httpx.AsyncClient(transport=transport, base_url="http://deployer") as opened:
+        yield opened
