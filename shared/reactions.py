@@ -4,8 +4,8 @@ from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
-from shared.events import Event, Heard
-from shared.topics import Topic, topic_of
+from shared.events import Event, EventParked, Heard
+from shared.topics import DEAD_LETTERS, Topic, topic_of
 
 E = TypeVar("E", bound=Event)
 
@@ -33,6 +33,13 @@ def on(
 
 
 def topics_heard(reactions: Iterable[Reaction], service: str = "") -> tuple[Topic, ...]:
-    """The topics that a table needs, without repeats, in a stable order."""
-    found = {topic.name: topic for r in reactions for topic in (topic_of(r.kind, service),)}
+    """The topics that a table needs, without repeats, in a stable order.
+
+    Who reacts to dead letters hears those of every service.
+    """
+    found = {topic.name: topic for r in reactions for topic in _topics_of(r.kind, service)}
     return tuple(found[name] for name in sorted(found))
+
+
+def _topics_of(kind: type[Event], service: str) -> Iterable[Topic]:
+    return DEAD_LETTERS.values() if kind is EventParked else (topic_of(kind, service),)

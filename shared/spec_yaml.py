@@ -137,7 +137,8 @@ def _check_depth(text: str) -> None:
         depth += isinstance(event, CollectionStartEvent) - isinstance(event, CollectionEndEvent)
         if depth > _MOST_DEPTH:
             mark = event.start_mark
-            raise _only(mark.line + 1, mark.column + 1, "this is nested too deeply")
+            line, column = (mark.line + 1, mark.column + 1) if mark else (1, 1)
+            raise _only(line, column, "this is nested too deeply")
 
 
 class _Document:

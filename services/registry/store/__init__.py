@@ -1,0 +1,27 @@
+"""What the registry remembers: all its SQL, its temporary files, and the roots it may read."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from services.registry.store.datasets import Datasets
+from services.registry.store.log import Log
+from services.registry.store.models import Models
+from shared.postgres import Database
+
+MIGRATIONS: Final = Path(__file__).parents[1] / "migrations"
+
+
+@dataclass(frozen=True, slots=True)
+class Store:
+    """The registry's memory, by subject."""
+
+    database: Database
+    datasets: Datasets
+    models: Models
+    log: Log
+
+    @classmethod
+    def over(cls, database: Database) -> "Store":
+        """All of it in one database."""
+        return cls(database, Datasets(database), Models(database), Log(database))

@@ -1,0 +1,258 @@
+"""Every fact, in the order in which it was folded, and what the facts claim about outcomes."""
+
+import asyncio
+import contextlib
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from typing import Any, Final
+from uuid import UUID
+
+from services.registry.store.models import plain
+from shared.events import (
+    Event,
+    EventParked,
+    Heard,
+    ModelRegistered,
+    ReplicaAnnounced,
+    ServingMeasured,
+)
+from shared.outcomes import Claim, Outcome, State, claim_of
+from shared.postgres import Database, Row, Transaction
+from shared.topics import dead_letters_of, topic_of
+
+# The lock is taken before the row gets its number and held until the commit, so that numbers
+# become visible in their order: a reader that has seen one misses none below it.
+_REMEMBER: Final = """
+    with turn as materialized (select pg_advisory_xact_lock(7435))
+    insert into event_log (event_id, topic, type, subject, sequence, source, correlation,
+        causation, time, data)
+    select $1, $2, $3, $4, $5, $6, $7, $8, $9, $10 from turn
+    on conflict (event_id) do nothing
+"""
+_CLAIM: Final = """
+    insert into claim (event_id, model, dataset, dataset_version, version, state, weight, detail,
+        at) values ($1, $2, $3, $4, null, $5, $6, $7, $8)
+    on conflict do nothing
+"""
+_CLAIM_BY_VERSION: Final = """
+    insert into claim (event_id, model, dataset, dataset_version, version, state, weight, detail,
+        at)
+    select $1, $2, v.dataset, v.dataset_version, $3, $4, $5, $6, $7
+    from (select 1) as one left join model_version v on v.model = $2 and v.version = $3
+    on conflict do nothing
+"""
+_CLAIM_FOR_ALL: Final = """
+    insert into claim (event_id, model, dataset, dataset_version, version, state, weight, detail,
+        at)
+    select $1, m.name, $2, $3, null, $4, $5, $6, $7 from model m
+    where m.dataset = $2 and m.defined_at <= $7
+    on conflict do nothing
+"""
+_PLACE: Final = """
+    update claim set dataset = $3, dataset_version = $4
+    where model = $1 and version = $2 and dataset is null
+"""
+_BEST: Final = "order by dataset, dataset_version desc, model, weight desc, at, event_id"
+_OUTCOMES: Final = f"""
+    select * from (
+        select distinct on (dataset, dataset_version, model) * from claim
+        where dataset is not null and ($1::text is null or dataset = $1)
+            and ($2::text is null or model = $2)
+            and (dataset, -dataset_version, model) > ($3, $4, $5)
+        {_BEST}
+    ) best where $7::text is null or state = $7
+    order by dataset, dataset_version desc, model limit $6
+"""  # noqa: S608 - put together from constants
+_OF_CASCADE: Final = f"""
+    select distinct on (dataset, dataset_version, model) * from claim
+    where (dataset, dataset_version, model) in (
+        select c.dataset, c.dataset_version, c.model from claim c
+        join event_log e on e.event_id = c.event_id
+        where e.correlation = $1 and c.dataset is not null
+    ) {_BEST}
+"""  # noqa: S608 - put together from constants
+_DECISIONS: Final = """
+    select * from event_log where type = any($3) and (
+        subject = $1 or (subject = $2 and type = 'tidewheel.dataset.refused.v1')
+    ) order by seq desc limit $4
+"""
+_FORGET: Final = "delete from event_log where type = $1 and time < $2"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Fact:
+    """A row of the log."""
+
+    seq: int
+    event_id: UUID
+    topic: str
+    type: str
+    subject: str
+    sequence: int | None
+    source: str
+    correlation: UUID
+    causation: UUID | None
+    time: datetime
+    data: Mapping[str, Any]
+
+
+def _fact(row: Row) -> Fact:
+    return Fact(**dict(row))
+
+
+def _outcome(row: Row) -> Outcome:
+    return Outcome(
+        dataset=row["dataset"],
+        dataset_version=row["dataset_version"],
+        model=row["model"],
+        state=State(row["state"]),
+        detail=row["detail"],
+        at=row["at"],
+        event_id=row["event_id"],
+    )
+
+
+@dataclass(slots=True)
+class News:
+    """Wakes those who wait for the log to grow."""
+
+    _next: asyncio.Event = field(default_factory=asyncio.Event)
+
+    def tell(self) -> None:
+        """Something was added and committed here."""
+        current, self._next = self._next, asyncio.Event()
+        current.set()
+
+    def ticket(self) -> asyncio.Event:
+        """Taken before looking at the log; set when something is added after that."""
+        return self._next
+
+    async def wait(self, ticket: asyncio.Event, seconds: float) -> None:
+        """Until something is added here, or so long: other replicas add too."""
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(seconds):
+                await ticket.wait()
+
+
+@dataclass(frozen=True, slots=True)
+class Log:
+    """The event log and the claims."""
+
+    database: Database
+    news: News = field(default_factory=News)
+
+    async def remember(self, heards: Iterable[Heard[Event]]) -> None:
+        """Add facts at the end of the open transaction; those already there stay as they are."""
+        async with self.database.transaction() as transaction:
+            for heard in heards:
+                _remember(transaction, heard)
+                _claim(transaction, heard)
+            if self.news.tell not in transaction.after_commit:
+                transaction.after_commit.append(self.news.tell)
+
+    async def page(
+        self,
+        after: int,
+        limit: int,
+        *,
+        subject: str | None = None,
+        types: Sequence[str] | None = None,
+    ) -> list[Fact]:
+        """Facts behind a position, in order."""
+        rows = await self.database.fetch(
+            "select * from event_log where seq > $1 and ($3::text is null or subject = $3) "
+            "and ($4::text[] is null or type = any($4)) order by seq limit $2",
+            after,
+            limit,
+            subject,
+            list(types) if types else None,
+        )
+        return [_fact(row) for row in rows]
+
+    async def of_cascade(self, cascade: UUID, after: int, limit: int) -> list[Fact]:
+        """Facts of one cascade behind a position, in the order in which they were folded."""
+        rows = await self.database.fetch(
+            "select * from event_log where correlation = $1 and seq > $2 order by seq limit $3",
+            cascade,
+            after,
+            limit,
+        )
+        return [_fact(row) for row in rows]
+
+    async def decisions(
+        self, model: str, dataset: str, types: Sequence[str], limit: int
+    ) -> list[Fact]:
+        """The last facts of these types about a model, and refusals of its data, newest first."""
+        rows = await self.database.fetch(_DECISIONS, model, dataset, list(types), limit)
+        return [_fact(row) for row in rows]
+
+    async def outcomes(
+        self,
+        *,
+        dataset: str | None,
+        model: str | None,
+        state: str | None,
+        after: tuple[str, int, str],
+        limit: int,
+    ) -> list[Outcome]:
+        """Where pairs stand: by dataset, newest version first, by model."""
+        rows = await self.database.fetch(
+            _OUTCOMES, dataset, model, after[0], -after[1], after[2], limit, state
+        )
+        return [_outcome(row) for row in rows]
+
+    async def outcomes_of_cascade(self, cascade: UUID) -> list[Outcome]:
+        """Where the pairs stand that a cascade touched."""
+        return [_outcome(row) for row in await self.database.fetch(_OF_CASCADE, cascade)]
+
+    async def forget(self, now: datetime) -> int:
+        """Drop what says nothing any more: signs of life, and measures as old as their topic."""
+        gone = await self.database.execute(_FORGET, ReplicaAnnounced.TYPE, now - timedelta(hours=1))
+        measures = now - timedelta(days=30)
+        return gone + await self.database.execute(_FORGET, ServingMeasured.TYPE, measures)
+
+
+def _remember(transaction: Transaction, heard: Heard[Event]) -> None:
+    transaction.defer(
+        _REMEMBER,
+        heard.id,
+        _topic_name(heard.event),
+        heard.event.TYPE,
+        heard.event.subject,
+        heard.sequence,
+        heard.source,
+        heard.correlation,
+        heard.causation,
+        heard.time,
+        plain(heard),
+    )
+
+
+def _topic_name(event: Event) -> str:
+    if isinstance(event, EventParked):
+        return dead_letters_of(event.service).name
+    return topic_of(type(event)).name
+
+
+def _claim(transaction: Transaction, heard: Heard[Event]) -> None:
+    claim = claim_of(heard.event)
+    if claim is None:
+        return
+    said = (claim.state.value, claim.weight, claim.detail[:1000].replace("\0", " "), heard.time)
+    if claim.model is None:
+        transaction.defer(_CLAIM_FOR_ALL, heard.id, claim.dataset, claim.dataset_version, *said)
+    elif claim.version is not None:
+        transaction.defer(_CLAIM_BY_VERSION, heard.id, claim.model, claim.version, *said)
+    else:
+        _claim_pair(transaction, heard, claim, said)
+
+
+def _claim_pair(
+    transaction: Transaction, heard: Heard[Event], claim: Claim, said: tuple[object, ...]
+) -> None:
+    pair = (claim.model, claim.dataset, claim.dataset_version)
+    transaction.defer(_CLAIM, heard.id, *pair, *said)
+    if isinstance(heard.event, ModelRegistered):
+        # Facts of a rollout may have come first, on another topic.
+        transaction.defer(_PLACE, claim.model, heard.event.version, *pair[1:])
