@@ -145,7 +145,7 @@ class PostgresStore:
         """What the decision about a model rests on; repeats by hand count as the same training."""
         reference = await self.database.fetchrow(_REFERENCE, definition.model, definition.dataset)
         known = await self.database.fetchrow(
-            f"select id, state from job where {_SAME_KEY} "
+            f"select id, state from job where {_SAME_KEY} "  # noqa: S608 - a constant
             "order by created_at desc, natural_key desc limit 1",
             natural_key,
         )
@@ -161,7 +161,8 @@ class PostgresStore:
     async def tries_of(self, natural_key: str) -> int:
         """How many jobs there were of this key, repeats by hand included."""
         count = await self.database.fetchval(
-            f"select count(*) from job where {_SAME_KEY}", natural_key
+            f"select count(*) from job where {_SAME_KEY}",  # noqa: S608 - a constant
+            natural_key,
         )
         return int(count)
 
