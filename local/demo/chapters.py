@@ -85,12 +85,12 @@ def _refusals(world: World, since: int) -> list[Event]:
     return world.log.found(is_a("dataset.refused"), since)
 
 
-def not_shown_better(world: World) -> None:
+def rejected(world: World) -> None:
     world.screen.chapter(
-        "Somebody tries gradient boosting",
-        "A changed model must be shown better than the champion; an estimate is not enough.",
+        "Somebody tries support vectors",
+        "A changed model must be shown better than the champion on the same held-out hours.",
     )
-    cascade = world.apply("boosted")
+    cascade = world.apply("kernel")
     end = world.end_of(cascade)
     world.promise(
         "A retrain is rejected",
@@ -101,7 +101,7 @@ def not_shown_better(world: World) -> None:
 
 def canary_goes_wrong(world: World) -> None:
     world.screen.chapter(
-        "One more week of data: boosting is accepted, and meets hours it never saw",
+        "One more week of data: support vectors are accepted, and meet hours they never saw",
         "32 hours are missing on 24 April, so lags are unknown. Held-out rows could not tell.",
     )
     cascade = world.publish("flow-2022-04-25", day(4, 25))
@@ -159,7 +159,7 @@ def _settle_retraining(world: World, mark: int) -> None:
 def leak_in_training(world: World) -> None:
     world.screen.chapter(
         "The week with the leak is published",
-        "Trained and judged on the leak, boosting falls behind; so does its mended form.",
+        "Trained before the leak and judged on it, support vectors fail; so does their mended form.",
     )
     end = world.end_of(world.publish("flow-2022-05-02", day(5, 2)))
     mended = world.end_of(world.apply("mended"))
@@ -250,7 +250,7 @@ ALL = (
     first_promotion,
     trainer_killed,
     bad_batches,
-    not_shown_better,
+    rejected,
     canary_goes_wrong,
     leak,
     leak_in_training,
