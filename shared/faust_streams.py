@@ -37,6 +37,7 @@ with warnings.catch_warnings():
 LOOK_EVERY_SECONDS: Final = 2.0
 STALLED_SECONDS: Final = 60.0
 EXIT_STALLED: Final = 70
+FETCH_WAIT_MILLISECONDS: Final = 100
 
 
 class _Boot(BootStrategy):  # type: ignore[misc] # the library has no types
@@ -161,6 +162,7 @@ class FaustStreams:
         except TimeoutError:
             telemetry.log("streams_interrupted", level="warning", reason="it did not start")
             return
+        _shorten_polls(app)
         watch.begin()
         told = asyncio.create_task(self._stopping.wait())
         try:
@@ -228,6 +230,13 @@ class FaustStreams:
 def _headers(headers: Any) -> list[tuple[str, bytes]]:
     pairs = headers.items() if hasattr(headers, "items") else headers or ()
     return [(str(name), bytes(value)) for name, value in pairs]
+
+
+def _shorten_polls(app: Any) -> None:
+    """Faust polls for 1.5 s; partitions drained meanwhile would not be asked for until its end."""
+    consumer = getattr(app.consumer._thread, "_consumer", None)
+    if consumer is not None and consumer._fetcher is not None:
+        consumer._fetcher._fetch_max_wait_ms = FETCH_WAIT_MILLISECONDS
 
 
 class _Watch:

@@ -18,14 +18,14 @@ create table stream_head (
     subject  text not null,
     sequence bigint not null,
     primary key (topic, subject)
-);
+) with (fillfactor = 50);
 
 -- local: what is said and not yet acknowledged by the broker. Only the relay deletes from it.
 create table outbox (
     id       bigserial primary key,
-    event_id uuid not null unique references said (event_id),
+    event_id uuid not null unique, -- of `said`; both are written by one statement
     said_at  timestamptz not null default now()
-);
+) with (autovacuum_vacuum_scale_factor = 0, autovacuum_vacuum_threshold = 2000);
 
 -- local: the last sequence that this consumer finished, per topic and subject.
 create table watermark (
@@ -35,7 +35,7 @@ create table watermark (
     sequence bigint not null,
     parked   boolean not null default false,
     primary key (consumer, topic, subject)
-);
+) with (fillfactor = 50);
 
 -- local: ids of finished events that carry no sequence.
 create table inbox (
