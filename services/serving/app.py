@@ -1,6 +1,7 @@
 """Puts serving together: disk, spool, endpoints, doors, and what goes on beside them."""
 
 import asyncio
+import sys
 import time
 from collections.abc import Callable, Mapping
 from functools import cache
@@ -9,9 +10,10 @@ from typing import Any, Final
 from fastapi import FastAPI
 
 from services.serving import api
+from services.serving.handlers.asking import Asker, Limits
 from services.serving.handlers.deployments import Deployments, Patience
 from services.serving.handlers.feedback import Feedback
-from services.serving.handlers.predictions import Limits, Predictions
+from services.serving.handlers.predictions import Predictions
 from services.serving.handlers.voice import Voice
 from services.serving.settings import Settings
 from services.serving.store.disk import Disk, DiskRefused
@@ -63,16 +65,20 @@ class Serving:
             now=clock.now,
             monotonic=time.monotonic,
         )
-        self.predictions = Predictions(
-            deployments=self.deployments,
-            spool=self.spool,
-            voice=self.voice,
-            limits=Limits(
+        self.asker = Asker(
+            Limits(
                 answer_seconds=settings.answer_seconds,
                 rest_seconds=settings.rest_seconds,
                 inline_seconds=settings.inline_seconds,
                 threads=settings.answer_threads,
             ),
+            time.perf_counter,
+        )
+        self.predictions = Predictions(
+            deployments=self.deployments,
+            spool=self.spool,
+            voice=self.voice,
+            asker=self.asker,
             now=clock.now,
             monotonic=time.perf_counter,
             wake=self.sender.wake,
@@ -150,7 +156,7 @@ class Serving:
         self.upkeep.say_measures(all_of_them=True)
         await self.sender.finish()
         self.places.write()
-        self.predictions.close()
+        self.asker.close()
         self.spool.close()
         self.disk.close()
 
@@ -180,7 +186,20 @@ async def serve(settings: Settings) -> None:
     )
 
 
+class NotNeeded:
+    """Hides what scikit-learn and skops import where they find it, for what no model here does.
+
+    It would add more than a second to the first load, and 70 MB for good.
+    """
+
+    def find_spec(self, name: str, *_: object) -> None:
+        """Raise for what is hidden; others may look for everything else."""
+        if name in ("pandas", "pytest"):
+            raise ModuleNotFoundError(f"{name} is not needed here")
+
+
 def main() -> None:
+    sys.meta_path.insert(0, NotNeeded())
     running.start(Settings, serve)
 
 

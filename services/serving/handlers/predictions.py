@@ -1,16 +1,15 @@
 """Answers rows: routed to an arm, answered by it or a rung below, logged before they leave."""
 
-import asyncio
 from collections import defaultdict
 from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import Any
 
 import orjson
 
 from services.serving.domain.endpoints import Endpoint, Step, standing
-from services.serving.domain.versions import SMALL_ROWS, Loaded, Said, Value
+from services.serving.domain.versions import Loaded, Value
+from services.serving.handlers.asking import Asker
 from services.serving.handlers.deployments import Deployments
 from services.serving.handlers.voice import Voice
 from services.serving.prediction.answers import is_usable
@@ -23,16 +22,6 @@ from shared.clock import Clock
 from shared.errors import NotFound, Saturated, Unprocessable
 from shared.events import ModelName
 from shared.ids import uuid7
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Limits:
-    """How long versions may take, and where small requests are answered."""
-
-    answer_seconds: float
-    rest_seconds: float
-    inline_seconds: float
-    threads: int
 
 
 @dataclass(slots=True, kw_only=True)
@@ -55,19 +44,11 @@ class Predictions:
     deployments: Deployments
     spool: Spool
     voice: Voice
-    limits: Limits
+    asker: Asker
     now: Clock
     monotonic: Callable[[], float]
     wake: Callable[[], None]
     _standings: dict[ModelName, str] = field(default_factory=dict)
-    _threads: ThreadPoolExecutor = field(init=False)
-
-    def __post_init__(self) -> None:
-        self._threads = ThreadPoolExecutor(self.limits.threads, thread_name_prefix="answer")
-
-    def close(self) -> None:
-        """Start no more answers."""
-        self._threads.shutdown(wait=False, cancel_futures=True)
 
     async def predict(
         self, model: ModelName, rows: Sequence[Any], *, body_bytes: int = 0
@@ -160,7 +141,7 @@ class Predictions:
         able = [p for p in asked if _has_all(p.row, loaded)]
         if not able:
             return asked
-        said = await self._said(loaded, [p.row for p in able])
+        said = await self.asker.said(loaded, [p.row for p in able])
         if said is None:
             return asked
         for prediction, (value, probabilities) in zip(able, said, strict=True):
@@ -180,40 +161,6 @@ class Predictions:
                 return asked
             prediction.step = step
         return ()
-
-    async def _said(self, loaded: Loaded, rows: Sequence[Row]) -> list[Said] | None:
-        """What a version says, or None when it raised or ran out of time."""
-        health = loaded.health
-        try:
-            if len(rows) <= SMALL_ROWS and health.seconds <= self.limits.inline_seconds:
-                said, seconds = self._timed(loaded, rows)
-            else:
-                said, seconds = await self._said_in_thread(loaded, rows)
-        except Exception as error:  # noqa: BLE001 - whatever a library raises, the rung below answers
-            cause = "out of time" if isinstance(error, TimeoutError) else str(error)[:300]
-            health.failed(cause, now=self.monotonic(), rest_seconds=self.limits.rest_seconds)
-            telemetry.log("version_failed", level="warning", version=loaded.version, cause=cause)
-            return None
-        health.answered(seconds, len(rows))
-        return said
-
-    def _timed(self, loaded: Loaded, rows: Sequence[Row]) -> tuple[list[Said], float]:
-        started = self.monotonic()
-        said = loaded.say(rows)
-        return said, self.monotonic() - started
-
-    async def _said_in_thread(
-        self, loaded: Loaded, rows: Sequence[Row]
-    ) -> tuple[list[Said], float]:
-        loop = asyncio.get_running_loop()
-        answering = loop.run_in_executor(self._threads, self._timed, loaded, rows)
-        done, _ = await asyncio.wait({answering}, timeout=self.limits.answer_seconds)
-        if done:
-            return answering.result()
-        # A thread cannot be stopped: the version is not asked again while two of them hang.
-        loaded.health.overdue += 1
-        answering.add_done_callback(lambda _: _came_back(loaded))
-        raise TimeoutError
 
     def tell_standing(self, endpoint: Endpoint) -> None:
         """Say so when another rung than before answers the champion's rows."""
@@ -246,10 +193,6 @@ class Predictions:
             rungs[_step_of(prediction).rung] += 1
         for rung, rows in rungs.items():
             telemetry.count("tidewheel_predictions_total", rows, model=endpoint.model, rung=rung)
-
-
-def _came_back(loaded: Loaded) -> None:
-    loaded.health.overdue -= 1
 
 
 def _has_all(row: Row, loaded: Loaded) -> bool:

@@ -1,0 +1,131 @@
+"""Asks versions: quick ones together on the loop, slow ones in threads and not for ever."""
+
+import asyncio
+import time
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from functools import partial
+from itertools import islice
+
+from services.serving.domain.versions import SMALL_ROWS, Loaded, Said
+from services.serving.prediction.reading import Row
+from shared import telemetry
+from shared.events import Digest
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Limits:
+    """How long versions may take, and where small requests are answered."""
+
+    answer_seconds: float
+    rest_seconds: float
+    inline_seconds: float
+    threads: int
+
+
+Asked = tuple[Sequence[Row], "asyncio.Future[list[Said]]"]
+"""Rows, and where their answers are awaited."""
+
+
+class Asker:
+    """How this process asks its versions."""
+
+    def __init__(self, limits: Limits, monotonic: Callable[[], float]) -> None:
+        self._limits = limits
+        self._monotonic = monotonic
+        self._together: dict[Digest, list[Asked]] = {}
+        self._threads = ThreadPoolExecutor(limits.threads, thread_name_prefix="answer")
+
+    def close(self) -> None:
+        """Start no more answers."""
+        self._threads.shutdown(wait=False, cancel_futures=True)
+
+    async def said(self, loaded: Loaded, rows: Sequence[Row]) -> list[Said] | None:
+        """What a version says, or None when it raised or ran out of time."""
+        is_quick = loaded.health.seconds <= self._limits.inline_seconds
+        try:
+            if len(rows) <= SMALL_ROWS and is_quick:
+                return await self._said_together(loaded, rows)
+            return await self._said_in_thread(loaded, rows)
+        except Exception as error:  # noqa: BLE001 - whatever a library raises, the rung below answers
+            cause = "out of time" if isinstance(error, TimeoutError) else str(error)[:300]
+            rest_seconds = self._limits.rest_seconds
+            loaded.health.failed(cause, now=self._monotonic(), rest_seconds=rest_seconds)
+            telemetry.log("version_failed", level="warning", version=loaded.version, cause=cause)
+            return None
+
+    def _said_together(self, loaded: Loaded, rows: Sequence[Row]) -> "asyncio.Future[list[Said]]":
+        """Small requests that arrive at the same moment are one question to the version.
+
+        Most of what a version costs is paid per question, not per row. Nobody waits for company:
+        the question is asked in the next turn of the loop.
+        """
+        loop = asyncio.get_running_loop()
+        answer: asyncio.Future[list[Said]] = loop.create_future()
+        together = self._together.get(loaded.digest)
+        if together is None:
+            together = self._together[loaded.digest] = []
+            loop.call_soon(self._ask_together, loaded)
+        together.append((rows, answer))
+        return answer
+
+    def _ask_together(self, loaded: Loaded) -> None:
+        together = self._together.pop(loaded.digest)
+        try:
+            said = iter(timed(loaded, [row for rows, _ in together for row in rows]))
+        except Exception as error:  # noqa: BLE001 - handed to the request that asked
+            if len(together) == 1:
+                _fail(together[0][1], error)
+                return
+            for rows, answer in together:  # one of them may be to blame: each is asked for itself
+                _settle(answer, loaded, rows)
+            return
+        for rows, answer in together:
+            found = list(islice(said, len(rows)))
+            if not answer.done():
+                answer.set_result(found)
+
+    async def _said_in_thread(self, loaded: Loaded, rows: Sequence[Row]) -> list[Said]:
+        loop = asyncio.get_running_loop()
+        answering = loop.run_in_executor(self._threads, timed, loaded, rows)
+        done, _ = await asyncio.wait({answering}, timeout=self._limits.answer_seconds)
+        if done:
+            return answering.result()
+        # A thread cannot be stopped: the version is not asked again while two of them hang.
+        loaded.health.overdue += 1
+        answering.add_done_callback(partial(_came_back, loaded))
+        raise TimeoutError
+
+
+def timed(loaded: Loaded, rows: Sequence[Row]) -> list[Said]:
+    """What a version says; how long it took goes into its health.
+
+    Processor time tells what a version costs the loop, whatever else the machine does; a part of
+    the wall time stands for what it does in threads of its own.
+    """
+    wall, own = time.perf_counter(), time.thread_time()
+    said = loaded.say(rows)
+    own, wall = time.thread_time() - own, time.perf_counter() - wall
+    loaded.health.answered(max(own, wall / 8), len(rows))
+    return said
+
+
+def _settle(answer: "asyncio.Future[list[Said]]", loaded: Loaded, rows: Sequence[Row]) -> None:
+    if answer.done():
+        return
+    try:
+        answer.set_result(timed(loaded, rows))
+    except Exception as error:  # noqa: BLE001 - handed to the request that asked
+        _fail(answer, error)
+
+
+def _fail(answer: "asyncio.Future[list[Said]]", error: Exception) -> None:
+    if not answer.done():
+        answer.set_exception(error)
+
+
+def _came_back(loaded: Loaded, answering: "asyncio.Future[list[Said]]") -> None:
+    loaded.health.overdue -= 1
+    if not answering.cancelled() and answering.exception() is not None:
+        telemetry.log("late_failure", level="warning", version=loaded.version)
