@@ -7,6 +7,7 @@ rows that resemble their neighbours.
 """
 
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Final
 
 import numpy as np
@@ -101,18 +102,30 @@ class Shift:
 
 def location_shift(counts: Counts, reference: Counts) -> Shift:
     """Shift of the mean, in standard deviations of the reference."""
-    shares, z = _shares(reference)
-    ends = np.array([normal_density(value) for value in z])
-    return _shift(counts, reference, shares, _inside(ends[:-1] - ends[1:], shares, reference))
+    return _shift(counts, reference, _location_scores(reference.tobytes()))
 
 
 def scale_shift(counts: Counts, reference: Counts) -> Shift:
     """Logarithm of the standard deviation over that of the reference."""
+    return _shift(counts, reference, _scale_scores(reference.tobytes()))
+
+
+# The scores of a reference are asked for with every window; a few thousand features are kept.
+@lru_cache(maxsize=4096)
+def _location_scores(counts: bytes) -> Floats:
+    reference = np.frombuffer(counts, dtype=np.int64)
+    shares, z = _shares(reference)
+    ends = np.array([normal_density(value) for value in z])
+    return _inside(ends[:-1] - ends[1:], shares, reference)
+
+
+@lru_cache(maxsize=4096)
+def _scale_scores(counts: bytes) -> Floats:
+    reference = np.frombuffer(counts, dtype=np.int64)
     shares, z = _shares(reference)
     ends = np.array([v * normal_density(v) if np.isfinite(v) else 0.0 for v in z])
     outer = _inside(np.zeros(len(shares)), shares, reference)
-    scores = np.where(shares > 0, _ratio(ends[:-1] - ends[1:], shares), np.square(outer) - 1)
-    return _shift(counts, reference, shares, scores)
+    return np.where(shares > 0, _ratio(ends[:-1] - ends[1:], shares), np.square(outer) - 1)
 
 
 def _shares(reference: Counts) -> tuple[Floats, list[float]]:
@@ -145,7 +158,8 @@ def _ratio(mass: Floats, shares: Floats) -> Floats:
     return np.divide(mass, shares, out=np.zeros(len(shares)), where=shares > 0)
 
 
-def _shift(counts: Counts, reference: Counts, shares: Floats, scores: Floats) -> Shift:
+def _shift(counts: Counts, reference: Counts, scores: Floats) -> Shift:
+    shares = reference / max(int(reference.sum()), 1)
     information = float(shares @ np.square(scores))
     window, rows = int(counts.sum()), int(reference.sum())
     if information <= 0 or not window or not rows:

@@ -1,0 +1,61 @@
+"""Tail probabilities against tables that others computed."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+from scipy import special, stats
+
+from shared import probability
+
+
+@pytest.mark.parametrize(("x", "df"), [(0.1, 1), (1, 3), (40, 9), (200, 31), (700, 20), (2.5, 2.7)])
+def test_chi_square_is_right_far_out(x: float, df: float) -> None:
+    assert probability.chi_square_sf(x, df) == pytest.approx(stats.chi2.sf(x, df), rel=1e-9)
+
+
+@pytest.mark.parametrize(("t", "df"), [(0.3, 5), (5, 13), (12, 9), (-2, 7), (30, 19), (6, 200.5)])
+def test_student_is_right_far_out(t: float, df: float) -> None:
+    assert probability.t_sf(t, df) == pytest.approx(stats.t.sf(t, df), rel=1e-8)
+
+
+def test_student_of_many_degrees_is_normal() -> None:
+    assert probability.t_sf(4.0, 1e9) == pytest.approx(stats.norm.sf(4.0), rel=1e-9)
+
+
+@pytest.mark.parametrize(("level", "df"), [(1e-6, 13), (1e-3, 100), (0.05, 9), (1e-9, 4)])
+def test_a_quantile_is_where_the_tail_has_its_level(level: float, df: float) -> None:
+    assert probability.t_quantile(level, df) == pytest.approx(stats.t.isf(level, df), rel=1e-7)
+
+
+@pytest.mark.parametrize(
+    ("x", "total", "marked", "drawn"),
+    [(3, 100, 10, 20), (0, 50, 5, 5), (40, 11000, 300, 1000), (5, 11000, 5, 1000), (9, 20, 10, 15)],
+)
+def test_drawing_without_return_is_right(x: int, total: int, marked: int, drawn: int) -> None:
+    found = probability.hypergeometric_sf(x, total, marked, drawn)
+
+    assert found == pytest.approx(stats.hypergeom.sf(x - 1, total, marked, drawn), rel=1e-8)
+
+
+def test_more_than_there_are_cannot_be_drawn() -> None:
+    assert probability.hypergeometric_sf(6, 100, 5, 20) == 0.0
+
+
+@pytest.mark.parametrize("x", [0.3, 1.0, 7.5, 30.0])
+def test_derivatives_of_the_gamma_function_are_right(x: float) -> None:
+    assert probability.digamma(x) == pytest.approx(special.digamma(x), abs=1e-11)
+    assert probability.trigamma(x) == pytest.approx(special.polygamma(1, x), abs=1e-11)
+    assert probability.trigamma_inverse(probability.trigamma(x)) == pytest.approx(x)
+
+
+def test_the_normal_quantile_of_nothing_is_far_but_finite() -> None:
+    assert math.isfinite(probability.normal_quantile(0.0))
+    assert probability.z_of(0.025) == pytest.approx(1.959964, abs=1e-6)
+
+
+def test_a_bound_of_a_share_lies_below_it() -> None:
+    assert probability.share_bound(50, 100, 2.0) == pytest.approx(0.4019, abs=1e-3)
+    assert probability.share_bound(0, 100, 2.0) == 0.0
+    assert probability.share_bound(0, 0, 2.0) == 0.0
