@@ -41,6 +41,9 @@ def examine(argument: dict[str, Any]) -> dict[str, Any]:
 
 
 def _unreadable(name: str, said: str, path: Path) -> Reason:
+    if "CSV malformed" in said:
+        detail = "rows cannot be told apart by the quotation marks"
+        return Reason(pointer="", detail=detail, hint="quote a field that holds a quotation mark")
     first = said.strip().replace(str(path), "the file").splitlines()[0:1]
     detail = f"the file cannot be read as {'CSV' if name == 'csv' else 'Parquet'}"
     return Reason(pointer="", detail=f"{detail}: {first[0][:200]}" if first else detail)
