@@ -24,7 +24,7 @@ from shared.topics import dead_letters_of, topic_of
 # The lock is taken before the row gets its number and held until the commit, so that numbers
 # become visible in their order: a reader that has seen one misses none below it.
 _REMEMBER: Final = """
-    with turn as materialized (select pg_advisory_xact_lock(7435))
+    with turn as materialized (select pg_advisory_xact_lock(7437))
     insert into event_log (event_id, topic, type, subject, sequence, source, correlation,
         causation, time, data)
     select $1, $2, $3, $4, $5, $6, $7, $8, $9, $10 from turn
