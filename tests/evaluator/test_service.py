@@ -1,0 +1,403 @@
+"""Registered to judged on a real database and with a real child."""
+
+from __future__ import annotations
+
+import asyncio
+import contextvars
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+from uuid import UUID
+
+import pytest
+import pytest_asyncio
+
+from services.evaluator.app import MIGRATIONS
+from services.evaluator.handlers import Evaluator
+from services.evaluator.store import PostgresStore
+from services.evaluator.worker import Judge
+from shared import clock, codec
+from shared.artifacts import ArtifactStore, key_of
+from shared.confined import Confined
+from shared.events import (
+    DeploymentRolledBack,
+    EvaluationCompleted,
+    Event,
+    Heard,
+    ModelName,
+    ModelPromoted,
+    ModelRegistered,
+    RolloutAborted,
+    RolloutId,
+)
+from shared.ids import derived, uuid7
+from shared.jobs import Jobs
+from shared.postgres import Cause, Database
+from tests.evaluator.building import Version, World, a_registration, a_spec, a_version
+from tests.support.waiting import eventually
+
+# One loop for the module, so that one warm template serves all its tests.
+pytestmark = [pytest.mark.real, pytest.mark.asyncio(loop_scope="module")]
+
+PUMP = ModelName("pump")
+
+
+class Site:
+    """An evaluator on a real database, whose worker takes one job when it is told to."""
+
+    def __init__(self, database: Database, artifacts: ArtifactStore, confined: Confined) -> None:
+        self.database = database
+        self.artifacts = artifacts
+        self.jobs = Jobs(database, "verdict")
+        self.store = PostgresStore(database, self.jobs)
+        self.judge = Judge(
+            store=self.store,
+            jobs=self.jobs,
+            artifacts=artifacts,
+            confined=confined,
+            now=clock.now,
+            score_seconds=60,
+            score_megabytes=1024,
+        )
+        self._reactions = {r.kind: r for r in Evaluator(self.store).reactions()}
+
+    async def hear(self, event: Event, *, event_id: UUID | None = None) -> Heard[Any]:
+        chosen = event_id or uuid7()
+        heard: Heard[Any] = Heard(
+            event=event,
+            id=chosen,
+            source="//tidewheel/test",
+            time=clock.now(),
+            correlation=derived(None, "cascade", event.subject),
+        )
+        async with self.database.transaction(Cause.of(heard)):
+            await self._reactions[type(event)].react(heard)
+        return heard
+
+    async def register(self, version: int, files: Version, **fields: Any) -> ModelRegistered:
+        registered = a_registration(version, files.keep(self.artifacts), **fields)
+        await self.hear(registered)
+        return registered
+
+    async def work(self) -> None:
+        """Everything that is queued."""
+        while (job := await self.jobs.claim("a test")) is not None:
+            await self.judge.work(job)
+
+    async def verdicts(self) -> list[Heard[EvaluationCompleted]]:
+        rows = await self.database.fetch("select payload from said order by sequence")
+        return [codec.decode(row["payload"]) for row in rows]  # type: ignore[misc]
+
+    async def promote(self, version: int, files: Version) -> None:
+        await self.hear(
+            ModelPromoted(
+                model=PUMP,
+                rollout=RolloutId(uuid7()),
+                version=version,
+                manifest=files.digest,
+                previous=None,
+                dataset_version=version,
+                generation=version,
+                evaluation=uuid7(),
+                evidence={},
+            )
+        )
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def confined() -> AsyncIterator[Confined]:
+    opened = Confined(["services.evaluator.scoring"])
+    yield opened
+    await opened.close()
+
+
+@pytest_asyncio.fixture(loop_scope="module")
+async def site(database_url: str, tmp_path: Path, confined: Confined) -> AsyncIterator[Site]:
+    database = await Database.open(database_url, "evaluator", migrations=[MIGRATIONS])
+    yield Site(database, ArtifactStore(f"file://{tmp_path}"), confined)
+    await database.close()
+
+
+async def test_a_first_good_candidate_is_accepted_with_its_evidence(site: Site) -> None:
+    files = a_version(World.drawn())
+    await site.register(1, files)
+
+    await site.work()
+
+    verdict = (await site.verdicts())[0]
+    assert (verdict.event.accepted, verdict.event.mode) == (True, "first")
+    assert verdict.event.champion is None
+    assert verdict.event.rows == 200
+    assert verdict.event.evidence is not None
+    assert site.artifacts.has(verdict.event.evidence)
+    gate = verdict.event.gates[0]
+    assert gate.lower is not None
+    assert gate.lower > 0
+
+
+async def test_a_candidate_is_compared_with_the_champion(site: Site) -> None:
+    world = World.drawn()
+    good, bad = a_version(world), a_version(world, slope=1.0)
+    await site.register(1, good)
+    await site.work()
+    await site.promote(1, good)
+
+    await site.register(2, bad)
+    await site.work()
+
+    verdict = (await site.verdicts())[-1].event
+    assert (verdict.accepted, verdict.reason, verdict.mode) == (False, "worse", "refresh")
+    assert (verdict.champion, verdict.champion_manifest) == (1, good.digest)
+    assert verdict.gates[0].margin > 0
+
+
+async def test_a_change_has_to_be_better_than_the_champion(site: Site) -> None:
+    world = World.drawn()
+    same = a_version(world)
+    await site.register(1, same)
+    await site.work()
+    await site.promote(1, same)
+
+    await site.register(2, a_version(world, slope=3.0), code="9")
+    await site.work()
+
+    verdict = (await site.verdicts())[-1].event
+    assert (verdict.mode, verdict.reason) == ("change", "not_shown_better")
+
+
+async def test_a_repeated_registration_is_judged_once(site: Site) -> None:
+    files = a_version(World.drawn())
+    registered = await site.register(1, files)
+
+    await site.work()
+    await site.hear(registered)
+    await site.work()
+
+    assert len(await site.verdicts()) == 1
+
+
+async def test_a_worker_that_was_replaced_changes_nothing(site: Site) -> None:
+    await site.register(1, a_version(World.drawn()))
+    frozen = await site.jobs.claim("frozen")
+    assert frozen is not None
+    await site.database.execute("update job set lease_until = now() - interval '1 s'")
+
+    await site.work()
+    await site.judge.work(frozen)
+
+    assert len(await site.verdicts()) == 1
+
+
+async def test_the_same_candidate_judged_anew_gives_the_same_verdict_and_id(
+    site: Site,
+) -> None:
+    await site.register(1, a_version(World.drawn()))
+    await site.work()
+    first = (await site.verdicts())[0]
+
+    await site.database.execute("delete from outbox")
+    await site.database.execute("delete from said")
+    await site.database.execute("delete from stream_head")
+    await site.database.execute("delete from verdict")
+    await site.database.execute("update job set state = 'waiting'")
+    await site.work()
+
+    second = (await site.verdicts())[0]
+    assert second.id == first.id
+    assert _timeless(second.event) == _timeless(first.event)
+
+
+def _timeless(event: EvaluationCompleted) -> dict[str, Any]:
+    return {name: getattr(event, name) for name in event.__slots__ if name != "seconds"}
+
+
+async def test_a_champion_that_changes_meanwhile_is_compared_with(site: Site) -> None:
+    world = World.drawn()
+    one, two = a_version(world, slope=2.0), a_version(world, slope=2.9)
+    for version, files in ((1, one), (2, two)):
+        await site.register(version, files)
+        await site.work()
+    await site.register(3, a_version(world))
+    job = await site.jobs.claim("a test")
+    assert job is not None
+
+    await site.promote(2, two)
+    await site.judge.work(job)
+    await site.work()
+
+    verdicts = [heard.event for heard in await site.verdicts()]
+    assert [(v.version, v.champion) for v in verdicts if v.version == 3] == [(3, 2)]
+
+
+async def test_an_accepted_version_is_judged_again_when_another_is_promoted(site: Site) -> None:
+    world = World.drawn()
+    two, three = a_version(world, slope=2.5), a_version(world)
+    await site.register(2, two)
+    await site.register(3, three)
+    await site.work()
+
+    await site.promote(2, two)
+    await site.work()
+
+    against = [(h.event.version, h.event.champion) for h in await site.verdicts()]
+    assert against == [(2, None), (3, None), (3, 2)]
+    last = (await site.verdicts())[-1]
+    assert last.correlation == derived(None, "cascade", "pump")
+
+
+async def test_a_version_whose_rollout_ended_is_not_judged_again(site: Site) -> None:
+    world = World.drawn()
+    two, three = a_version(world, slope=2.5), a_version(world)
+    await site.register(2, two)
+    await site.register(3, three)
+    await site.work()
+    await site.hear(
+        RolloutAborted(
+            model=PUMP,
+            rollout=RolloutId(uuid7()),
+            version=3,
+            dataset_version=3,
+            reason="worse",
+            detail="",
+            evidence={},
+        )
+    )
+
+    await site.promote(2, two)
+    await site.work()
+
+    assert len(await site.verdicts()) == 2
+
+
+async def test_after_a_rollback_the_former_champion_is_compared_with(site: Site) -> None:
+    world = World.drawn()
+    one, two = a_version(world, slope=2.0), a_version(world, slope=2.5)
+    await site.register(1, one)
+    await site.work()
+    await site.promote(1, one)
+    await site.register(2, two)
+    await site.work()
+    await site.promote(2, two)
+
+    await site.hear(
+        DeploymentRolledBack(
+            model=PUMP,
+            from_version=2,
+            to_version=1,
+            to_manifest=one.digest,
+            generation=3,
+            by="ada",
+            reason="",
+        )
+    )
+    await site.register(3, a_version(world))
+    await site.work()
+
+    assert (await site.verdicts())[-1].event.champion == 1
+
+
+async def test_a_champion_whose_files_are_gone_cannot_be_compared_with(
+    site: Site, tmp_path: Path
+) -> None:
+    world = World.drawn()
+    one = a_version(world, slope=2.0)
+    await site.register(1, one)
+    await site.work()
+    await site.promote(1, one)
+    (tmp_path / key_of(one.digest)).unlink()
+
+    await site.register(2, a_version(world))
+    await site.work()
+
+    verdict = (await site.verdicts())[-1].event
+    assert (verdict.accepted, verdict.reason) == (False, "cannot_compare")
+
+
+async def test_a_candidate_whose_files_are_gone_is_invalid(site: Site, tmp_path: Path) -> None:
+    files = a_version(World.drawn())
+    await site.register(1, files)
+    (tmp_path / key_of(files.digest)).unlink()
+
+    await site.work()
+
+    assert (await site.verdicts())[0].event.reason == "invalid_input"
+
+
+async def test_a_specification_that_cannot_be_read_still_ends_in_a_verdict(site: Site) -> None:
+    await site.register(1, a_version(World.drawn()), spec={"apiVersion": "tidewheel/v0"})
+
+    await site.work()
+
+    assert (await site.verdicts())[0].event.reason == "invalid_input"
+
+
+async def test_a_comparison_that_takes_too_long_is_killed_and_rejected(site: Site) -> None:
+    slow = Judge(
+        store=site.store,
+        jobs=site.jobs,
+        artifacts=site.artifacts,
+        confined=site.judge.confined,
+        now=clock.now,
+        score_seconds=0.001,
+        score_megabytes=1024,
+    )
+    await site.register(1, a_version(World.drawn()), spec=a_spec(ordered=False))
+    job = await site.jobs.claim("a test")
+    assert job is not None
+
+    await slow.work(job)
+
+    verdict = (await site.verdicts())[0].event
+    assert verdict.reason == "invalid_input"
+    assert "seconds" in verdict.gates[0].detail
+
+
+async def test_verdicts_can_be_read_in_pages(site: Site) -> None:
+    world = World.drawn()
+    for version in (1, 2, 3):
+        await site.register(version, a_version(world, slope=2 + version / 10))
+    await site.work()
+
+    first = await site.store.verdicts("pump", below=2**62, limit=2)
+    rest = await site.store.verdicts("pump", below=first[-1]["sequence"], limit=2)
+    one = await site.store.verdict(rest[0]["event_id"])
+
+    assert [item["version"] for item in first + rest] == [3, 2, 1]
+    assert one is not None
+    assert one["manifest"] == rest[0]["manifest"]
+    assert await site.store.verdict(UUID(int=1)) is None
+
+
+async def test_a_verdict_without_champion_is_kept_under_number_0(site: Site) -> None:
+    await site.register(1, a_version(World.drawn()))
+
+    await site.work()
+
+    rows = await site.database.fetch("select champion, accepted from verdict")
+    assert [tuple(row) for row in rows] == [(0, True)]
+
+
+async def test_a_promotion_during_the_last_moment_makes_the_verdict_anew(site: Site) -> None:
+    world = World.drawn()
+    two, three = a_version(world, slope=2.5), a_version(world)
+    await site.register(2, two)
+    await site.work()
+    await site.register(3, three)
+    job = await site.jobs.claim("a test")
+    assert job is not None
+
+    async with site.database.transaction():
+        await site.store.crown(PUMP, 2, two.digest)
+        # A context of its own: this task must not join the transaction that it has to wait for.
+        judging = asyncio.create_task(site.judge.work(job), context=contextvars.Context())
+        await eventually(lambda: _somebody_waits(site), what="the verdict waits for the champion")
+    await judging
+    await site.work()
+
+    against = [(h.event.version, h.event.champion) for h in await site.verdicts()]
+    assert against == [(2, None), (3, 2)]
+
+
+async def _somebody_waits(site: Site) -> bool:
+    # Not pg_stat_activity: within a transaction that is read once and stays as it was.
+    return bool(await site.database.fetchval("select count(*) from pg_locks where not granted"))
