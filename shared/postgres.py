@@ -6,13 +6,12 @@ the same task's calls run in it.
 
 import asyncio
 import hashlib
-import itertools
 import json
 from collections import Counter
-from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from contextvars import ContextVar
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Final
 from uuid import UUID
@@ -53,6 +52,37 @@ def passes(error: BaseException) -> bool:
         return not isinstance(error, asyncpg.DataError) and ("clos" in text or "released" in text)
     return isinstance(error, PASSING)
 
+
+_NO_SEQUENCE: Final = b'"sequence":"0"'
+_SAY: Final = """
+    with one as (
+        select * from unnest(
+            $1::uuid[], $2::text[], $3::text[], $4::bigint[], $5::bytea[], $6::bytea[]
+        ) with ordinality as o (event_id, topic, subject, followers, head, tail, place)
+    ), heads as (
+        insert into stream_head as h (topic, subject, sequence)
+        select topic, subject, count(*) from one where followers is not null
+        group by topic, subject order by topic, subject
+        on conflict (topic, subject) do update set sequence = h.sequence + excluded.sequence
+        returning topic, subject, sequence
+    ), numbered as (
+        select one.*, heads.sequence - one.followers as sequence
+        from one left join heads on one.followers is not null
+            and heads.topic = one.topic and heads.subject = one.subject
+    ), kept as (
+        insert into said (event_id, topic, subject, sequence, digest, payload)
+        select event_id, topic, subject, sequence, sha256(bytes), bytes from (
+            select *, case when sequence is null then head
+                else head || convert_to(sequence::text, 'UTF8') || tail end as bytes
+            from numbered
+        ) as whole
+    ), queued as (
+        insert into outbox (event_id) select event_id from numbered order by place
+    )
+    select sequence from numbered order by place
+"""
+"""Locks the heads in one order everywhere, before the outbox gives its ids: so the ids of one
+subject follow the order of commits."""
 
 _current: ContextVar["Transaction | None"] = ContextVar("transaction", default=None)
 
@@ -115,18 +145,11 @@ class Transaction:
     async def say_each(
         self, said: Sequence[tuple[Cause, Event]], *, step: str = "", base: UUID | None = None
     ) -> list[Heard[Event]]:
-        """Like `say` for events of several causes: two round trips, however many there are."""
+        """Like `say` for events of several causes: one round trip, however many there are."""
         if not said:
             return []
         topics = [topic_of(type(event), self.service) for _, event in said]
-        next_of = await self._take_sequences(
-            Counter(
-                (topic.name, event.subject)
-                for topic, (_, event) in zip(topics, said, strict=True)
-                if topic.sequenced
-            )
-        )
-        spoken = [
+        unnumbered = [
             Heard(
                 event=event,
                 id=self._id(event, base or cause.id, step),
@@ -134,12 +157,16 @@ class Transaction:
                 time=clock.now(),
                 correlation=cause.correlation,
                 causation=cause.id,
-                sequence=next(next_of[topic.name, event.subject]) if topic.sequenced else None,
+                sequence=0 if topic.sequenced else None,
                 traceparent=cause.traceparent,
             )
             for topic, (cause, event) in zip(topics, said, strict=True)
         ]
-        await self._enqueue(topics, spoken)
+        numbers = await self._enqueue(topics, unnumbered)
+        spoken = [
+            replace(heard, sequence=number)
+            for heard, number in zip(unnumbered, numbers, strict=True)
+        ]
         self.said.extend(spoken)
         return spoken
 
@@ -150,39 +177,21 @@ class Transaction:
         place, self._spoken[base] = self._spoken[base], self._spoken[base] + 1
         return derived(base, event.TYPE, event.subject, step, place)
 
-    async def _take_sequences(
-        self, wanted: Mapping[tuple[str, str], int]
-    ) -> dict[tuple[str, str], Iterator[int]]:
-        """The sequences to give, per topic and subject; locks them, in one order everywhere."""
-        if not wanted:
-            return {}
-        keys = sorted(wanted)
+    async def _enqueue(
+        self, topics: Sequence[Topic], heards: Sequence[Heard[Event]]
+    ) -> list[int | None]:
+        """One round trip for the sequences, what is said, and the outbox; the sequences."""
+        cut = [_cut(codec.encode(heard), heard.sequence) for heard in heards]
         rows = await self.connection.fetch(
-            "insert into stream_head as h (topic, subject, sequence) "
-            "select * from unnest($1::text[], $2::text[], $3::bigint[]) "
-            "on conflict (topic, subject) do update set sequence = h.sequence + excluded.sequence "
-            "returning topic, subject, sequence",
-            [topic for topic, _ in keys],
-            [subject for _, subject in keys],
-            [wanted[key] for key in keys],
-        )
-        last = {(row["topic"], row["subject"]): int(row["sequence"]) for row in rows}
-        return {key: itertools.count(last[key] - wanted[key] + 1) for key in keys}
-
-    async def _enqueue(self, topics: Sequence[Topic], heards: Sequence[Heard[Event]]) -> None:
-        payloads = [codec.encode(heard) for heard in heards]
-        await self.connection.execute(
-            "with s as (insert into said (event_id, topic, subject, sequence, digest, payload) "
-            "select * from unnest($1::uuid[], $2::text[], $3::text[], $4::bigint[], $5::bytea[], "
-            "$6::bytea[])) insert into outbox (event_id) "
-            "select id from unnest($1::uuid[]) with ordinality as o (id, n) order by n",
+            _SAY,
             [heard.id for heard in heards],
             [topic.name for topic in topics],
             [heard.event.subject for heard in heards],
-            [heard.sequence for heard in heards],
-            [hashlib.sha256(payload).digest() for payload in payloads],
-            payloads,
+            _followers(topics, heards),
+            [head for head, _ in cut],
+            [tail for _, tail in cut],
         )
+        return [row["sequence"] for row in rows]
 
     def defer(self, sql: str, *arguments: Any) -> None:
         """Run a statement just before the commit, together with all others of the same text."""
@@ -197,6 +206,28 @@ class Transaction:
     def labels(self) -> tuple[str, ...]:
         """What fault points know this transaction by: what it heard and what it says."""
         return (*self.hearing, *(heard.event.TYPE for heard in self.said))
+
+
+def _cut(payload: bytes, sequence: int | None) -> tuple[bytes, bytes | None]:
+    """The bytes before and after the sequence, which only the database knows.
+
+    What comes first is the attribute itself: inside a text its quotes would be escaped.
+    """
+    if sequence is None:
+        return payload, None
+    head, _, tail = payload.partition(_NO_SEQUENCE)
+    return head + _NO_SEQUENCE[:-2], b'"' + tail
+
+
+def _followers(topics: Sequence[Topic], heards: Sequence[Heard[Event]]) -> list[int | None]:
+    """How many events of the same topic and subject are said after each; None without order."""
+    seen: Counter[tuple[str, str]] = Counter()
+    counts: list[int | None] = []
+    for topic, heard in reversed(list(zip(topics, heards, strict=True))):
+        key = (topic.name, heard.event.subject)
+        counts.append(seen[key] if topic.sequenced else None)
+        seen[key] += 1
+    return counts[::-1]
 
 
 class Database:
