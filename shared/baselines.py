@@ -154,7 +154,7 @@ def columns_of(expression: str) -> frozenset[str]:
 def _evaluated(expression: str, row: Mapping[str, Any]) -> float | None:
     try:
         return _value(parse_expression(expression), row)
-    except (TypeError, KeyError, ZeroDivisionError, OverflowError):
+    except (TypeError, ValueError, KeyError, ZeroDivisionError, OverflowError):
         return None
 
 

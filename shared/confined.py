@@ -19,6 +19,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
+from shared import confined_template
 from shared.confined_wire import Value, is_complete, pack, unpack
 from shared.errors import TidewheelError
 
@@ -212,7 +213,7 @@ class _Template:
             process = await asyncio.create_subprocess_exec(
                 sys.executable,
                 "-m",
-                "shared.confined_template",
+                confined_template.__name__,
                 str(theirs.fileno()),
                 *modules,
                 pass_fds=[theirs.fileno()],

@@ -22,7 +22,7 @@ import numpy as np
 import skops.io
 from numpy.typing import NDArray
 from sklearn.base import is_classifier
-from sklearn.ensemble import BaseEnsemble, IsolationForest
+from sklearn.ensemble import BaseEnsemble
 from sklearn.ensemble._gb import BaseGradientBoosting
 from sklearn.ensemble._hist_gradient_boosting.common import PREDICTOR_RECORD_DTYPE
 from sklearn.ensemble._hist_gradient_boosting.gradient_boosting import BaseHistGradientBoosting
@@ -215,19 +215,24 @@ def _check_directory(data: bytes) -> None:
     """Names, number and sizes, before anything is unpacked."""
     try:
         with zipfile.ZipFile(io.BytesIO(data)) as packed:
-            members = packed.infolist()
-            if len(members) > MOST_MEMBERS or sum(m.file_size for m in members) > MOST_BYTES:
-                raise UnsafeModel("this model file is too large to be unpacked")
-            if not all(_MEMBER.fullmatch(member.filename) for member in members):
-                raise UnsafeModel("this model file has members that no model has")
-            schema = packed.getinfo("schema.json")
-            if schema.file_size > MOST_SCHEMA_BYTES:
-                raise UnsafeModel("the schema of this model file is too large")
-            loaders = {n["__loader__"] for n in _nodes(json.loads(packed.read(schema)))}
-    except (zipfile.BadZipFile, KeyError, ValueError, RecursionError, TypeError) as error:
+            fault = _fault_of(packed)
+    except Exception as error:
         raise UnsafeModel(f"this is no model file: {_line(error)}") from error
-    if loaders & _LOADERS_REFUSED:
-        raise UnsafeModel(f"a model file may not hold {sorted(loaders & _LOADERS_REFUSED)}")
+    if fault:
+        raise UnsafeModel(f"this model file {fault}; it is not used")
+
+
+def _fault_of(packed: zipfile.ZipFile) -> str:
+    members = packed.infolist()
+    if len(members) > MOST_MEMBERS or sum(member.file_size for member in members) > MOST_BYTES:
+        return "is too large to be unpacked"
+    if not all(_MEMBER.fullmatch(member.filename) for member in members):
+        return "has members that no model has"
+    if packed.getinfo("schema.json").file_size > MOST_SCHEMA_BYTES:
+        return "has too large a schema"
+    loaders = {node["__loader__"] for node in _nodes(json.loads(packed.read("schema.json")))}
+    refused = sorted(loaders & _LOADERS_REFUSED)
+    return f"holds {', '.join(refused)}" if refused else ""
 
 
 def check_structure(estimator: Any) -> None:
@@ -345,20 +350,21 @@ def _check_hist_boosting(model: Any) -> None:
 
 
 def _check_ensemble(model: Any) -> None:
-    """The width a forest checks is its own, so its trees must have the same."""
+    """The width an ensemble checks is its own, so its trees must not reach beyond it."""
     members = np.asarray(model.estimators_, dtype=object)
-    trees = [member for member in members.flat if hasattr(member, "tree_")]
+    trees = [member.tree_ for member in members.flat if hasattr(member, "tree_")]
     subsets = getattr(model, "estimators_features_", None)
     if isinstance(model, BaseGradientBoosting):
         fits = members.ndim == 2 and members.shape[1] == model.n_trees_per_iteration_
         _require(fits, "more trees per step than answers")
         _require(len(trees) == members.size, "a step without a tree")
-    elif subsets is not None and (isinstance(model, IsolationForest) or not trees):
-        widths = [len(subset) for subset in subsets]
-        _require([t.tree_.n_features for t in trees] == widths[: len(trees)], "a tree too wide")
-        return
     if subsets is None:
-        _require(all(t.tree_.n_features == model.n_features_in_ for t in trees), "a tree too wide")
+        _require(all(t.n_features == model.n_features_in_ for t in trees), "a tree too wide")
+        return
+    widths = [len(subset) for subset in subsets]
+    _require(max(widths, default=0) <= model.n_features_in_, "more features than there are")
+    if trees:
+        _require([tree.n_features for tree in trees] == widths, "a tree too wide")
 
 
 def _check_support_vectors(model: Any) -> None:
