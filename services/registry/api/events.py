@@ -126,7 +126,7 @@ async def _frames(request: Request, log: Log, cascade: UUID, position: int) -> A
             continue
         for fact in facts:
             position = fact.seq
-            yield b"id: %d\ndata: %s\n\n" % (fact.seq, orjson.dumps(plain(fact)))
+            yield b"id: %d\ndata: %s\n\n" % (fact.seq, orjson.dumps(plain(fact), default=str))
         if facts:
             alive_at = time.monotonic()
             continue
