@@ -45,6 +45,11 @@ class Places:
         return self.folder / "serving"
 
     @property
+    def uploads(self) -> Path:
+        """Where the registry keeps what is still coming in."""
+        return self.folder / "uploads"
+
+    @property
     def logs(self) -> Path:
         return self.folder / "logs"
 
@@ -95,7 +100,7 @@ class Places:
         """Others may pass through to what is theirs, and list or read nothing."""
         self.folder.mkdir(parents=True, exist_ok=True)
         self.folder.chmod(0o711 if os.geteuid() == 0 else 0o700)
-        for private in (self.logs, self.kafka, self.artifacts, self.serving):
+        for private in (self.logs, self.kafka, self.artifacts, self.serving, self.uploads):
             private.mkdir(exist_ok=True)
             private.chmod(0o700)
 

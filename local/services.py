@@ -211,6 +211,8 @@ class Services:
             settings["DATA"] = str(self.places.serving)
         else:
             settings["DATABASE"] = self.database_url(name)
+        if name == "registry":
+            settings["UPLOADS"] = str(self.places.uploads)
         return _environment_of(name, {**settings, **self._knobs[name]})
 
     def _database_name(self, name: str) -> str:
