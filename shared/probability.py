@@ -7,6 +7,7 @@ Lentz's method as in Thompson and Barnett (1986), J. Comput. Phys. 64.
 
 import math
 from collections.abc import Callable
+from functools import lru_cache
 from statistics import NormalDist
 from typing import Final
 
@@ -44,13 +45,14 @@ def chi_square_sf(x: float, df: float) -> float:
 
 
 def t_sf(t: float, df: float) -> float:
-    """P(T > t) for Student's t; normal when `df` is infinite."""
-    if math.isinf(df):
+    """P(T > t) for Student's t; beyond a million degrees of freedom it is normal."""
+    if df > 1e6:
         return normal_sf(t)
     half = 0.5 * _beta(df / 2, 0.5, df / (df + t * t))
     return half if t >= 0 else 1 - half
 
 
+@lru_cache(maxsize=1024)
 def t_quantile(level: float, df: float) -> float:
     """The t with P(T > t) = level, for levels below one half."""
     high = max(1.0, z_of(level))
@@ -120,6 +122,8 @@ def trigamma_inverse(value: float) -> float:
 def _bisect(is_left: Callable[[float], bool], low: float, high: float) -> float:
     for _ in range(80):
         middle = (low + high) / 2
+        if high - low <= 1e-10 * high:
+            break
         if is_left(middle):
             low = middle
         else:

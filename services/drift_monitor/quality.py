@@ -42,17 +42,19 @@ class Label:
 def becomes(old: Label | None, new: Label) -> Labelled:
     """What a further label of a prediction means; `joined` and `revised` ones count from now on.
 
-    The higher revision counts. Two of one revision that differ are a conflict: the one that was
-    observed first counts, and of two observed at once the smaller id, so that order plays no part.
+    The higher revision counts. Of two of one revision the one that was observed first counts, and
+    of two observed at once the one with the smaller id, so that order plays no part; where they
+    differ, that is a conflict.
     """
     if old is None:
         return "joined"
-    if new.revision != old.revision:
-        return "revised" if new.revision > old.revision else "duplicate"
-    if new.value == old.value:
-        return "duplicate"
-    first = (new.observed_at, new.event.int) < (old.observed_at, old.event.int)
-    return "revised" if first else "conflict"
+    if _rank(new) > _rank(old):
+        return "revised"
+    return "conflict" if new.revision == old.revision and new.value != old.value else "duplicate"
+
+
+def _rank(label: Label) -> tuple[int, float, int]:
+    return label.revision, -label.observed_at.timestamp(), -label.event.int
 
 
 def is_usable(value: Value, classes: Sequence[Value]) -> bool:

@@ -102,9 +102,9 @@ def _apply(
         changes.rows[row.id] = changes.changed[row.id] = labelled
         if row.version is not None and row.window is not None:
             place = (str(row.model), row.version, row.window)
-            if outcome == "joined":
+            if row.label is None:
                 changes.joined[place] += 1
-            else:
+            elif row.label.value != label.value:
                 changes.revised.add(place)
     return outcome
 
