@@ -146,10 +146,17 @@ class PostgresStore:
         self, rows: Sequence[tuple[Kept, float | None, float | None]]
     ) -> None:
         """Keep rows, each with its loss and the baseline's where its label is known."""
-        lists = {_digest_of(names): list(names) for names in {row.names for row, _, _ in rows}}
+        if not rows:
+            return
+        # As text: an array of arrays would become one array of two dimensions.
+        lists = {
+            _digest_of(names): orjson.dumps(list(names)).decode()
+            for names in {row.names for row, _, _ in rows}
+        }
         await self.database.execute(
-            "insert into column_names (digest, names) select * from unnest($1::text[], "
-            "$2::jsonb[]) order by 1 on conflict do nothing",
+            "insert into column_names (digest, names) select digest, names::jsonb "
+            "from unnest($1::text[], $2::text[]) as n (digest, names) order by 1 "
+            "on conflict do nothing",
             list(lists),
             list(lists.values()),
         )

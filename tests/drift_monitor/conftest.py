@@ -1,0 +1,146 @@
+from __future__ import annotations
+
+import json
+from collections.abc import AsyncIterator, Sequence
+from datetime import datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+
+from services.drift_monitor import api
+from services.drift_monitor.app import MIGRATIONS
+from services.drift_monitor.handlers import Judging, Labels, Predictions, Profiles, Versions
+from services.drift_monitor.store import PostgresStore, Reading, Reporting
+from services.drift_monitor.worker import Forgetter
+from shared import clock, codec, http
+from shared.access import Role, hash_of
+from shared.artifacts import ArtifactStore
+from shared.events import Event, GroundTruthObserved, Heard, PredictionsLogged
+from shared.ids import uuid7
+from shared.jobs import Jobs
+from shared.postgres import Cause, Database
+from shared.settings import ServiceSettings
+from tests.conftest import OpenDatabase
+from tests.drift_monitor.building import NOON, Serving
+
+
+def heard_of(event: Event) -> Heard[Any]:
+    chosen = uuid7()
+    return Heard(
+        event=event,
+        id=chosen,
+        source="//tidewheel/test",
+        time=clock.now(),
+        correlation=chosen,
+    )
+
+
+class Site:
+    """A monitor on a real database, without a bus: events are handed to it one by one."""
+
+    def __init__(self, database: Database, artifacts: ArtifactStore) -> None:
+        self.now: datetime = NOON
+        self.database = database
+        self.artifacts = artifacts
+        self.serving = Serving()
+        self.store = PostgresStore(database)
+        self.reading, self.reporting = Reading(database), Reporting(database)
+        self.jobs = Jobs(database, "report")
+        self.judging = Judging(
+            store=self.store,
+            profiles=Profiles(artifacts.aget),
+            now=lambda: self.now,
+            alpha=5e-4,
+        )
+        self.predictions = Predictions(store=self.store, judging=self.judging)
+        self.labels = Labels(store=self.store, judging=self.judging)
+        self.versions = Versions(
+            store=self.store, predictions=self.predictions, fetch=artifacts.aget
+        )
+        self.forgetter = Forgetter(
+            store=self.store, now=lambda: self.now, horizon=timedelta(days=30)
+        )
+        self._facts = {reaction.kind: reaction for reaction in self.versions.reactions()}
+
+    async def hear(self, *events: Event) -> list[Event]:
+        """React to each in a transaction of its own; what was said."""
+        said: list[Event] = []
+        for event in events:
+            heard = heard_of(event)
+            async with self.database.transaction(Cause.of(heard)) as transaction:
+                answer = list(await self._react(heard))
+                await transaction.say(answer)
+            said += answer
+        return said
+
+    async def hear_together(
+        self, events: Sequence[PredictionsLogged] | Sequence[GroundTruthObserved]
+    ) -> list[Event]:
+        """React to a run of one stream in one transaction."""
+        heards = [heard_of(event) for event in events]
+        async with self.database.transaction(Cause.of(heards[-1])) as transaction:
+            take: Any = (
+                self.predictions.take
+                if isinstance(events[0], PredictionsLogged)
+                else self.labels.take
+            )
+            answer = list(await take(heards, {}))
+            await transaction.say(answer)
+        return answer
+
+    async def _react(self, heard: Heard[Any]) -> Any:
+        match heard.event:
+            case PredictionsLogged():
+                return await self.predictions.take([heard], {})
+            case GroundTruthObserved():
+                return await self.labels.take([heard], {})
+            case event:
+                return await self._facts[type(event)].react(heard)
+
+    async def said(self, *kinds: type[Event]) -> list[Event]:
+        rows = await self.database.fetch("select payload from said order by sequence")
+        events = [codec.decode(row["payload"]).event for row in rows]
+        return [event for event in events if not kinds or isinstance(event, kinds)]
+
+    async def counted(self) -> int:
+        """Rows in all windows."""
+        found = await self.database.fetchval("select coalesce(sum(rows), 0) from window_sketch")
+        return int(found)
+
+
+@pytest.fixture
+def artifacts(tmp_path: Path) -> ArtifactStore:
+    return ArtifactStore(f"file://{tmp_path}/artifacts")
+
+
+@pytest.fixture
+async def site(open_database: OpenDatabase, artifacts: ArtifactStore) -> Site:
+    return Site(await open_database("drift_monitor", MIGRATIONS), artifacts)
+
+
+@pytest.fixture
+async def client(site: Site, tmp_path: Path) -> AsyncIterator[httpx.AsyncClient]:
+    """Speaks as an operator."""
+    keys = tmp_path / "keys.json"
+    entries = [
+        {"id": role, "hash": hash_of(f"tw_{role}"), "roles": [role], "principal": f"the-{role}"}
+        for role in Role
+    ]
+    keys.write_text(json.dumps({"keys": entries}))
+    settings = ServiceSettings(
+        kafka="127.0.0.1:1",
+        artifacts=f"file://{tmp_path}",
+        port=0,
+        admin_port=0,
+        keys_file=str(keys),
+    )
+    routes = api.router(site.store, site.reading, site.reporting, site.jobs, site.artifacts)
+    app = http.build("drift_monitor", settings, [routes], ready=lambda: {"ready": True})
+    async with httpx.AsyncClient(
+        transport=httpx.ASGITransport(app=app),
+        base_url="http://monitor",
+        headers={"Authorization": "Bearer tw_operator"},
+    ) as opened:
+        yield opened
