@@ -230,13 +230,18 @@ class Admin:
             if code not in (0, TopicAlreadyExistsError.errno):
                 raise BrokerUnavailable(f"topic {name} was not created: error {code} {rest}")
 
-    async def partitions(self, names: Iterable[str]) -> dict[str, int]:
-        """Number of partitions of those topics that exist."""
+    async def partitions(self, names: Iterable[str], *, led: bool = False) -> dict[str, int]:
+        """Number of partitions of those topics that exist, or of those fully led."""
         try:
             found = await self._client.describe_topics(list(names))
         except _FAILURES as error:
             raise BrokerUnavailable(f"{type(error).__name__}: {error}") from error
-        return {t["topic"]: len(t["partitions"]) for t in found if t["error_code"] == 0}
+        return {
+            topic["topic"]: len(topic["partitions"])
+            for topic in found
+            if topic["error_code"] == 0
+            and (not led or all(part["leader"] >= 0 for part in topic["partitions"]))
+        }
 
     async def configuration(self, names: Iterable[str]) -> dict[str, dict[str, str]]:
         """All settings of each topic, as the broker has them."""

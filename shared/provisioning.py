@@ -1,10 +1,11 @@
 """Topics on the broker: created as `shared.topics` declares them, refused where they differ."""
 
-from collections.abc import Mapping
+import asyncio
+from collections.abc import Iterable, Mapping
 from typing import Final
 
 from shared.broker import Admin
-from shared.errors import TidewheelError
+from shared.errors import BrokerUnavailable, TidewheelError
 from shared.topics import ALL, Topic
 
 _NO_LIMIT: Final = "-1"
@@ -49,37 +50,39 @@ async def ensure_topics(
         missing = declared.keys() - (await admin.partitions(declared)).keys()
         if missing:
             await admin.create({name: declared[name] for name in missing}, replication=replication)
-    # Retention needs no check right after creation, and the broker may not show new topics yet.
-    differences = await check_topics(
-        bootstrap, prefix=prefix, replication=replication, partitions=partitions, skip=missing
-    )
+            await _until_led(admin, missing)
+        differences = await _compare(admin, declared)
     if differences:
         raise TopicsDiffer(differences)
 
 
 async def check_topics(
-    bootstrap: str,
-    *,
-    prefix: str = "",
-    replication: int = 1,
-    partitions: int | None = None,
-    skip: frozenset[str] | set[str] = frozenset(),
+    bootstrap: str, *, prefix: str = "", replication: int = 1, partitions: int | None = None
 ) -> list[str]:
     """How the broker's topics differ from their declaration, one sentence each.
 
     Raises:
         BrokerUnavailable: the broker does not answer.
     """
-    declared = {
-        name: wanted
-        for name, wanted in _declared(prefix, replication, partitions).items()
-        if name not in skip
-    }
-    if not declared:
-        return []
     async with Admin(bootstrap) as admin:
-        counts = await admin.partitions(declared)
-        configs = await admin.configuration(counts) if counts else {}
+        return await _compare(admin, _declared(prefix, replication, partitions))
+
+
+async def _until_led(admin: Admin, names: Iterable[str]) -> None:
+    """A topic is created before the broker shows it and before its partitions have leaders."""
+    wanted = set(names)
+    for _ in range(100):
+        if wanted <= (await admin.partitions(wanted, led=True)).keys():
+            return
+        await asyncio.sleep(0.1)
+    raise BrokerUnavailable("the new topics have no leaders after 10 s")
+
+
+async def _compare(
+    admin: Admin, declared: Mapping[str, tuple[int, Mapping[str, str]]]
+) -> list[str]:
+    counts = await admin.partitions(declared)
+    configs = await admin.configuration(counts) if counts else {}
     return [
         line
         for name, (count, config) in declared.items()

@@ -1,0 +1,192 @@
+"""The unit of work: place in order, effect and words in one transaction."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from datetime import timedelta
+
+import pytest
+
+from shared.codec import encode
+from shared.events import Event, Heard
+from shared.inbox import Inbox, Limits, place_of
+from shared.letters import Letter, Record
+from shared.parking import list_parked
+from shared.postgres import Database
+from shared.topics import DATASETS, OFFERS, SERVING
+from tests.conftest import OpenDatabase
+from tests.support.bus_kit import (
+    EFFECTS,
+    EffectsInDatabase,
+    Script,
+    Skipper,
+    an_offer,
+    heard,
+    versions,
+)
+from tests.support.waiting import eventually
+
+
+@pytest.mark.parametrize(
+    ("sequence", "mark", "place"),
+    [
+        (1, None, "next"),
+        (2, None, "gap"),
+        (3, (3, False), "repeat"),
+        (2, (3, True), "repeat"),
+        (4, (3, False), "next"),
+        (4, (3, True), "behind"),
+        (5, (3, False), "gap"),
+        (5, (3, True), "gap"),
+    ],
+)
+def test_the_place_of_an_event_follows_from_the_watermark(
+    sequence: int, mark: tuple[int, bool] | None, place: str
+) -> None:
+    assert place_of(sequence, mark, DATASETS) == place
+
+
+def test_first_sight_sets_the_baseline_where_history_is_finite() -> None:
+    assert SERVING.retention == timedelta(days=30)
+    assert place_of(7, None, SERVING) == "next"
+
+
+async def no_wait(_: float) -> None:
+    await asyncio.sleep(0)
+
+
+class GivenUp(Exception):
+    """The test does not wait for ever."""
+
+
+async def give_up(_: float) -> None:
+    raise GivenUp
+
+
+def record(one: Heard[Event], offset: int) -> Record:
+    topic = OFFERS if one.sequence is None else DATASETS
+    return Record(
+        topic=topic.name,
+        partition=0,
+        offset=offset,
+        key=one.event.subject.encode(),
+        value=encode(one),
+    )
+
+
+@pytest.fixture
+async def service(open_database: OpenDatabase) -> tuple[Database, Skipper]:
+    database = await open_database("trainer")
+    await database.execute(EFFECTS)
+    return database, Skipper(EffectsInDatabase(database), Script(), together=10)
+
+
+def letters(inbox: Inbox, ones: Sequence[Heard[Event]]) -> list[Letter]:
+    return [inbox.read(record(one, offset)) for offset, one in enumerate(ones)]
+
+
+@pytest.mark.real
+async def test_a_zombie_owner_waits_at_the_watermark_and_then_skips(
+    service: tuple[Database, Skipper],
+) -> None:
+    database, skipper = service
+    one, other = (Inbox(database, "trainer", skipper.reactions()) for _ in range(2))
+    gate = skipper.script.hold("a", 1)
+    (letter,) = letters(one, versions("a", 1))
+
+    first = asyncio.create_task(one.take([letter], no_wait))
+
+    async def has_started() -> bool:
+        return bool(skipper.script.started)
+
+    await eventually(has_started, what="the first owner's reaction")
+    second = asyncio.create_task(other.take([letter], no_wait))
+    gate.set()
+    await asyncio.gather(first, second)
+
+    assert await skipper.effects.all() == [("a", 1)]
+    assert skipper.script.tries("a", 1) == 1
+
+
+@pytest.mark.real
+async def test_a_batch_is_one_transaction_and_falls_apart_at_a_poison(
+    service: tuple[Database, Skipper],
+) -> None:
+    database, skipper = service
+    inbox = Inbox(database, "trainer", skipper.reactions())
+    skipper.script.poison["b", 1] = ValueError("a bug")
+    batch = letters(inbox, [*versions("a", 1, 2), *versions("b", 1), *versions("a", 3)])
+
+    held = await inbox.take(batch, no_wait)
+
+    assert held == []
+    assert await skipper.effects.all() == [("a", 1), ("a", 2), ("a", 3)]
+    assert [one.subject for one in await list_parked(database)] == ["b"]
+
+
+@pytest.mark.real
+async def test_a_repeat_within_a_batch_without_order_has_one_effect(
+    service: tuple[Database, Skipper],
+) -> None:
+    database, skipper = service
+    inbox = Inbox(database, "trainer", skipper.reactions())
+    one = heard(an_offer("a", 1))
+
+    await inbox.take(letters(inbox, [one, one, heard(an_offer("a", 2)), one]), no_wait)
+
+    assert await skipper.effects.all() == [("a", 1), ("a", 2)]
+
+
+@pytest.mark.real
+async def test_the_ceiling_stops_the_consumer_instead_of_draining_a_topic(
+    service: tuple[Database, Skipper],
+) -> None:
+    database, skipper = service
+    inbox = Inbox(database, "trainer", skipper.reactions(), limits=Limits(parked=2))
+    subjects = ("a", "b", "c")
+    for subject in subjects:
+        skipper.script.poison[subject, 1] = ValueError("a bad release")
+    parked = letters(inbox, [versions(subject, 1)[0] for subject in subjects])
+    await inbox.take(parked[:2], no_wait)
+
+    with pytest.raises(GivenUp):
+        await inbox.take(parked[2:], give_up)
+
+    assert [one.subject for one in await list_parked(database)] == ["a", "b"]
+
+
+@pytest.mark.real
+async def test_ids_are_forgotten_only_where_the_broker_forgets_too(
+    service: tuple[Database, Skipper],
+) -> None:
+    database, skipper = service
+    inbox = Inbox(database, "trainer", skipper.reactions())
+    await inbox.take(letters(inbox, [heard(an_offer("a", 1))]), no_wait)
+    await database.execute(
+        "insert into inbox (consumer, topic, event_id, heard_at) "
+        "values ('trainer', $1, gen_random_uuid(), now() - interval '61 days')",
+        SERVING.name,
+    )
+    await database.execute(
+        "update inbox set heard_at = now() - interval '1 year' where topic = $1", OFFERS.name
+    )
+
+    await inbox.forget_old([OFFERS, SERVING])
+
+    rows = await database.fetch("select topic from inbox")
+    assert [row["topic"] for row in rows] == [OFFERS.name]
+
+
+@pytest.mark.real
+async def test_batches_share_a_transaction_as_far_as_their_reactions_allow(
+    service: tuple[Database, Skipper],
+) -> None:
+    database, skipper = service
+    inbox = Inbox(database, "trainer", skipper.reactions(), limits=Limits(together=20))
+    ones = letters(inbox, versions("a", *range(1, 15)))
+    broken = inbox.read(Record(topic=DATASETS.name, partition=0, offset=9, key=b"a", value=b"{"))
+
+    assert inbox.batch(ones) == ones[:10]
+    assert inbox.batch([ones[0], broken, ones[1]]) == ones[:1]
+    assert inbox.batch([broken, ones[0]]) == [broken]

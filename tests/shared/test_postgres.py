@@ -1,0 +1,192 @@
+"""A transaction holds an effect and what is said of it, together or not at all."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+
+import asyncpg
+import pytest
+
+from shared.codec import decode
+from shared.errors import InvalidEvent, StoreUnavailable
+from shared.events import DatasetName, DatasetOffered, EventParked
+from shared.ids import uuid7
+from shared.postgres import Cause, Database, passes
+from tests.support.bus_kit import a_version
+
+pytestmark = pytest.mark.real
+CAUSE = Cause(id=uuid7(), correlation=uuid7())
+
+
+@pytest.fixture
+async def table(database: Database) -> Database:
+    await database.execute("create table note (id bigserial, text text not null)")
+    return database
+
+
+async def test_what_is_said_is_numbered_per_subject_in_the_order_of_saying(
+    database: Database,
+) -> None:
+    async with database.transaction(CAUSE) as transaction:
+        first = await transaction.say([a_version("a", 1), a_version("b", 1), a_version("a", 2)])
+        second = await transaction.say([a_version("a", 3)])
+
+    assert [heard.sequence for heard in [*first, *second]] == [1, 1, 2, 3]
+
+
+async def test_the_stored_bytes_are_the_event_with_its_sequence(database: Database) -> None:
+    async with database.transaction(CAUSE) as transaction:
+        await transaction.say([a_version("a", 1)])
+        (heard,) = await transaction.say([a_version('"sequence":"0"', 1)])
+
+    row = await database.fetchrow("select * from said where event_id = $1", heard.id)
+    assert row is not None
+    assert decode(row["payload"]) == heard
+    assert row["digest"] == hashlib.sha256(row["payload"]).digest()
+
+
+async def test_an_event_without_order_gets_no_sequence(database: Database) -> None:
+    parked = EventParked(
+        parked_subject="a",
+        service="registry",
+        consumer="registry",
+        topic="t",
+        partition=0,
+        offset=1,
+        event="e",
+        event_sequence=None,
+        failure="f",
+        reason="r",
+        trace="",
+        payload="",
+    )
+
+    async with database.transaction(CAUSE) as transaction:
+        heards = await transaction.say([parked, a_version("a", 1)])
+
+    assert [heard.sequence for heard in heards] == [None, 1]
+
+
+async def test_the_same_cause_gives_the_same_ids(database: Database) -> None:
+    ids = []
+
+    async def say_in_vain() -> None:
+        async with database.transaction(CAUSE) as transaction:
+            ids.append([one.id for one in await transaction.say([a_version("a", 1)] * 2)])
+            raise RuntimeError("not this time")
+
+    for _ in range(2):
+        with pytest.raises(RuntimeError, match="not this time"):
+            await say_in_vain()
+
+    assert ids[0] == ids[1]
+    assert len(set(ids[0])) == 2
+
+
+async def test_a_transaction_that_fails_leaves_neither_effect_nor_event(table: Database) -> None:
+    async def fail_midway() -> None:
+        async with table.transaction() as transaction:
+            await table.execute("insert into note (text) values ('x')")
+            await transaction.say([a_version("a", 1)])
+            raise RuntimeError("midway")
+
+    with pytest.raises(RuntimeError, match="midway"):
+        await fail_midway()
+
+    assert await table.fetchval("select count(*) from note") == 0
+    assert await table.fetchval("select count(*) from outbox") == 0
+    assert await table.fetchval("select count(*) from stream_head") == 0
+
+
+async def test_an_event_that_is_too_large_rolls_its_transaction_back(table: Database) -> None:
+    large = DatasetOffered(dataset=DatasetName("a"), uri="lake:" + "x" * 300_000)
+
+    async def say_too_much() -> None:
+        async with table.transaction() as transaction:
+            await table.execute("insert into note (text) values ('x')")
+            await transaction.say([large])
+
+    with pytest.raises(InvalidEvent):
+        await say_too_much()
+
+    assert await table.fetchval("select count(*) from note") == 0
+
+
+async def test_writers_of_one_subject_get_outbox_ids_in_the_order_of_their_sequences(
+    database: Database,
+) -> None:
+    async def write() -> None:
+        for _ in range(10):
+            async with database.transaction() as transaction:
+                await transaction.say([a_version("a", 1), a_version("b", 1)])
+
+    await asyncio.gather(*(write() for _ in range(6)))
+
+    rows = await database.fetch(
+        "select s.sequence from outbox o join said s using (event_id) "
+        "where s.subject = 'a' order by o.id"
+    )
+    assert [row["sequence"] for row in rows] == list(range(1, 61))
+
+
+async def test_deferred_statements_run_together_before_the_commit(table: Database) -> None:
+    async with table.transaction():
+        for text in ("one", "two", "three"):
+            await table.defer("insert into note (text) values ($1)", text)
+        inside = await table.fetchval("select count(*) from note")
+    rows = await table.fetch("select text from note order by id")
+
+    assert inside == 0
+    assert [row["text"] for row in rows] == ["one", "two", "three"]
+
+
+async def test_what_is_to_follow_a_commit_follows_only_a_commit(database: Database) -> None:
+    followed: list[str] = []
+
+    async def fail() -> None:
+        async with database.transaction() as transaction:
+            transaction.after_commit.append(lambda: followed.append("rolled back"))
+            raise RuntimeError("no")
+
+    with pytest.raises(RuntimeError, match="no"):
+        await fail()
+    async with database.transaction() as transaction:
+        transaction.after_commit.append(lambda: followed.append("committed"))
+        inside = list(followed)
+
+    assert inside == []
+    assert followed == ["committed"]
+
+
+async def test_a_commit_that_said_something_wakes_the_relay(database: Database) -> None:
+    async with database.transaction():
+        pass
+    silent = database.committed.is_set()
+    async with database.transaction() as transaction:
+        await transaction.say([a_version("a", 1)])
+
+    assert not silent
+    assert database.committed.is_set()
+
+
+async def test_a_lost_connection_is_unavailable_and_the_next_call_works(
+    database: Database,
+) -> None:
+    with pytest.raises(StoreUnavailable):
+        async with database.transaction():
+            await database.execute("select pg_terminate_backend(pg_backend_pid())")
+
+    assert await database.fetchval("select 1") == 1
+
+
+async def test_a_wrong_argument_does_not_pass_for_a_lost_connection(database: Database) -> None:
+    with pytest.raises(asyncpg.DataError) as caught:
+        await database.fetchval("select $1::bigint", 2**70)
+
+    assert not passes(caught.value)
+
+
+async def test_a_database_that_does_not_answer_is_unavailable() -> None:
+    with pytest.raises(StoreUnavailable):
+        await Database.open("postgresql://nobody@127.0.0.1:1/none", "registry")
