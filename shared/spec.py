@@ -10,10 +10,19 @@ from datetime import timedelta
 from typing import Annotated, Any, Final, Literal, Self
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PlainSerializer, model_validator
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    PlainSerializer,
+    field_validator,
+    model_validator,
+)
 
 from shared.events import Digest
 from shared.names import ColumnNameText, DatasetNameText, ModelNameText
+from shared.windows import read_window
 
 _UNITS: Final = {"ms": 0.001, "s": 1, "m": 60, "h": 3600, "d": 86400}
 
@@ -178,6 +187,13 @@ class Rollout(_Part):
         if not rising or not all(0 < step < 1 for step in self.steps):
             raise ValueError("steps rise and lie between 0 and 1; full traffic is promotion")
         return self
+
+    @field_validator("window")
+    @classmethod
+    def _window_can_be_read(cls, value: str | None) -> str | None:
+        if value is not None:
+            read_window(value)
+        return value
 
 
 class Triggers(_Part):

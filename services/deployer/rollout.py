@@ -7,7 +7,7 @@ against another champion waits for a new verdict. Rollback is a later fact, not 
 from datetime import datetime
 from typing import Final, assert_never
 
-from services.deployer import canary, windows
+from services.deployer import canary
 from services.deployer.course import Course
 from services.deployer.domain import (
     Champion,
@@ -28,6 +28,7 @@ from services.deployer.domain import (
 )
 from services.deployer.routing import gives_up_at
 from shared import events as e
+from shared import windows
 from shared.errors import Conflict
 
 ITSELF: Final = "tidewheel"

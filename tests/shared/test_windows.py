@@ -5,8 +5,10 @@ from datetime import UTC, datetime, timedelta
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from pydantic import ValidationError
 
-from services.deployer.windows import next_opening, read_window
+from shared.spec import Rollout
+from shared.windows import next_opening, read_window
 
 
 def at(text: str) -> datetime:
@@ -116,3 +118,10 @@ def test_an_opening_is_never_past_and_within_the_week(minutes: int, window: str)
 
     assert moment <= opening <= moment + timedelta(days=7)
     assert next_opening(read_window(window), opening) == opening
+
+
+def test_a_specification_with_a_wrong_window_is_refused() -> None:
+    with pytest.raises(ValidationError, match="no window"):
+        Rollout(window="now and then")
+
+    assert Rollout(window="Mon-Thu 08:00-16:00 Europe/Berlin").window is not None
