@@ -197,7 +197,7 @@ class _Document:
 def _scalar(node: Node) -> Any:
     """The value, with the traps of YAML 1.1 taken out: `1e-3` is a number, `12:30` is text."""
     text, tag = str(node.value), node.tag.rpartition(":")[2]
-    if tag == "str" and getattr(node, "style", None) is None and _EXPONENT.fullmatch(text):
+    if tag == "str" and not getattr(node, "style", None) and _EXPONENT.fullmatch(text):
         return float(text)
     if tag not in ("int", "float", "bool", "null") or _SEXAGESIMAL.fullmatch(text):
         return text
