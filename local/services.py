@@ -28,7 +28,7 @@ from shared.topics import SERVICES
 
 _WITHOUT_DATABASE = ("serving",)
 _HOPELESS_AFTER_DEATHS = 4
-_READY_SECONDS = 60.0
+_READY_SECONDS = 90.0
 
 Command = Callable[[str], Sequence[str]]
 """What starts the service of this name."""
