@@ -16,6 +16,7 @@ import sys
 import tempfile
 import time
 from collections import Counter
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -46,8 +47,11 @@ def main() -> None:
         infrastructure = Infrastructure(Path(folder) / "stack", durable=True)
         try:
             infrastructure.start()
-            with Services(infrastructure, Path(folder) / "house") as services:
-                report(*measure(House(services)))
+            with (
+                Services(infrastructure, Path(folder) / "house") as services,
+                closing(House(services)) as house,
+            ):
+                report(*measure(house))
         finally:
             infrastructure.delete()
 

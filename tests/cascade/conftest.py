@@ -2,6 +2,7 @@
 
 import uuid
 from collections.abc import Iterator
+from contextlib import closing
 
 import pytest
 
@@ -19,7 +20,8 @@ def house(infrastructure: Infrastructure) -> Iterator[House]:
             infrastructure, folder / "house", topic_prefix=fresh_topic_prefix(), partitions=2
         )
         try:
-            yield House(services.start())
+            with closing(House(services.start())) as started:
+                yield started
         finally:
             services.discard()
 
