@@ -119,10 +119,12 @@ class PostgresStore:
         )
 
     async def newest_accepted(self, model: ModelName) -> Candidate | None:
-        """The newest version that was accepted and is neither promoted nor given up."""
+        """The newest version above the champion that was accepted and is still to be rolled out."""
         row = await self.database.fetchrow(
             "select registered, correlation from candidate "
-            "where model = $1 and state = 'accepted' order by version desc limit 1",
+            "where model = $1 and state = 'accepted' and version > "
+            "coalesce((select version from champion where model = $1), 0) "
+            "order by version desc limit 1",
             model,
         )
         if row is None:

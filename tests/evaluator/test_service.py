@@ -245,6 +245,19 @@ async def test_an_accepted_version_is_judged_again_when_another_is_promoted(site
     assert last.correlation == derived(None, "cascade", "pump")
 
 
+async def test_a_version_older_than_the_champion_is_not_judged_again(site: Site) -> None:
+    world = World.drawn()
+    two, three = a_version(world, slope=2.5), a_version(world)
+    await site.register(2, two)
+    await site.register(3, three)
+    await site.work()
+
+    await site.promote(3, three)
+    await site.work()
+
+    assert len(await site.verdicts()) == 2
+
+
 async def test_a_version_whose_rollout_ended_is_not_judged_again(site: Site) -> None:
     world = World.drawn()
     two, three = a_version(world, slope=2.5), a_version(world)
