@@ -121,6 +121,8 @@ def dump(estimator: Any) -> bytes:
     """
     try:
         raw = skops.io.dumps(estimator)
+    except MemoryError:
+        raise
     except Exception as error:
         raise UnsafeModel(f"this estimator cannot be written: {_line(error)}") from error
     data = _canonical(raw)
@@ -196,7 +198,7 @@ def load(data: bytes) -> Any:
             warnings.simplefilter("error", InconsistentVersionWarning)
             estimator = skops.io.loads(data, trusted=list(_trusted()))
         check_structure(estimator)
-    except UnsafeModel:
+    except (UnsafeModel, MemoryError):
         raise
     except Exception as error:
         raise UnsafeModel(f"this model file cannot be used: {_line(error)}") from error
@@ -413,6 +415,8 @@ def predict(
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             found = _regressed(estimator, X) if task == "regression" else _classified(estimator, X)
+    except MemoryError:
+        raise
     except Exception as error:
         raise Unprocessable(f"the model cannot answer: {_line(error)}") from error
     if found.values.shape != (len(X),):

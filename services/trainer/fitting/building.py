@@ -131,8 +131,11 @@ def resolve(use: str, allowed: Sequence[str]) -> type[Any]:
 
 
 def _require_allowed(use: str, path: str, allowed: Sequence[str]) -> None:
-    hidden = any(p.startswith("_") or p in ("tests", "conftest") for p in use.split("."))
-    if not _is_below(path, allowed) or hidden:
+    roots = [root for root in allowed if _is_below(path, [root])]
+    inside = use.replace(":", ".")[max(map(len, roots), default=0) :].split(".")
+    # Private and test modules are no part of what a library offers.
+    hidden = any(part.startswith("_") or part in ("tests", "conftest") for part in inside)
+    if not roots or hidden:
         raise CannotTrain(f"{use} is not on the allow-list ({', '.join(allowed)})")
 
 

@@ -1,0 +1,330 @@
+from __future__ import annotations
+
+from datetime import timedelta
+from typing import Any
+from uuid import uuid4
+
+import pytest
+
+from services.trainer.worker import Schedules
+from shared.artifacts import digest_of
+from shared.errors import Conflict, NotFound
+from shared.events import (
+    DeploymentRolledBack,
+    Digest,
+    ModelName,
+    ModelPromoted,
+    RetrainingRequested,
+    RolloutId,
+    TrainingSkipped,
+)
+from tests.support.house import a_spec, some_rows
+from tests.trainer.builders import defined
+from tests.trainer.conftest import Room
+
+pytestmark = pytest.mark.real
+DEMAND = ModelName("demand")
+
+
+def a_definition_of(**changes: Any) -> Any:
+    return defined(a_spec("demand", "sales", **changes))
+
+
+def a_promotion(version: int, dataset_version: int) -> ModelPromoted:
+    return ModelPromoted(
+        model=DEMAND,
+        rollout=RolloutId(uuid4()),
+        version=version,
+        manifest=Digest("0" * 64),
+        previous=None,
+        dataset_version=dataset_version,
+        generation=version,
+        evaluation=uuid4(),
+        evidence={},
+    )
+
+
+def a_rollback(to: int | None) -> DeploymentRolledBack:
+    return DeploymentRolledBack(
+        model=DEMAND,
+        from_version=9,
+        to_version=to,
+        to_manifest=None,
+        generation=10,
+        by="tests",
+        reason="a test",
+    )
+
+
+def a_request(reason: Any = "drift") -> RetrainingRequested:
+    return RetrainingRequested(model=DEMAND, version=1, reason=reason, window=3, detail="")
+
+
+async def end(room: Room, state: str = "done") -> None:
+    await room.database.execute(
+        "update job set state = $1, finished_at = now() where state in ('waiting', 'running')",
+        state,
+    )
+
+
+async def test_a_version_and_a_definition_start_a_run_in_whatever_order_they_come(
+    room: Room,
+) -> None:
+    await room.publish(1, 100)
+    await room.publish(2, 200)
+    arrived = await room.hear(a_definition_of())
+
+    job = await room.jobs.claim("a test")
+
+    assert job is not None
+    assert job.payload["dataset_version"] == 2
+    assert job.cause.correlation == arrived.correlation
+    assert await room.said() == []
+
+
+async def test_a_version_published_twice_is_trained_once(room: Room) -> None:
+    await room.hear(a_definition_of())
+    await room.publish(1, 100)
+    await room.publish(1, 100)
+
+    assert await room.states() == [(1, "waiting")]
+
+
+async def test_every_model_that_uses_a_dataset_is_considered(room: Room) -> None:
+    for model in ("demand", "supply", "weather"):
+        await room.hear(defined(a_spec(model, "sales" if model != "weather" else "sky")))
+
+    await room.publish(1, 100)
+
+    rows = await room.database.fetch("select subject from job order by subject")
+    assert [row["subject"] for row in rows] == ["demand", "supply"]
+
+
+async def test_a_newer_version_replaces_a_queued_one_whose_story_ends(room: Room) -> None:
+    await room.hear(a_definition_of())
+    first = await room.publish(1, 100)
+
+    await room.publish(2, 200)
+
+    assert await room.states() == [(1, "superseded"), (2, "waiting")]
+    (skipped,) = await room.said(TrainingSkipped)
+    assert (skipped.event.dataset_version, skipped.event.reason) == (1, "superseded")
+    assert skipped.correlation == first.correlation
+    assert skipped.causation == first.id
+
+
+async def test_a_changed_specification_replaces_a_queued_run_of_the_same_data_in_silence(
+    room: Room,
+) -> None:
+    await room.hear(a_definition_of())
+    await room.publish(1, 100)
+
+    await room.hear(a_definition_of(train={"seed": 99}))
+
+    assert await room.states() == [(1, "superseded"), (1, "waiting")]
+    assert await room.said() == []
+
+
+async def test_a_running_job_is_left_alone_and_the_newer_one_waits_behind_it(room: Room) -> None:
+    await room.hear(a_definition_of())
+    await room.publish(1, 100)
+    assert await room.jobs.claim("a test")
+
+    await room.publish(2, 200)
+
+    assert await room.states() == [(1, "running"), (2, "waiting")]
+    assert await room.jobs.claim("another") is None
+
+
+async def test_the_same_definition_again_changes_nothing(room: Room) -> None:
+    await room.publish(1, 100)
+    await room.hear(a_definition_of())
+    await end(room)
+
+    await room.hear(a_definition_of())
+
+    assert await room.states() == [(1, "done")]
+    assert await room.said() == []
+
+
+async def test_changed_code_retrains_on_the_newest_version(room: Room) -> None:
+    await room.publish(1, 100)
+    await room.hear(a_definition_of())
+    await end(room)
+
+    await room.hear(defined(a_spec("demand", "sales"), code=b"other code"))
+
+    job = await room.jobs.claim("a test")
+    assert job is not None
+    assert job.payload["trigger"] == "code"
+
+
+async def test_a_request_to_retrain_on_nothing_new_is_skipped_with_the_run_that_did_it(
+    room: Room,
+) -> None:
+    await room.publish(1, 100)
+    await room.hear(a_definition_of())
+    run = await room.database.fetchval("select id from job")
+    await end(room)
+
+    arrived = await room.hear(a_request())
+
+    (skipped,) = await room.said(TrainingSkipped)
+    assert skipped.event.reason == "nothing_new"
+    assert str(run) in skipped.event.detail
+    assert skipped.event.trigger == "drift"
+    assert skipped.causation == arrived.id
+
+
+async def test_a_request_uses_data_that_were_not_worth_a_training_before(room: Room) -> None:
+    await room.hear(a_definition_of(triggers={"dataset": "material_change"}))
+    await room.publish(1, 1000)
+    await end(room)
+    await room.hear(a_promotion(1, 1))
+    await room.publish(2, 1010)
+    (skipped,) = await room.said(TrainingSkipped)
+    assert skipped.event.reason == "no_material_change"
+    assert "champion version 1" in skipped.event.detail
+
+    await room.hear(a_request("quality"))
+
+    assert await room.states() == [(1, "done"), (2, "waiting")]
+
+
+async def test_after_a_rollback_the_earlier_champion_is_the_measure(room: Room) -> None:
+    await room.hear(a_definition_of(triggers={"dataset": "material_change"}))
+    for version, rows in ((1, 100), (2, 200)):
+        await room.publish(version, rows)
+        await end(room)
+        await room.hear(a_promotion(version, version))
+    await room.hear(a_rollback(to=1))
+
+    await room.publish(3, 203)
+
+    assert (await room.states())[-1] == (3, "waiting")
+
+
+async def test_after_a_rollback_to_nothing_the_last_run_is_the_measure(room: Room) -> None:
+    await room.hear(a_definition_of(triggers={"dataset": "material_change"}))
+    await room.publish(1, 100)
+    await room.hear(a_promotion(1, 1))
+    await room.hear(a_rollback(to=None))
+    await end(room)
+
+    await room.publish(2, 101)
+
+    assert await room.states() == [(1, "done"), (2, "waiting")]
+
+
+async def test_the_newest_version_is_trained_at_the_end_of_the_cool_down(room: Room) -> None:
+    await room.hear(a_definition_of(triggers={"dataset": "any", "cooldown": "10m"}))
+    await room.publish(1, 100)
+    job = await room.jobs.claim("a test")
+    assert job is not None
+    await room.database.execute(
+        "insert into run (id, model, dataset, dataset_version, started_at) "
+        "values ($1, 'demand', 'sales', 1, $2)",
+        job.id,
+        room.moving(),
+    )
+    await end(room)
+    room.moving.forward(minutes=4)
+    await room.publish(2, 200)
+    room.moving.forward(minutes=1)
+
+    await room.publish(3, 300)
+
+    assert await room.states() == [(1, "done"), (2, "superseded"), (3, "waiting")]
+    assert await room.jobs.claim("a test") is None
+    due = await room.database.fetchval("select run_after from job where state = 'waiting'")
+    assert due == room.moving() + timedelta(minutes=5)
+    (skipped,) = await room.said(TrainingSkipped)
+    assert skipped.event.dataset_version == 2
+
+
+async def test_asking_by_hand_ends_the_wait(room: Room) -> None:
+    await room.hear(a_definition_of(triggers={"dataset": "any", "cooldown": "10m"}))
+    await room.publish(1, 100)
+    await room.database.execute("update job set run_after = now() + interval '1 hour'")
+    assert await room.jobs.claim("a test") is None
+
+    async with room.database.transaction():
+        outcome = await room.trainer.train(DEMAND)
+
+    assert outcome.joined
+    assert await room.jobs.claim("a test") is not None
+
+
+async def test_by_hand_what_failed_is_tried_again_and_only_then_is_it_on_its_way(
+    room: Room,
+) -> None:
+    await room.hear(a_definition_of())
+    await room.publish(1, 100)
+    await end(room, "failed")
+
+    runs = []
+    for _ in range(2):
+        async with room.database.transaction():
+            runs.append(await room.trainer.train(DEMAND))
+    await end(room)
+    async with room.database.transaction():
+        over = await room.trainer.train(DEMAND)
+
+    assert not runs[0].joined
+    assert runs[1].joined
+    assert runs[1].run == runs[0].run
+    assert over.skipped is not None
+    assert await room.states() == [(1, "failed"), (1, "done")]
+
+
+async def test_asking_for_what_does_not_exist_is_refused(room: Room) -> None:
+    with pytest.raises(NotFound):
+        async with room.database.transaction():
+            await room.trainer.train(ModelName("nobody"))
+    await room.hear(a_definition_of())
+    with pytest.raises(Conflict, match="no version yet"):
+        async with room.database.transaction():
+            await room.trainer.train(DEMAND)
+
+
+async def test_a_schedule_that_is_due_is_considered_once(room: Room) -> None:
+    await room.hear(a_definition_of(triggers={"schedule": "0 3 * * *", "timezone": "UTC"}))
+    await room.publish(1, 100)
+    await end(room)
+    schedules = Schedules(room.database, room.store, room.trainer, room.moving)
+    assert await schedules.take_one() is False
+
+    room.moving.forward(days=3)
+    first, second = await schedules.take_one(), await schedules.take_one()
+
+    assert (first, second) == (True, False)
+    (skipped,) = await room.said(TrainingSkipped)
+    assert (skipped.event.reason, skipped.event.trigger) == ("nothing_new", "time")
+    assert skipped.causation is None
+    due_at = await room.store.next_due_at()
+    assert due_at is not None
+    assert timedelta(0) < due_at - room.moving() <= timedelta(days=1)
+
+
+async def test_a_schedule_follows_its_definition(room: Room) -> None:
+    await room.hear(a_definition_of(triggers={"schedule": "0 3 * * *"}))
+    first = await room.store.next_due_at()
+    await room.hear(a_definition_of(triggers={"schedule": "0 4 * * *"}))
+    second = await room.store.next_due_at()
+    await room.hear(a_definition_of(triggers={"schedule": "every day"}))
+    wrong = await room.store.next_due_at()
+
+    assert first is not None
+    assert second is not None
+    assert second.hour == 4
+    assert wrong is None
+
+
+async def test_the_key_names_the_data_by_their_content(room: Room) -> None:
+    await room.hear(a_definition_of())
+    await room.publish(1, 100)
+
+    key = await room.database.fetchval("select natural_key from job")
+
+    digest = digest_of(some_rows(100).encode())
+    assert key.split(":")[:3] == ["demand", digest, digest_of(b"[]")]

@@ -1,0 +1,259 @@
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import sys
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from services.trainer.worker import Workshop
+from shared.events import (
+    ModelDefined,
+    TrainingCompleted,
+    TrainingFailed,
+    TrainingStarted,
+)
+from shared.holdout import read_holdout
+from shared.manifest import read_manifest
+from shared.models import load, predict
+from shared.reference import read_reference
+from tests.support.house import a_spec
+from tests.support.waiting import eventually
+from tests.trainer.builders import defined
+from tests.trainer.conftest import Room
+
+pytestmark = [pytest.mark.real, pytest.mark.timeout(180)]
+HERE = Path(__file__).parents[2]
+WAITING = {"use": "tests.support.odd_estimators.Waiting"}
+CRASHING = {"use": "tests.support.odd_estimators.Crashing"}
+# 6,000 rows make a kernel of 288 MB, several times over.
+GREEDY = {"use": "sklearn.gaussian_process.GaussianProcessRegressor"}
+
+
+def with_candidate(candidate: dict[str, Any], **train: Any) -> ModelDefined:
+    return defined(a_spec("demand", "sales", train={"candidates": [candidate], **train}))
+
+
+@asynccontextmanager
+async def at_work(workshop: Workshop) -> AsyncIterator[None]:
+    task = asyncio.create_task(workshop.run())
+    try:
+        yield
+    finally:
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+
+
+async def has_said(room: Room, kind: Any, count: int = 1) -> list[Any]:
+    async def enough() -> bool:
+        return len(await room.said(kind)) >= count
+
+    await eventually(enough, what=f"{count} {kind.__name__}", timeout_seconds=90)
+    return await room.said(kind)
+
+
+async def test_a_run_ends_with_everything_that_its_event_names(
+    room: Room, workshop: Workshop
+) -> None:
+    await room.hear(defined(a_spec("demand", "sales")))
+    cause = await room.publish(1, 200)
+
+    async with at_work(workshop):
+        (heard,) = await has_said(room, TrainingCompleted)
+
+    event = heard.event
+    (started,) = await room.said(TrainingStarted)
+    assert started.event.run == event.run
+    assert (heard.correlation, heard.causation) == (cause.correlation, cause.id)
+    assert [one.sequence for one in await room.said()] == [1, 2]
+    manifest = read_manifest(room.artifacts.get(event.manifest))
+    assert manifest.holdout == event.split
+    assert manifest.dataset_digest == event.dataset_digest
+    assert len(read_holdout(room.artifacts.get(event.split))) == event.rows_held_out
+    assert read_reference(room.artifacts.get(manifest.reference)).rows == event.rows_trained
+    model = load(room.artifacts.get(manifest.files["model.skops"].digest))
+    assert predict(model, read_holdout(room.artifacts.get(event.split)).matrix(
+        manifest.columns), "regression").values.shape == (event.rows_held_out,)  # fmt: skip
+    assert event.seconds.keys() == {"queue", "read", "fit", "score", "package"}
+    run = await room.store.run(event.run)
+    assert run is not None
+    assert (run["state"], run["outcome"]) == ("done", "completed")
+    assert run["result"]["manifest"] == event.manifest
+
+
+async def test_the_same_data_and_seed_give_the_same_version_in_another_run(
+    room: Room, workshop: Workshop
+) -> None:
+    await room.hear(defined(a_spec("demand", "sales")))
+    await room.publish(1, 200)
+    async with at_work(workshop):
+        (first,) = await has_said(room, TrainingCompleted)
+        await room.database.execute("update job set state = 'failed'")
+        async with room.database.transaction():
+            await room.trainer.train(first.event.model)
+        room.jobs.wake.set()
+        again = (await has_said(room, TrainingCompleted, 2))[1]
+
+    assert again.event.run != first.event.run
+    assert again.event.manifest == first.event.manifest
+
+
+async def test_a_large_dataset_is_handed_over_as_a_file(room: Room, workshop: Workshop) -> None:
+    await room.hear(defined(a_spec("demand", "sales")))
+    await room.publish(1, 200)
+
+    async with at_work(replace(workshop, inline_bytes=10)):
+        (heard,) = await has_said(room, TrainingCompleted)
+
+    assert heard.event.rows_trained > 100
+
+
+async def test_a_fit_that_takes_too_long_fails_at_once(room: Room, workshop: Workshop) -> None:
+    await room.hear(with_candidate(WAITING, budget="1s"))
+    await room.publish(1, 200)
+
+    async with at_work(workshop):
+        (heard,) = await has_said(room, TrainingFailed)
+
+    assert heard.event.reason == "timeout"
+    assert heard.event.attempts == 1
+    assert await room.states() == [(1, "failed")]
+
+
+async def test_a_fit_that_wants_too_much_memory_is_tried_once_more(
+    room: Room, workshop: Workshop
+) -> None:
+    await room.hear(with_candidate(GREEDY, memory=256))
+    await room.publish(1, 6000)
+
+    async with at_work(workshop):
+        (heard,) = await has_said(room, TrainingFailed)
+
+    assert heard.event.reason == "resource_exceeded"
+    assert heard.event.attempts == 2
+    assert "256 MB" in heard.event.detail
+
+
+async def test_a_fit_that_crashes_is_tried_three_times(room: Room, workshop: Workshop) -> None:
+    await room.hear(with_candidate(CRASHING))
+    await room.publish(1, 200)
+
+    async with at_work(workshop):
+        (heard,) = await has_said(room, TrainingFailed)
+
+    assert heard.event.reason == "crashed"
+    assert heard.event.attempts == 3
+    assert "SIGSEGV" in heard.event.detail
+    assert len(await room.said(TrainingStarted)) == 3
+
+
+async def test_a_specification_that_cannot_be_fitted_fails_with_its_sentence(
+    room: Room, workshop: Workshop
+) -> None:
+    await room.hear(with_candidate({"use": "os.system", "with": {"command": "true"}}))
+    await room.publish(1, 200)
+
+    async with at_work(workshop):
+        (heard,) = await has_said(room, TrainingFailed)
+
+    assert heard.event.reason == "error"
+    assert "os.system is not on the allow-list" in heard.event.detail
+
+
+async def test_missing_bytes_are_a_failure_not_a_wait(room: Room, workshop: Workshop) -> None:
+    await room.hear(defined(a_spec("demand", "sales")))
+    await room.publish(1, 200)
+    for blob in Path(room.artifacts.url.removeprefix("file://")).rglob("*"):
+        if blob.is_file():
+            blob.unlink()
+
+    async with at_work(workshop):
+        (heard,) = await has_said(room, TrainingFailed)
+
+    assert heard.event.reason == "error"
+    assert "no artifact has the digest" in heard.event.detail
+
+
+async def test_a_stopped_worker_gives_its_run_back(room: Room, workshop: Workshop) -> None:
+    await room.hear(with_candidate(WAITING))
+    await room.publish(1, 200)
+
+    async with at_work(workshop):
+        await has_said(room, TrainingStarted)
+
+    assert await room.states() == [(1, "waiting")]
+
+
+async def test_a_worker_killed_midway_completes_once(
+    room: Room, workshop: Workshop, database_url: str
+) -> None:
+    slow = {"use": "sklearn.ensemble.GradientBoostingRegressor", "with": {"n_estimators": 1500}}
+    await room.hear(with_candidate(slow))
+    await room.publish(1, 4000)
+    doomed = await asyncio.create_subprocess_exec(
+        sys.executable, "-m", "tests.trainer.worker_process", database_url, room.artifacts.url, "1",
+        cwd=HERE, start_new_session=True,
+    )  # fmt: skip
+    await has_said(room, TrainingStarted)
+    children = await with_a_fit_below(doomed.pid)
+
+    os.kill(doomed.pid, signal.SIGKILL)
+    await doomed.wait()
+    async with at_work(workshop):
+        (heard,) = await has_said(room, TrainingCompleted)
+        assert await room.jobs.claim("another") is None
+
+    assert heard.event.attempt == 2
+    assert [one.event.attempt for one in await room.said(TrainingStarted)] == [1, 2]
+    assert len(await room.said()) == 3
+    assert await room.states() == [(1, "done")]
+    assert not any(is_alive(pid) for pid in children)
+
+
+def is_alive(pid: int) -> bool:
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except OSError:
+        return False
+
+
+def children_of(pid: int) -> list[int]:
+    try:
+        found = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
+    except OSError:
+        return []
+    return [int(child) for child in found]
+
+
+async def with_a_fit_below(pid: int) -> list[int]:
+    """The template and its busy child, once there is one."""
+
+    def below() -> list[int]:
+        templates = children_of(pid)
+        return templates + [child for t in templates for child in children_of(t)]
+
+    async def busy() -> bool:
+        return len(below()) >= 2
+
+    await eventually(busy, what="a fit", timeout_seconds=60)
+    return below()
+
+
+async def test_the_process_of_the_service_stays_small() -> None:
+    program = (
+        "import sys, services.trainer.app;"
+        "print(sorted({'sklearn', 'polars', 'numpy', 'optuna', 'scipy'} & set(sys.modules)))"
+    )
+
+    process = await asyncio.create_subprocess_exec(
+        sys.executable, "-c", program, cwd=HERE, stdout=asyncio.subprocess.PIPE
+    )
+    out, _ = await process.communicate()
+
+    assert out.decode().strip() == "[]"
