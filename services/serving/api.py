@@ -17,8 +17,8 @@ from starlette.types import Receive, Scope, Send
 from services.serving.domain.endpoints import Endpoint, Step, standing
 from services.serving.handlers.deployments import Deployments
 from services.serving.handlers.feedback import Feedback
-from services.serving.handlers.predictions import Prediction, Predictions, arm_name
-from services.serving.prediction.reading import read_json, rows_of
+from services.serving.handlers.predictions import Prediction, Predictions, apart, arm_name
+from services.serving.prediction.reading import Row, read_json, rows_of
 from shared.access import Principal, Role
 from shared.errors import NotFound, NotPermitted, Refused
 from shared.events import ModelName
@@ -56,7 +56,7 @@ class PredictDoor:
                 raise NotPermitted("This needs the role predictor.")
             check_media_type(scope)
             body = await read_body(receive)
-            rows = rows_of(read_json(body), self.rows_limit)
+            rows = await apart(len(body) // 100, read_rows, body, self.rows_limit)
             model = ModelName(scope["path_params"]["model"])
             endpoint, answered = await self.predictions.predict(model, rows, body_bytes=len(body))
         except Refused as error:
@@ -72,6 +72,11 @@ class PredictDoor:
         headers = [*_JSON, (b"content-length", str(len(reply)).encode())]
         await send({"type": "http.response.start", "status": 200, "headers": headers})
         await send({"type": "http.response.body", "body": reply})
+
+
+def read_rows(body: bytes, limit: int) -> list[Row]:
+    """The rows that a body holds."""
+    return rows_of(read_json(body), limit)
 
 
 _JSON: Final = [(b"content-type", b"application/json")]

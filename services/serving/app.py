@@ -1,6 +1,7 @@
 """Puts serving together: disk, spool, endpoints, doors, and what goes on beside them."""
 
 import asyncio
+import os
 import sys
 import time
 from collections.abc import Callable, Mapping
@@ -201,6 +202,9 @@ class NotNeeded:
 def main() -> None:
     sys.meta_path.insert(0, NotNeeded())
     running.start(Settings, serve)
+    sys.stderr.flush()
+    # The interpreter would wait for its threads, and a version may hang in one of them.
+    os._exit(0)
 
 
 if __name__ == "__main__":

@@ -17,7 +17,7 @@ from services.serving.store.spool import Spool
 from shared import faults, telemetry
 from shared.broker import Message, Publisher
 from shared.clock import Clock
-from shared.errors import BrokerUnavailable
+from shared.errors import BrokerUnavailable, StoreUnavailable, Unavailable
 from shared.events import (
     DeploymentDesired,
     Event,
@@ -61,8 +61,9 @@ class Sender:
         while True:
             try:
                 sent = await self.send_some()
-            except BrokerUnavailable as error:
-                self.is_connected = False
+            except Unavailable as error:
+                if isinstance(error, BrokerUnavailable):
+                    self.is_connected = False
                 telemetry.log("spool_not_sent", level="warning", reason=str(error))
                 await asyncio.sleep(patience.next_seconds())
                 continue
@@ -91,6 +92,7 @@ class Sender:
 
         Raises:
             BrokerUnavailable: they stay in the spool.
+            StoreUnavailable: the own disk is full or broken; they stay in the spool.
         """
         self._seal_due(at_once=at_once)
         waiting = self.spool.outgoing(SEND_TOGETHER)
@@ -143,7 +145,7 @@ class Sender:
             async with asyncio.timeout(3):
                 while await self.send_some(at_once=True):
                     pass
-        except (TimeoutError, BrokerUnavailable) as error:
+        except (TimeoutError, Unavailable) as error:
             telemetry.log(
                 "spool_left", level="warning", bytes=self.spool.size_bytes, why=str(error)
             )
@@ -240,6 +242,10 @@ class Places:
 
     def write(self) -> None:
         """Write the positions down."""
-        if self._moved:
+        if not self._moved:
+            return
+        try:
             self.disk.keep_positions(DEPLOYMENT.name, self._moved)
             self._moved.clear()
+        except StoreUnavailable as error:
+            telemetry.log("positions_not_kept", level="warning", reason=str(error))

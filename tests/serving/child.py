@@ -64,7 +64,7 @@ class Child:
         self.wait(until or self.is_ready)
         return self
 
-    def wait(self, condition: Callable[[], bool], seconds: float = 30.0) -> None:
+    def wait(self, condition: Callable[[], bool], seconds: float = 60.0) -> None:
         deadline = time.monotonic() + seconds
         while not condition():
             if time.monotonic() > deadline:
@@ -123,7 +123,7 @@ async def heard_on(
     prefix: str,
     topic: Topic,
     is_enough: Callable[[list[Heard[Event]]], bool],
-    seconds: float = 30.0,
+    seconds: float = 60.0,
 ) -> list[Heard[Event]]:
     """Everything on a topic, from its beginning, until it is enough."""
     consumer = make_consumer(kafka)

@@ -381,6 +381,13 @@ async def test_best_effort_answers_and_counts_the_gap(tmp_path: Path, store: Art
         assert gaps() - before == 60 - len(logged_rows(replica)) > 0
 
 
+async def test_an_endpoint_without_anything_that_answers_is_503(replica: Replica) -> None:
+    await replica.want(a_desired(1, rule=None))
+    replica.serving.predictions.tell_standings()
+
+    assert (await replica.ask()).status_code == 503
+
+
 async def test_the_service_is_not_ready_before_it_can_answer(settings: Settings) -> None:
     async with a_replica(settings, lambda _: []) as replica:
         before = await replica.client.get("/ready")

@@ -53,8 +53,11 @@ async def deploy(child: Child, heard: Heard[Any]) -> None:
     await publish(settings.kafka, settings.topic_prefix, DEPLOYMENT, [heard])
 
 
-async def started(child: Child, version: Version, **how: str) -> None:
-    """The child runs and answers by the first generation."""
+async def started(child: Child, version: Version | None = None, **how: str) -> None:
+    """The child runs and answers by the first generation; without a version by the rule alone.
+
+    What happens to the log does not depend on who answers, and a rule needs no library.
+    """
     await deploy(child, a_desired(1, version))
     await asyncio.to_thread(lambda: child.start(until=lambda: child.serves(1), **how))
 
@@ -94,16 +97,6 @@ async def test_what_is_desired_is_applied_answered_logged_and_measured(
     assert len(set(sequences)) == len(sequences)
 
 
-async def test_it_goes_on_from_its_own_position(child: Child, version: Version) -> None:
-    await started(child, version)
-    await asyncio.to_thread(child.terminate)
-    await deploy(child, a_desired(2, version))
-
-    await asyncio.to_thread(lambda: child.start(until=lambda: child.serves(2)))
-
-    assert (await asyncio.to_thread(child.ask))[0]["generation"] == 2
-
-
 FAULTS = [
     "before_commit@rows:30",
     "after_commit_before_publish@rows:30",
@@ -113,9 +106,9 @@ FAULTS = [
 
 @pytest.mark.parametrize("fault", FAULTS)
 async def test_each_answer_is_logged_exactly_once_wherever_the_process_dies(
-    child: Child, version: Version, fault: str
+    child: Child, fault: str
 ) -> None:
-    await started(child, version, fault=fault)
+    await started(child, fault=fault)
     answered = set(await asyncio.to_thread(child.ask_until_gone))
 
     await asyncio.to_thread(child.start)
@@ -127,9 +120,9 @@ async def test_each_answer_is_logged_exactly_once_wherever_the_process_dies(
     assert all(len(numbers) == 1 for numbers in found.values())
 
 
-async def test_kill_9_under_load_loses_and_doubles_nothing(child: Child, version: Version) -> None:
+async def test_kill_9_under_load_loses_and_doubles_nothing(child: Child) -> None:
     answered: set[str] = set()
-    await started(child, version)
+    await started(child)
     for _ in range(2):
         askers = [asyncio.create_task(asyncio.to_thread(keep_asking, child)) for _ in range(4)]
         await asyncio.to_thread(lambda: [child.ask() for _ in range(100)])
@@ -157,9 +150,9 @@ def keep_asking(child: Child) -> list[str]:
 
 
 async def test_it_answers_while_the_broker_is_dead_and_tells_all_of_it_afterwards(
-    infrastructure: Infrastructure, child: Child, version: Version
+    infrastructure: Infrastructure, child: Child
 ) -> None:
-    await started(child, version)
+    await started(child)
     await asyncio.to_thread(infrastructure.stop_broker)
     try:
         ids = [a["prediction_id"] for _ in range(150) for a in await asyncio.to_thread(child.ask)]
@@ -175,10 +168,8 @@ async def test_it_answers_while_the_broker_is_dead_and_tells_all_of_it_afterward
     assert all(len(numbers) == 1 for numbers in logged_ids(heard).values())
 
 
-async def test_sigterm_finishes_what_is_in_flight_and_sends_the_spool(
-    child: Child, version: Version
-) -> None:
-    await started(child, version)
+async def test_sigterm_finishes_what_is_in_flight_and_sends_the_spool(child: Child) -> None:
+    await started(child)
     rows = [A_ROW] * 3_000
     asking = asyncio.create_task(asyncio.to_thread(child.ask, rows))
     await asyncio.to_thread(child.ask)
@@ -209,11 +200,16 @@ async def test_it_starts_and_answers_with_everything_else_dead(
     assert (state["ready"], state["broker"]) == (True, "silent")
 
 
-async def test_a_new_replica_is_ready_only_after_its_first_sight_of_the_log(
-    child: Child, version: Version
+async def test_a_new_replica_is_ready_after_its_first_sight_and_goes_on_from_its_position(
+    child: Child,
 ) -> None:
-    await deploy(child, a_desired(1, version))
-
+    await deploy(child, a_desired(1))
     await asyncio.to_thread(child.start)
+    first = child.http.get("/ready").json()
+    await asyncio.to_thread(child.terminate)
+    await deploy(child, a_desired(2))
 
-    assert child.http.get("/ready").json()["caught_up"]
+    await asyncio.to_thread(lambda: child.start(until=lambda: child.serves(2)))
+
+    assert (first["caught_up"], first["models"]) == (True, 1)
+    assert (await asyncio.to_thread(child.ask))[0]["generation"] == 2

@@ -11,7 +11,7 @@ from services.serving.store.disk import DiskRefused
 from services.serving.store.spool import Spool
 from shared import clock
 from shared.broker import Message
-from shared.errors import Saturated
+from shared.errors import Saturated, StoreUnavailable
 
 
 def a_message(text: str) -> Message:
@@ -115,6 +115,24 @@ def test_a_full_file_system_is_a_full_spool(tmp_path: Path) -> None:
         keep_for_ever(spool)
 
     assert spool.size_bytes == spool._sizes("waiting")[1]
+    spool.close()
+
+
+def test_a_file_system_that_is_full_stops_nobody_for_good(tmp_path: Path) -> None:
+    spool = opened(tmp_path, cap=10**9)
+    spool._connection.execute("pragma max_page_count = 12")
+    with pytest.raises(Saturated):
+        keep_for_ever(spool)
+    with pytest.raises(StoreUnavailable):
+        spool.seal(lambda _, rows: a_message("x" * 60_000 + str(rows)), most_rows=1)
+    waiting = spool.waiting_rows
+
+    spool._connection.execute("pragma max_page_count = 1000000")
+    while spool.seal(joined, most_rows=10):
+        pass
+
+    kept = b"|".join(o.message.value or b"" for o in spool.outgoing(1_000))
+    assert kept.count(b"|") + 1 == waiting
     spool.close()
 
 

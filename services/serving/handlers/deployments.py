@@ -16,6 +16,7 @@ from services.serving.store.disk import Disk
 from shared import telemetry
 from shared.artifacts import ArtifactStore
 from shared.clock import Clock
+from shared.errors import StoreUnavailable
 from shared.events import DeploymentDesired, Digest, Event, Heard, ModelName
 from shared.manifest import Manifest
 from shared.reactions import Reaction, on
@@ -53,6 +54,7 @@ class Deployments:
         self.measures: list[Measure] = []
         self.wanted: dict[ModelName, Heard[DeploymentDesired]] = {}
         self.problems: dict[ModelName, dict[Digest, Problem]] = {}
+        self.is_restored = False
         self._disk = disk
         self._store = store
         self._voice = voice
@@ -95,8 +97,10 @@ class Deployments:
 
         What a model needs and the disk does not have is fetched afterwards.
         """
-        for model, kept in self._disk.remembered().items():
-            self.wanted[model] = kept.wanted
+        remembered = self._disk.remembered()
+        self.wanted |= {model: kept.wanted for model, kept in remembered.items()}
+        self.is_restored = True
+        for model, kept in remembered.items():
             before = kept.applied or kept.wanted
             await self._bring(before, from_disk=True)
             if before.event.generation != kept.wanted.event.generation:
@@ -167,8 +171,14 @@ class Deployments:
         telemetry.gauge("tidewheel_models_served", len(self.endpoints))
         telemetry.log("applied", model=model, generation=endpoint.generation, whole=is_whole)
         if is_whole:
-            self._disk.keep_applied(heard)
             self._voice.applied(endpoint)
+            self._keep_applied(heard)
+
+    def _keep_applied(self, heard: Heard[DeploymentDesired]) -> None:
+        try:
+            self._disk.keep_applied(heard)
+        except StoreUnavailable as error:
+            telemetry.log("state_not_kept", level="warning", reason=str(error))
 
     def _refuse(self, heard: Heard[DeploymentDesired], problems: Mapping[int, Problem]) -> None:
         """Say each refusal once; a store that does not answer says nothing about a version."""

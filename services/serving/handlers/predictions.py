@@ -1,9 +1,11 @@
 """Answers rows: routed to an arm, answered by it or a rung below, logged before they leave."""
 
+import asyncio
 from collections import defaultdict
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from datetime import datetime
+from typing import Any, Final, ParamSpec, TypeVar
 
 import orjson
 
@@ -22,6 +24,10 @@ from shared.clock import Clock
 from shared.errors import NotFound, Saturated, Unprocessable
 from shared.events import ModelName
 from shared.ids import uuid7
+
+MANY_ROWS: Final = 300
+P = ParamSpec("P")
+T = TypeVar("T")
 
 
 @dataclass(slots=True, kw_only=True)
@@ -62,12 +68,13 @@ class Predictions:
         """
         started = self.monotonic()
         endpoint = self.endpoint_of(model)
-        check_rows(rows, endpoint.schema, body_bytes=body_bytes)
+        await apart(len(rows), check_rows, rows, endpoint.schema, body_bytes)
         if endpoint.is_lineage_required and not self.spool.has_room(body_bytes + 500 * len(rows)):
             raise Saturated("Its log is full, and this model only answers what it can log.")
-        predictions = [self._routed(endpoint, row) for row in rows]
+        predictions = await apart(len(rows), self._routed, endpoint, rows)
         await self._answer(endpoint, predictions, started)
-        self._log(endpoint, predictions)
+        log_rows = await apart(len(rows), _log_rows, endpoint, predictions, self.now())
+        self._log(endpoint, predictions, log_rows)
         telemetry.observe("tidewheel_predict_seconds", self.monotonic() - started, model=model)
         return endpoint, predictions
 
@@ -81,11 +88,14 @@ class Predictions:
         endpoint = self.deployments.endpoints.get(model)
         if endpoint is not None:
             return endpoint
-        if model in self.deployments.wanted:
+        if model in self.deployments.wanted or not self.deployments.is_restored:
             raise Saturated("This model is being loaded; try again shortly.", code="loading")
         raise NotFound("No model of this name is served here.")
 
-    def _routed(self, endpoint: Endpoint, row: Row) -> Prediction:
+    def _routed(self, endpoint: Endpoint, rows: Sequence[Row]) -> list[Prediction]:
+        return [self._routed_row(endpoint, row) for row in rows]
+
+    def _routed_row(self, endpoint: Endpoint, row: Row) -> Prediction:
         prediction_id = f"p-{uuid7().hex}"
         entity = entity_of(row, endpoint.schema)
         arms = endpoint.desired.arms
@@ -164,6 +174,8 @@ class Predictions:
 
     def tell_standing(self, endpoint: Endpoint) -> None:
         """Say so when another rung than before answers the champion's rows."""
+        if not endpoint.main_path:
+            return
         rung, cause = standing(endpoint, self.monotonic())
         before = self._standings.get(endpoint.model, endpoint.main_path[0].rung)
         self._standings[endpoint.model] = rung
@@ -178,11 +190,12 @@ class Predictions:
 
     # --- logging
 
-    def _log(self, endpoint: Endpoint, predictions: Sequence[Prediction]) -> None:
+    def _log(
+        self, endpoint: Endpoint, predictions: Sequence[Prediction], rows: Sequence[bytes]
+    ) -> None:
         """Into the spool before the answer leaves, so that whatever was answered is logged."""
-        at = self.now()
         try:
-            self.spool.keep_rows([_log_row(endpoint, p, at) for p in predictions])
+            self.spool.keep_rows(rows)
         except Saturated:
             if endpoint.is_lineage_required:
                 raise
@@ -191,8 +204,10 @@ class Predictions:
         rungs: dict[str, int] = defaultdict(int)
         for prediction in predictions:
             rungs[_step_of(prediction).rung] += 1
-        for rung, rows in rungs.items():
-            telemetry.count("tidewheel_predictions_total", rows, model=endpoint.model, rung=rung)
+        for rung, answered in rungs.items():
+            telemetry.count(
+                "tidewheel_predictions_total", answered, model=endpoint.model, rung=rung
+            )
 
 
 def _has_all(row: Row, loaded: Loaded) -> bool:
@@ -212,12 +227,23 @@ def arm_name(endpoint: Endpoint, prediction: Prediction) -> str:
     return arms[prediction.arm].role if arms else "none"
 
 
+async def apart(rows: int, work: Callable[P, T], *args: P.args, **named: P.kwargs) -> T:
+    """Work on many rows goes to a thread, so that it does not hold up everybody else."""
+    if rows <= MANY_ROWS:
+        return work(*args, **named)
+    return await asyncio.to_thread(work, *args, **named)
+
+
+def _log_rows(endpoint: Endpoint, predictions: Sequence[Prediction], at: datetime) -> list[bytes]:
+    return [_log_row(endpoint, prediction, at) for prediction in predictions]
+
+
 def _plain(value: Any) -> Any:
     """Whole numbers are logged as the numbers that the model saw."""
     return float(value) if type(value) is int else value
 
 
-def _log_row(endpoint: Endpoint, prediction: Prediction, at: Any) -> bytes:
+def _log_row(endpoint: Endpoint, prediction: Prediction, at: datetime) -> bytes:
     """A row as it waits in the spool: the names of its features, and its `PredictionRow`."""
     step = _step_of(prediction)
     names = endpoint.schema.names if step.loaded is None else step.loaded.names

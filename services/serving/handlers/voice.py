@@ -1,7 +1,7 @@
 """Everything that this replica says, put into its spool with an envelope."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Final
 
 from services.serving.domain.endpoints import Endpoint
@@ -10,7 +10,7 @@ from services.serving.store.spool import Spool
 from shared import telemetry
 from shared.broker import Message
 from shared.clock import Clock
-from shared.errors import Saturated
+from shared.errors import Saturated, StoreUnavailable
 from shared.events import (
     ArmMeasure,
     DeploymentDesired,
@@ -27,6 +27,9 @@ from shared.ids import derived, uuid7
 from shared.topics import FEEDBACK, SERVING, Topic
 
 SOURCE: Final = "//tidewheel/serving"
+Own = ServingApplied | ServingRefused | ServingMeasured | ServingFellBack | ReplicaAnnounced
+UNNUMBERED: Final = 0
+"""Stands for the number that an event is given when it is put into the spool."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -44,7 +47,7 @@ class Voice:
         event = ServingApplied(
             model=endpoint.model,
             replica=self.replica,
-            replica_sequence=self._next(),
+            replica_sequence=UNNUMBERED,
             generation=endpoint.generation,
             versions=endpoint.versions(),
         )
@@ -55,7 +58,7 @@ class Voice:
         event = ServingRefused(
             model=heard.event.model,
             replica=self.replica,
-            replica_sequence=self._next(),
+            replica_sequence=UNNUMBERED,
             generation=heard.event.generation,
             version=version,
             reason=problem.reason,
@@ -68,7 +71,7 @@ class Voice:
         event = ServingMeasured(
             model=endpoint.model,
             replica=self.replica,
-            replica_sequence=self._next(),
+            replica_sequence=UNNUMBERED,
             generation=endpoint.generation,
             arms=arms,
             seconds=round(seconds, 6),
@@ -80,7 +83,7 @@ class Voice:
         event = ServingFellBack(
             model=endpoint.model,
             replica=self.replica,
-            replica_sequence=self._next(),
+            replica_sequence=UNNUMBERED,
             generation=endpoint.generation,
             rung=rung,
             cause=cause[:500],
@@ -91,7 +94,7 @@ class Voice:
         """This replica is alive."""
         event = ReplicaAnnounced(
             replica=self.replica,
-            replica_sequence=self._next(),
+            replica_sequence=UNNUMBERED,
             url=self.url,
             models=models,
         )
@@ -112,16 +115,15 @@ class Voice:
         self.spool.keep_messages(messages)
         self.wake()
 
-    def _next(self) -> int:
-        return self.spool.next_number("sequence")
-
     def _say(
-        self, event: Event, cause: Heard[DeploymentDesired] | None, *, slot: str | None = None
+        self, event: Own, cause: Heard[DeploymentDesired] | None, *, slot: str | None = None
     ) -> None:
         try:
-            self.spool.keep_messages([self._message(SERVING, event, cause)], slot=slot, own=True)
-        except Saturated:
-            telemetry.log("event_lost", level="error", type=event.TYPE, reason="the spool is full")
+            numbered = replace(event, replica_sequence=self.spool.next_number("sequence"))
+            message = self._message(SERVING, numbered, cause)
+            self.spool.keep_messages([message], slot=slot, own=True)
+        except (Saturated, StoreUnavailable) as error:
+            telemetry.log("event_lost", level="error", type=event.TYPE, reason=str(error))
         self.wake()
 
     def _message(

@@ -63,7 +63,7 @@ class Schema:
         return found
 
 
-def check_rows(rows: Sequence[Any], schema: Schema, *, body_bytes: int) -> None:
+def check_rows(rows: Sequence[Any], schema: Schema, body_bytes: int = 0) -> None:
     """Refuse rows that are not exactly rows of this endpoint.
 
     Raises:

@@ -16,7 +16,7 @@ from typing import Final, cast
 from shared import codec, telemetry
 from shared.artifacts import digest_of_file
 from shared.clock import Clock
-from shared.errors import TidewheelError
+from shared.errors import StoreUnavailable, TidewheelError
 from shared.events import DeploymentDesired, Digest, Event, Heard, ModelName
 
 DISK_FORMAT: Final = 1
@@ -61,7 +61,9 @@ class Disk:
         self._artifacts.mkdir(exist_ok=True, mode=0o700)
         for leftover in self._artifacts.glob(".fetch-*"):
             leftover.unlink(missing_ok=True)
-        self._state = open_database(folder / "state.db", _TABLES, synchronous="full")
+        # Not synced to the disk one by one: what a power cut takes comes again from the broker,
+        # because the positions, written later, are taken first.
+        self._state = open_database(folder / "state.db", _TABLES, synchronous="normal")
 
     def close(self) -> None:
         """Let go of the folder."""
@@ -85,21 +87,23 @@ class Disk:
     def keep_wanted(self, heard: Heard[DeploymentDesired]) -> bool:
         """Keep a desired state if it is newer than the one that is kept; whether it was."""
         event: Heard[Event] = cast("Heard[Event]", heard)
-        changed = self._state.execute(
-            "insert into desired (model, generation, wanted) values (?, ?, ?) "
-            "on conflict (model) do update set generation = excluded.generation, "
-            "wanted = excluded.wanted where excluded.generation > desired.generation",
-            (heard.event.model, heard.event.generation, codec.encode(event)),
-        )
+        with transaction(self._state):
+            changed = self._state.execute(
+                "insert into desired (model, generation, wanted) values (?, ?, ?) "
+                "on conflict (model) do update set generation = excluded.generation, "
+                "wanted = excluded.wanted where excluded.generation > desired.generation",
+                (heard.event.model, heard.event.generation, codec.encode(event)),
+            )
         return changed.rowcount > 0
 
     def keep_applied(self, heard: Heard[DeploymentDesired]) -> None:
         """Keep the state by which the model is answered from now on."""
         event: Heard[Event] = cast("Heard[Event]", heard)
-        self._state.execute(
-            "update desired set applied = ? where model = ?",
-            (codec.encode(event), heard.event.model),
-        )
+        with transaction(self._state):
+            self._state.execute(
+                "update desired set applied = ? where model = ?",
+                (codec.encode(event), heard.event.model),
+            )
 
     # --- positions
 
@@ -223,11 +227,18 @@ def _check_format(path: Path, found: int) -> None:
 
 @contextlib.contextmanager
 def transaction(connection: sqlite3.Connection) -> Iterator[None]:
-    """All of it or nothing."""
-    connection.execute("begin immediate")
+    """All of it or nothing.
+
+    Raises:
+        StoreUnavailable: the file system is full or broken; nothing was kept.
+    """
     try:
+        connection.execute("begin immediate")
         yield
-    except BaseException:
-        connection.execute("rollback")
+        connection.execute("commit")
+    except BaseException as error:
+        if connection.in_transaction:  # a full disk ends the transaction by itself
+            connection.execute("rollback")
+        if isinstance(error, sqlite3.OperationalError):
+            raise StoreUnavailable(f"this replica's disk does not take it: {error}") from error
         raise
-    connection.execute("commit")

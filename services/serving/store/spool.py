@@ -14,10 +14,10 @@ from pathlib import Path
 from typing import Final
 
 from services.serving.store.disk import open_database, transaction
-from shared import faults
+from shared import faults, telemetry
 from shared.broker import Message
 from shared.clock import Clock
-from shared.errors import Saturated
+from shared.errors import Saturated, StoreUnavailable
 
 OWN_SHARE: Final = 1.05
 """The replica's own events may go beyond the cap by so much: they are few and the deployer waits
@@ -99,7 +99,7 @@ class Spool:
                 self._connection.executemany(
                     "insert into waiting (value) values (?)", [(row,) for row in rows]
                 )
-        except sqlite3.OperationalError as error:
+        except StoreUnavailable as error:
             raise _full() from error
         faults.reach("after_commit_before_publish", "rows")
         self.waiting_rows += len(rows)
@@ -120,16 +120,17 @@ class Spool:
         size = sum(map(_size, messages))
         if self.size_bytes + size > self._cap * (OWN_SHARE if own else 1):
             raise _full()
+        replaced = 0
         try:
             with transaction(self._connection):
                 if slot is not None:
-                    self._clear(slot)
+                    replaced = self._clear(slot)
                 for message in messages:
                     self._append(message, slot)
-        except sqlite3.OperationalError as error:
+        except StoreUnavailable as error:
             raise _full() from error
-        self.outgoing_messages += len(messages)
-        self.size_bytes += size
+        self.outgoing_messages += len(messages) - (1 if replaced else 0)
+        self.size_bytes += size - replaced
 
     def _append(self, message: Message, slot: str | None = None) -> None:
         self._connection.execute(
@@ -137,13 +138,12 @@ class Spool:
             (message.topic, message.key, message.value, slot),
         )
 
-    def _clear(self, slot: str) -> None:
-        for position, size in self._connection.execute(
-            "select position, length(value) from outgoing where slot = ?", (slot,)
-        ).fetchall():
-            self._connection.execute("delete from outgoing where position = ?", (position,))
-            self.outgoing_messages -= 1
-            self.size_bytes -= size
+    def _clear(self, slot: str) -> int:
+        """Bytes of the message that waited in this slot, and waits no longer."""
+        row = self._connection.execute(
+            "delete from outgoing where slot = ? returning length(value)", (slot,)
+        ).fetchone()
+        return 0 if row is None else int(row[0])
 
     def is_taken(self, slot: str) -> bool:
         """Whether a message of this slot is still waiting."""
@@ -151,7 +151,15 @@ class Spool:
         return row.fetchone() is not None
 
     def next_number(self, counter: str) -> int:
-        """The next number of a counter, never given twice, also not after a lost disk."""
+        """The next number of a counter, never given twice, also not after a lost disk.
+
+        Raises:
+            StoreUnavailable: the disk does not take it.
+        """
+        with transaction(self._connection):
+            return self._counted(counter)
+
+    def _counted(self, counter: str) -> int:
         row = self._connection.execute(
             "insert into counters (name, value) values (?, ?) "
             "on conflict (name) do update set value = value + 1 returning value",
@@ -166,13 +174,16 @@ class Spool:
 
         Args:
             make: the message of a batch, from its number and its rows.
+
+        Raises:
+            StoreUnavailable: the disk does not take it; the rows go on waiting.
         """
         rows = list(self._next_rows(most_rows))
         if not rows:
             return False
         size = sum(len(value) for _, value in rows)
         with transaction(self._connection):
-            message = make(self.next_number("batch"), [value for _, value in rows])
+            message = make(self._counted("batch"), [value for _, value in rows])
             self._append(message)
             self._connection.execute("delete from waiting where position <= ?", (rows[-1][0],))
         self.waiting_rows -= len(rows)
@@ -201,14 +212,19 @@ class Spool:
         ]
 
     def forget(self, sent: Sequence[Outgoing]) -> None:
-        """Delete what the broker has acknowledged."""
+        """Delete what the broker has acknowledged.
+
+        Raises:
+            StoreUnavailable: the disk does not take it; the same is sent again.
+        """
         with transaction(self._connection):
-            for one in sent:
-                deleted = self._connection.execute(
-                    "delete from outgoing where position = ?", (one.position,)
-                ).rowcount
-                self.outgoing_messages -= deleted
-                self.size_bytes -= _size(one.message) * deleted
+            gone = [one for one in sent if self._delete(one.position)]
+        self.outgoing_messages -= len(gone)
+        self.size_bytes -= sum(_size(one.message) for one in gone)
+
+    def _delete(self, position: int) -> bool:
+        deleted = self._connection.execute("delete from outgoing where position = ?", (position,))
+        return deleted.rowcount > 0
 
     # --- upkeep
 
@@ -218,6 +234,8 @@ class Spool:
             connection = sqlite3.connect(self._path)
             try:
                 connection.execute("pragma wal_checkpoint(passive)")
+            except sqlite3.OperationalError as error:
+                telemetry.log("checkpoint_failed", level="warning", reason=str(error))
             finally:
                 connection.close()
 
