@@ -6,7 +6,7 @@ import os
 import tempfile
 from collections.abc import AsyncIterator
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, Literal
 from urllib.parse import unquote, urlsplit
 
 import obstore
@@ -17,6 +17,8 @@ from shared.errors import ArtifactCorrupt, NotFound, StoreUnavailable
 from shared.events import Digest
 
 CHUNK_BYTES: Final = 1 << 20
+LARGE_BYTES: Final = 8 << 20
+"""A larger file is put in pieces, so that it is never in memory as a whole."""
 
 
 def digest_of(data: bytes) -> Digest:
@@ -58,12 +60,21 @@ class ArtifactStore:
         Raises:
             StoreUnavailable: the store does not answer or is full.
         """
-        if not self.has(digest):
-            self._put(digest, path)
+        if self.has(digest):
+            return
+        # Only a put that may overwrite goes in pieces. The bytes under a digest are always the
+        # same, and they appear under it when all of them are there.
+        is_large = path.stat().st_size > LARGE_BYTES
+        self._put(digest, path, mode="overwrite" if is_large else "create")
 
-    def _put(self, digest: Digest, data: bytes | Path) -> None:
+    def _put(
+        self,
+        digest: Digest,
+        data: bytes | Path,
+        mode: Literal["create", "overwrite"] = "create",
+    ) -> None:
         try:
-            obstore.put(self._store, key_of(digest), data, mode="create")
+            obstore.put(self._store, key_of(digest), data, mode=mode)
         except AlreadyExistsError:
             return
         except Exception as error:

@@ -1,6 +1,6 @@
 """What the values of a column are: decided over all rows, never from a sample."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -11,6 +11,7 @@ from shared.events import Reason
 
 _MOMENT: Final = r"^\d{4}-\d{2}-\d{2}([T ]\d{2}:\d{2}(:\d{2}(\.\d{1,9})?)?(Z|[+-]\d{2}:?\d{2})?)?$"
 _BOOLEANS: Final = ["true", "false", "True", "False", "TRUE", "FALSE"]
+_FIRST_ROWS: Final = 1_000
 _NEARLY: Final = 0.8
 """A text column of which so large a share is something else has odd values worth a word."""
 
@@ -44,48 +45,74 @@ def kinds_of_text(
 
     A reason instead when the parser found another number of rows than the lines say.
     """
-    checks = [
-        check.alias(f"{place}:{what}")
-        for place, name in enumerate(names)
-        for what, check in _checks(_present(name)).items()
-    ]
+    first = _counted(texts.head(_FIRST_ROWS), names, dict.fromkeys(names, _ORDER), "in-memory")
+    # What the first rows are not, the column is not; only the rest is worth checking everywhere.
+    open_kinds = {name: _possible(first[name]) for name in names}
     engine: Any = "in-memory" if is_small else "streaming"
-    counts = texts.select(pl.len().alias("rows"), *checks).collect(engine=engine).row(0, named=True)
-    if counts["rows"] != rows:
-        detail = f"{rows} rows by its lines, {counts['rows']} by its quotation marks"
+    whole = _counted(texts, names, open_kinds, engine)
+    found = whole[names[0]]["rows"]
+    if found != rows:
+        detail = f"{rows} rows by its lines, {found} by its quotation marks"
         return Reason(pointer="", detail=detail, hint="quote a field that holds a quotation mark")
-    return [
-        _typed(texts, name, {what: counts[f"{place}:{what}"] for what in _checks(pl.lit(""))})
-        for place, name in enumerate(names)
-    ]
+    return [_typed(texts, name, whole[name], first[name]) for name in names]
 
 
-def _checks(text: pl.Expr) -> dict[str, pl.Expr]:
-    """How many values could be read as what."""
-    is_moment = text.str.contains(_MOMENT)
-    is_date = text.str.slice(0, 10).str.to_date("%Y-%m-%d", strict=False).is_not_null()
+def _counted(
+    texts: pl.LazyFrame,
+    names: Sequence[str],
+    kinds: Mapping[str, Sequence[Kind]],
+    engine: Any,
+) -> dict[str, dict[str, int]]:
+    """Per column: rows, values, and how many of them could be read as each of the kinds."""
+    present = [_present(name).alias(str(place)) for place, name in enumerate(names)]
+    wanted: list[pl.Expr] = [pl.len().alias("rows")]
+    for place, name in enumerate(names):
+        text = pl.col(str(place))
+        wanted.append(text.count().alias(f"{place}:count"))
+        wanted += [_check(text, kind).alias(f"{place}:{kind}") for kind in kinds[name]]
+    counts = texts.select(present).select(wanted).collect(engine=engine).row(0, named=True)
     return {
-        "count": text.count(),
-        "integer": text.cast(pl.Int64, strict=False).count(),
-        "number": text.cast(pl.Float64, strict=False).count(),
-        "boolean": text.is_in(_BOOLEANS).sum(),
-        "time": (is_moment & is_date).sum(),
+        name: {"rows": counts["rows"], "count": counts[f"{place}:count"]}
+        | {kind: int(counts[f"{place}:{kind}"]) for kind in kinds[name]}
+        for place, name in enumerate(names)
     }
+
+
+def _possible(counts: Mapping[str, int]) -> list[Kind]:
+    return [kind for kind in _ORDER if counts[kind] == counts["count"]]
+
+
+def _check(text: pl.Expr, kind: Kind) -> pl.Expr:
+    """How many values could be read as this kind."""
+    match kind:
+        case "integer":
+            return text.cast(pl.Int64, strict=False).count()
+        case "number":
+            return text.cast(pl.Float64, strict=False).count()
+        case "boolean":
+            return text.is_in(_BOOLEANS).sum()
+        case "time":
+            is_date = text.str.slice(0, 10).str.to_date("%Y-%m-%d", strict=False).is_not_null()
+            return (text.str.contains(_MOMENT) & is_date).sum()
+        case "text":
+            return text.count()
 
 
 _ORDER: Final[tuple[Kind, ...]] = ("integer", "number", "boolean", "time")
 
 
-def _typed(texts: pl.LazyFrame, name: str, counts: dict[str, int]) -> Typed:
+def _typed(
+    texts: pl.LazyFrame, name: str, counts: Mapping[str, int], first: Mapping[str, int]
+) -> Typed:
     total = counts["count"]
-    kind: Kind = next((k for k in _ORDER if total and counts[k] == total), "text")
+    kind: Kind = next((k for k in _ORDER if total and counts.get(k) == total), "text")
     values = _present(name)
     if kind in ("integer", "number"):
         numbers = _finite_or_null(values.cast(pl.Float64, strict=False))
         return Typed(name=name, kind=kind, values=numbers, numbers=numbers)
     if kind == "boolean":
         return Typed(name=name, kind=kind, values=values.str.to_lowercase() == "true")
-    oddity = _oddity(texts, name, counts) if kind == "text" and total else None
+    oddity = _oddity(texts, name, first) if kind == "text" and total else None
     return Typed(name=name, kind=kind, values=values, oddity=oddity)
 
 
@@ -93,10 +120,10 @@ def _finite_or_null(numbers: pl.Expr) -> pl.Expr:
     return numbers.fill_nan(None)
 
 
-def _oddity(texts: pl.LazyFrame, name: str, counts: dict[str, int]) -> Oddity | None:
-    """The first value that is not what nearly all are."""
-    kind = max(_ORDER, key=lambda k: (counts[k], k == "integer"))
-    if counts[kind] < _NEARLY * counts["count"]:
+def _oddity(texts: pl.LazyFrame, name: str, first: Mapping[str, int]) -> Oddity | None:
+    """The first value that is not what nearly all of the first rows are."""
+    kind = max(_ORDER, key=lambda k: (first[k], k == "integer"))
+    if not first["count"] or first[kind] < _NEARLY * first["count"]:
         return None
     fits = {
         "integer": _present(name).cast(pl.Int64, strict=False).is_not_null(),

@@ -26,16 +26,9 @@ def measured(
         frame: the file as it is read; `columns` turn it into values.
         is_small: whether it may be worked on in memory at once.
     """
-    engine: Any = "in-memory" if is_small else "streaming"
     is_exact = rows <= _EXACT_ROWS and is_small
-    wanted = [
-        measure.alias(f"{place}:{what}")
-        for place, column in enumerate(columns)
-        for what, measure in _measures(column, is_exact=is_exact).items()
-    ]
-    indexed = frame.with_row_index(_ROW, offset=1)
-    found = indexed.select(wanted).collect(engine=engine).row(0, named=True)
-    sample = _sample(frame, columns, rows, is_exact=is_exact, engine=engine)
+    typed = frame.select([_value(column).alias(str(i)) for i, column in enumerate(columns)])
+    found, sample = _collected(typed, columns, rows, is_small=is_small, is_exact=is_exact)
     return Profile(
         format=name,
         rows=rows,
@@ -50,13 +43,37 @@ def measured(
 _ROW: Final = "\x00row"
 
 
+def _value(column: Typed) -> pl.Expr:
+    return column.values if column.numbers is None else column.numbers
+
+
+def _collected(
+    typed: pl.LazyFrame, columns: Sequence[Typed], rows: int, *, is_small: bool, is_exact: bool
+) -> tuple[dict[str, Any], pl.DataFrame]:
+    """Measures by place and name, and the rows that quantiles are taken from."""
+    if is_small:
+        typed = typed.collect().lazy()
+    indexed = typed.with_row_index(_ROW, offset=1)
+    wanted = [
+        measure.alias(f"{place}:{what}")
+        for place, column in enumerate(columns)
+        for what, measure in _measures(column, pl.col(str(place)), is_exact=is_exact).items()
+    ]
+    measures = indexed.select(wanted)
+    sample = typed if is_exact else _sample(indexed, columns, rows)
+    engine: Any = "in-memory" if is_small else "streaming"
+    # Together, so that a large file is parsed once for both.
+    found, picked = pl.collect_all([measures, sample], engine=engine)
+    return found.row(0, named=True), picked
+
+
 def _only(found: dict[str, Any], place: int) -> dict[str, Any]:
     prefix = f"{place}:"
     return {k.removeprefix(prefix): v for k, v in found.items() if k.startswith(prefix)}
 
 
-def _measures(column: Typed, *, is_exact: bool) -> dict[str, pl.Expr]:
-    values, row = column.values, pl.col(_ROW)
+def _measures(column: Typed, values: pl.Expr, *, is_exact: bool) -> dict[str, pl.Expr]:
+    row = pl.col(_ROW)
     distinct = values.drop_nulls().n_unique() if is_exact else values.approx_n_unique()
     measures = {
         "count": values.count(),
@@ -64,7 +81,7 @@ def _measures(column: Typed, *, is_exact: bool) -> dict[str, pl.Expr]:
         "missing_row": pl.when(values.is_null()).then(row).min(),
     }
     if column.numbers is not None:
-        measures |= _numeric(column.numbers, row)
+        measures |= _numeric(values, row)
     elif column.kind == "boolean":
         measures |= {"mean": values.cast(pl.Float64).mean()}
     else:
@@ -85,22 +102,13 @@ def _numeric(numbers: pl.Expr, row: pl.Expr) -> dict[str, pl.Expr]:
     }
 
 
-def _sample(
-    frame: pl.LazyFrame, columns: Sequence[Typed], rows: int, *, is_exact: bool, engine: Any
-) -> pl.DataFrame:
-    """All rows, or every so-many-th by a hash of its place: no period of the data meets it."""
-    chosen = [c for c in columns if c.kind in ("integer", "number", "text")]
-    if not chosen:
-        return pl.DataFrame()
-    values = [
-        (c.values if c.numbers is None else c.numbers).alias(str(columns.index(c))) for c in chosen
-    ]
-    if is_exact:
-        return frame.select(values).collect(engine=engine)
+def _sample(indexed: pl.LazyFrame, columns: Sequence[Typed], rows: int) -> pl.LazyFrame:
+    """Every so-many-th row by a hash of its place: no period of the data meets it."""
     most = max(1, min(_EXACT_ROWS, _SAMPLE_CELLS // len(columns)))
     step = max(1, rows // most)
     picked = pl.col(_ROW).hash(seed=7) % step == 0
-    return frame.with_row_index(_ROW).filter(picked).select(values).collect(engine="streaming")
+    sampled = [str(i) for i, c in enumerate(columns) if c.numbers is not None or c.kind == "text"]
+    return indexed.filter(picked).select(sampled)
 
 
 def _column(
