@@ -76,6 +76,7 @@ create table prediction (
     arm           text not null,
     rung          text not null,
     predicted_at  timestamptz not null,
+    heard_at      timestamptz not null default now(),
     label         jsonb,
     revision      integer,
     observed_at   timestamptz,
@@ -84,7 +85,7 @@ create table prediction (
     baseline_loss double precision
 );
 create index prediction_window on prediction (model, version, "window", place);
-create index prediction_age on prediction (predicted_at);
+create index prediction_age on prediction (heard_at);
 
 -- local: labels that came before their predictions, the one that counts. Anybody may name any
 -- prediction, so what is said for one model never hides what is said for another.

@@ -335,7 +335,7 @@ class PostgresStore:
 
     async def forget(self, before: datetime) -> int:
         """Drop what is older; how many labels never found a prediction."""
-        await self.database.execute("delete from prediction where predicted_at < $1", before)
+        await self.database.execute("delete from prediction where heard_at < $1", before)
         await self.database.execute("delete from batch where heard_at < $1", before)
         return await self.database.execute("delete from waiting_label where heard_at < $1", before)
 
