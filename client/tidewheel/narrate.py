@@ -95,6 +95,8 @@ _TOLD: Final[Mapping[str, Callable[[Data], str]]] = {
     ),
     "serving.applied": lambda d: f"replica {d['replica']} generation {d['generation']}",
     "drift.detected": _drifted,
+    "drift.cleared": lambda d: f"window {d['window']} of v{d['version']}",
+    "quality.recovered": lambda d: f"{d['metric']} {d['value']:.3f}, window {d['window']}",
     "quality.degraded": lambda d: (
         f"{d['metric']} {d['value']:.3f}, promised {d['reference']:.3f}, bound {d['bound']:.3f}"
     ),

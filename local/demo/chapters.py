@@ -21,6 +21,8 @@ def first_promotion(world: World) -> None:
     world.apply("linear")
     cascade = world.publish("flow-2022-04-11", day(4, 11))
     end = world.end_of(cascade)
+    if end is not None and is_end(end, "model.promoted"):
+        world.applied(end)
     verdict = world.verdict(cascade)
     world.promise(
         "The first version is promoted",
@@ -159,7 +161,7 @@ def _settle_retraining(world: World, mark: int) -> None:
 def leak_in_training(world: World) -> None:
     world.screen.chapter(
         "The week with the leak is published",
-        "Trained before the leak and judged on it, support vectors fail; so does their mended form.",
+        "Trained before the leak and judged on it, the new model fails; so does its mended form.",
     )
     end = world.end_of(world.publish("flow-2022-05-02", day(5, 2)))
     mended = world.end_of(world.apply("mended"))

@@ -55,7 +55,6 @@ class Series:
             **lags,
             "hour_sin": round(math.sin(turn), 6),
             "hour_cos": round(math.cos(turn), 6),
-            "weekend": hour.at.weekday() >= 5,
         }
 
     def rows_until(self, end: datetime) -> list[Row]:
@@ -89,9 +88,5 @@ def write_csv(file: Path, rows: list[Row]) -> Path:
     with file.open("w", newline="") as opened:
         writer = csv.DictWriter(opened, fieldnames=list(rows[0]))
         writer.writeheader()
-        writer.writerows({name: _text(value) for name, value in row.items()} for row in rows)
+        writer.writerows(rows)
     return file
-
-
-def _text(value: Any) -> Any:
-    return str(value).lower() if isinstance(value, bool) else value

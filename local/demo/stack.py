@@ -18,7 +18,7 @@ from local.paths import CHECKOUT, Places
 from local.ports import DEFAULTS, free_ports
 
 FOLDER = CHECKOUT / ".tidewheel" / "demo"
-KNOBS: Mapping[str, str] = {}
+KNOBS: Mapping[str, str] = {"TIDEWHEEL_TRAINER_LEASE_SECONDS": "3"}
 """Settings of services that differ from their defaults, by full name."""
 
 

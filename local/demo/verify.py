@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -44,30 +44,23 @@ class Found:
 
 def read_log(bootstrap: str) -> dict[str, list[bytes]]:
     """Every record of every topic."""
-    return asyncio.run(_read_all(bootstrap, [topic.name for topic in topics.ALL]))
+    return asyncio.run(_read_all(bootstrap))
 
 
-async def _read_all(bootstrap: str, names: Iterable[str]) -> dict[str, list[bytes]]:
+async def _read_all(bootstrap: str) -> dict[str, list[bytes]]:
     consumer = AIOKafkaConsumer(
         bootstrap_servers=bootstrap, enable_auto_commit=False, isolation_level="read_committed"
     )
     await consumer.start()
     try:
         partitions = [
-            TopicPartition(name, number)
-            for name in names
-            for number in sorted(
-                consumer.partitions_for_topic(name) or await _known(consumer, name)
-            )
+            TopicPartition(topic.name, number)
+            for topic in topics.ALL
+            for number in range(topic.partitions)
         ]
         return await _until_the_end(consumer, partitions)
     finally:
         await consumer.stop()
-
-
-async def _known(consumer: Any, name: str) -> set[int]:
-    await consumer.topics()
-    return set(consumer.partitions_for_topic(name) or ())
 
 
 async def _until_the_end(consumer: Any, partitions: list[TopicPartition]) -> dict[str, list[bytes]]:

@@ -13,7 +13,7 @@ from local.demo.live import MODEL, Live
 from local.demo.log import Event, Log, is_a, of_cascade
 from local.demo.screen import Held, Screen
 from local.demo.stack import DemoStack
-from tidewheel import Client
+from tidewheel import Client, Failure
 from tidewheel.narrate import data_of, ends_with, interval, short_type
 from tidewheel.screen import short
 
@@ -45,27 +45,28 @@ class World:
         self.screen.command(shown or " ".join(arguments))
         ran = self.stack.tidewheel(*arguments, "--json")
         if ran.code != 0:
-            self.screen.said(ran.err.strip())
-            return ran.code, _plain(ran.err)
+            answer = _plain(ran.err)
+            self.screen.said(_told_refusal(ran.code, answer) or ran.err)
+            return ran.code, answer
         return 0, _plain(ran.out)
 
     def apply(self, name: str) -> str:
         """Define the model by one of the specifications here; the cascade that it starts."""
         file = SPECS / f"{name}.yaml"
-        _, answer = self.run(
+        code, answer = self.run(
             "apply", "-f", str(file), shown=f"apply -f local/demo/specs/{file.name}"
         )
-        event = self.log.wait(lambda e: e.get("id") == answer.get("event_id"), seconds=20)
-        return str(event["correlation"]) if event else ""
+        _stop_unless_done(code, answer)
+        return str(answer["cascade"])
 
     def publish(self, name: str, until: datetime) -> str:
         """The series up to a moment as the next dataset version; its cascade."""
         file = write_csv(self.stack.files / f"{name}.csv", self.series.rows_until(until))
         shown = f"publish {DATASET} {file.name}"
         code, receipt = self.run("publish", DATASET, str(file), shown=shown)
-        if code == 0:
-            self.accepted.append(receipt)
-        return str(receipt.get("cascade", ""))
+        _stop_unless_done(code, receipt)
+        self.accepted.append(receipt)
+        return str(receipt["cascade"])
 
     def end_of(self, cascade: str, *, seconds: float = 40.0) -> Event | None:
         """The event that ended a cascade for the model."""
@@ -82,14 +83,15 @@ class World:
         )
         if started is None or self.ended(cascade)(started):
             return started
-        self._wait_until_applied(started)
+        self.applied(started)
         ended = self.ended(cascade)
         self.live.play(
             until, per_second=CANARY_PER_SECOND, stop=lambda: bool(self.log.found(ended))
         )
         return self.end_of(cascade, seconds=20)
 
-    def _wait_until_applied(self, desired: Event) -> None:
+    def applied(self, desired: Event) -> None:
+        """Return when a replica answers by what this event decided."""
         generation = data_of(desired)["generation"]
         self.log.wait(
             lambda e: short_type(e) == "serving.applied" and data_of(e)["generation"] >= generation
@@ -98,6 +100,17 @@ class World:
     def verdict(self, cascade: str) -> Event | None:
         found = self.log.found(of_cascade(cascade, is_a("evaluation.completed")))
         return found[-1] if found else None
+
+
+def _told_refusal(code: int, answer: dict[str, Any]) -> str:
+    why = [f"  {reason}" for reason in answer.get("why", ())]
+    return "\n".join([f"{answer['error']} (exit {code})", *why]) if "error" in answer else ""
+
+
+def _stop_unless_done(code: int, answer: dict[str, Any]) -> None:
+    """What was not taken has no consequences to wait for."""
+    if code != 0:
+        raise Failure(str(answer.get("error")), why=tuple(answer.get("why", ())))
 
 
 def _starts_canary(event: Event) -> bool:
