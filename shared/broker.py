@@ -33,6 +33,7 @@ __all__ = [
     "close_consumer",
     "is_connected",
     "make_consumer",
+    "start_client",
 ]
 
 Consumer = Any
@@ -114,7 +115,7 @@ class Publisher:
                     max_batch_size=512 * 1024,
                 )
                 try:
-                    await producer.start()
+                    await start_client(producer, self._timeout)
                 except BaseException:
                     await _stop_producer(producer)
                     raise
@@ -178,6 +179,26 @@ def is_connected(consumer: Consumer) -> bool:
     return any(connection.connected() for connection in connections)
 
 
+async def start_client(client: Any, seconds: float) -> None:
+    """Start a client within a time limit.
+
+    It is not cut off in the middle: aiokafka would leave its first connection open.
+
+    Raises:
+        TimeoutError: it has not started in time.
+    """
+    starting = asyncio.ensure_future(client.start())
+    try:
+        async with asyncio.timeout(seconds):
+            await asyncio.shield(starting)
+    except (TimeoutError, asyncio.CancelledError):
+        await asyncio.wait({starting}, timeout=2)
+        starting.cancel()
+        with suppress(*_FAILURES, asyncio.CancelledError):
+            await starting
+        raise
+
+
 async def close_consumer(consumer: Consumer, seconds: float = 3.0) -> None:
     """Leave; a broker that does not answer is not waited for."""
     with suppress(*_FAILURES):
@@ -195,8 +216,7 @@ class Admin:
 
     async def __aenter__(self) -> "Admin":
         try:
-            async with asyncio.timeout(15):
-                await self._client.start()
+            await start_client(self._client, 15)
         except _FAILURES as error:
             await self._close()
             raise BrokerUnavailable(f"{type(error).__name__}: {error}") from error

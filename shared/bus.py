@@ -21,6 +21,7 @@ from shared.broker import (
     close_consumer,
     is_connected,
     make_consumer,
+    start_client,
 )
 from shared.errors import TidewheelError, Unavailable
 from shared.events import Event, Heard
@@ -191,8 +192,7 @@ class Bus:
         """Poll and watch side by side; whichever fails ends both."""
         names = [self._prefix + topic.name for topic in self._topics]
         consumer.subscribe(names, listener=_Moves(self, consumer))
-        async with asyncio.timeout(30):
-            await consumer.start()
+        await start_client(consumer, 30)
         self._consumer = consumer
         self._unassigned_since = time.monotonic()
         patience.reset()

@@ -5,7 +5,7 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any
 
 from shared import telemetry
-from shared.broker import KafkaError, TopicPartition, close_consumer, make_consumer
+from shared.broker import KafkaError, TopicPartition, close_consumer, make_consumer, start_client
 from shared.codec import decode
 from shared.errors import Unavailable, Unprocessable
 from shared.events import Event, Heard
@@ -61,8 +61,8 @@ async def _read(
     caught_up: asyncio.Event | None,
     patience: Patience,
 ) -> None:
+    await start_client(consumer, 30)
     async with asyncio.timeout(30):
-        await consumer.start()
         parts = [part for topic in topics for part in await _parts(consumer, prefix + topic.name)]
         consumer.assign(parts)
         ends = await consumer.end_offsets(parts)
