@@ -245,6 +245,18 @@ async def test_a_challenger_that_needs_more_than_the_champion_fails_alone(
     assert (with_it["arm"], with_it["rung"]) == ("challenger", "challenger")
 
 
+async def test_rows_with_missing_values_send_no_version_to_rest(
+    replica: Replica, store: ArtifactStore
+) -> None:
+    await replica.want(a_desired(1, a_version(store, 1)))
+    gap = {**A_ROW, "lag": None}
+
+    answers = [await replica.answers(gap, A_ROW) for _ in range(5)]
+
+    assert {tuple(a["rung"] for a in both) for both in answers} == {("baseline", "champion")}
+    assert replica.said(ServingFellBack) == []
+
+
 async def test_missing_numbers_may_be_null(replica: Replica, store: ArtifactStore) -> None:
     await replica.want(a_desired(1, a_version(store, 1)))
 

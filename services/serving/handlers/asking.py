@@ -49,11 +49,17 @@ class Asker:
                 return await self._said_together(loaded, rows)
             return await self._said_in_thread(loaded, rows)
         except Exception as error:  # noqa: BLE001 - whatever a library raises, the rung below answers
-            cause = "out of time" if isinstance(error, TimeoutError) else str(error)[:300]
+            self._note_failure(loaded, rows, error)
+            return None
+
+    def _note_failure(self, loaded: Loaded, rows: Sequence[Row], error: Exception) -> None:
+        cause = "out of time" if isinstance(error, TimeoutError) else str(error)[:300]
+        telemetry.log("version_failed", level="warning", version=loaded.version, cause=cause)
+        # Many versions cannot do without a value. That a caller does not have it says nothing
+        # against them, and must not send them to rest for all the others.
+        if all(is_complete(row, loaded) for row in rows):
             rest_seconds = self._limits.rest_seconds
             loaded.health.failed(cause, now=self._monotonic(), rest_seconds=rest_seconds)
-            telemetry.log("version_failed", level="warning", version=loaded.version, cause=cause)
-            return None
 
     def _said_together(self, loaded: Loaded, rows: Sequence[Row]) -> "asyncio.Future[list[Said]]":
         """Small requests that arrive at the same moment are one question to the version.
@@ -96,6 +102,11 @@ class Asker:
         loaded.health.overdue += 1
         answering.add_done_callback(partial(_came_back, loaded))
         raise TimeoutError
+
+
+def is_complete(row: Row, loaded: Loaded) -> bool:
+    """Whether the row has a value for everything that the version sees."""
+    return all(row.get(name) is not None for name in loaded.names)
 
 
 def timed(loaded: Loaded, rows: Sequence[Row]) -> list[Said]:

@@ -2,7 +2,7 @@
 
 import asyncio
 from collections import defaultdict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, Final, ParamSpec, TypeVar
@@ -10,8 +10,8 @@ from typing import Any, Final, ParamSpec, TypeVar
 import orjson
 
 from services.serving.domain.endpoints import Endpoint, Step, standing
-from services.serving.domain.versions import Loaded, Value
-from services.serving.handlers.asking import Asker
+from services.serving.domain.versions import Loaded, Said, Value
+from services.serving.handlers.asking import Asker, is_complete
 from services.serving.handlers.deployments import Deployments
 from services.serving.handlers.voice import Voice
 from services.serving.prediction.answers import is_usable
@@ -149,16 +149,22 @@ class Predictions:
             return self._ask_rule(step, asked)
         loaded = step.loaded
         able = [p for p in asked if _has_all(p.row, loaded)]
-        if not able:
-            return asked
-        said = await self.asker.said(loaded, [p.row for p in able])
-        if said is None:
-            return asked
-        for prediction, (value, probabilities) in zip(able, said, strict=True):
+        for prediction, (value, probabilities) in await self._said(loaded, able):
             if is_usable(value, probabilities, loaded.manifest):
                 prediction.value, prediction.probabilities = value, probabilities
                 prediction.step = step
         return [p for p in asked if p.step is None]
+
+    async def _said(
+        self, loaded: Loaded, asked: Sequence[Prediction]
+    ) -> Iterable[tuple[Prediction, Said]]:
+        """What a version says; where some rows lack values, it may do so about the others only."""
+        whole = [p for p in asked if is_complete(p.row, loaded)]
+        for some in (asked, whole) if len(whole) < len(asked) else (asked,):
+            said = await self.asker.said(loaded, [p.row for p in some]) if some else None
+            if said is not None:
+                return zip(some, said, strict=True)
+        return ()
 
     def _ask_rule(self, step: Step, asked: Sequence[Prediction]) -> Sequence[Prediction]:
         if step.rule is None:
