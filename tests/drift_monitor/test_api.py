@@ -1,0 +1,184 @@
+"""The doors: what is refused, what is shown, and a report that Evidently really drew."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator
+from typing import Any
+
+import httpx
+import numpy as np
+import pytest
+
+from services.drift_monitor import reports
+from services.drift_monitor.worker import Reporter
+from shared.confined import Confined
+from tests.drift_monitor.building import (
+    Floats,
+    a_label,
+    a_profile,
+    autoregressive,
+    registered,
+)
+from tests.drift_monitor.conftest import Site
+from tests.support.waiting import eventually
+
+pytestmark = pytest.mark.real
+
+SERIES: Floats = autoregressive(0.3, 1000, 3, seed=1)
+PROFILE = a_profile(SERIES, window=50)
+QUIET: Floats = autoregressive(0.3, 400, 3, seed=2)
+
+
+@pytest.fixture
+async def watched(site: Site) -> Site:
+    """Two windows closed, the second one drifted, and one begun; the first has labels."""
+    await site.hear(registered(site.artifacts, PROFILE))
+    await site.hear(*site.serving.batches_of(QUIET[:50]))
+    await site.hear_together([a_label(p, y + 0.1) for p, y in site.serving.asked])
+    await site.hear(*site.serving.batches_of(QUIET[50:120] + np.array([3.0, 0, 0])))
+    return site
+
+
+@pytest.mark.usefixtures("watched")
+async def test_the_state_of_drift_is_shown(client: httpx.AsyncClient) -> None:
+    shown = (await client.get("/v1/models/pump/drift")).json()
+
+    version = shown["versions"][0]
+    assert (version["version"], version["drift"], version["is_degraded"]) == (1, "critical", False)
+    assert version["open_window"] == {"window": 3, "rows": 20}
+    assert version["last_window"]["window"] == 2
+    assert version["last_window"]["features"][0]["feature"] == "a"
+
+
+@pytest.mark.usefixtures("watched")
+async def test_quality_is_shown_with_its_completeness(client: httpx.AsyncClient) -> None:
+    shown = (await client.get("/v1/models/pump/quality")).json()
+
+    assert [item["window"] for item in shown["items"]] == [1]
+    assert shown["items"][0]["completeness"] == 1.0
+    assert shown["items"][0]["quality"]["value"] == pytest.approx(0.1)
+
+
+@pytest.mark.usefixtures("watched")
+async def test_windows_are_listed_newest_first_page_by_page(client: httpx.AsyncClient) -> None:
+    first = (await client.get("/v1/models/pump/windows?limit=2")).json()
+    second = (await client.get(f"/v1/models/pump/windows?limit=2&cursor={first['next']}")).json()
+
+    assert [w["window"] for w in first["items"]] == [3, 2]
+    assert [w["window"] for w in second["items"]] == [1]
+    assert second["next"] is None
+
+
+@pytest.mark.usefixtures("watched")
+@pytest.mark.parametrize(
+    ("method", "path", "body", "status", "code"),
+    [
+        ("GET", "/v1/models/none/drift", None, 404, "not_found"),
+        ("GET", "/v1/models/a%00b/drift", None, 422, "invalid_input"),
+        ("GET", "/v1/models/pump/windows?cursor=x.y", None, 422, "invalid_input"),
+        ("GET", "/v1/models/pump/windows?limit=0", None, 422, "invalid_input"),
+        ("GET", "/v1/models/pump/windows?version=99999999999", None, 422, "invalid_input"),
+        ("POST", "/v1/models/none/reports", {}, 409, "conflict"),
+        ("POST", "/v1/models/pump/reports", {"window": 1}, 422, "invalid_input"),
+        ("POST", "/v1/models/pump/reports", {"version": 1, "window": 9}, 404, "not_found"),
+        ("POST", "/v1/models/pump/reports", {"version": 1, "window": 3}, 409, "conflict"),
+        ("POST", "/v1/models/pump/reports", {"rows": 1}, 422, "invalid_input"),
+        ("GET", "/v1/reports/not-an-id", None, 422, "invalid_input"),
+        ("GET", f"/v1/reports/{'0' * 32}", None, 404, "not_found"),
+    ],
+)
+async def test_what_is_wrong_is_refused_with_its_reason(
+    client: httpx.AsyncClient, method: str, path: str, body: Any, status: int, code: str
+) -> None:
+    answer = await client.request(method, path, json=body)
+
+    assert (answer.status_code, answer.json()["code"]) == (status, code)
+    assert answer.headers["content-type"].startswith("application/problem+json")
+
+
+@pytest.mark.usefixtures("watched")
+async def test_a_viewer_may_look_and_not_ask_for_reports(client: httpx.AsyncClient) -> None:
+    as_viewer = {"Authorization": "Bearer tw_viewer"}
+
+    looked = await client.get("/v1/models/pump/drift", headers=as_viewer)
+    asked = await client.post("/v1/models/pump/reports", headers=as_viewer)
+
+    assert (looked.status_code, asked.status_code) == (200, 403)
+
+
+@pytest.mark.usefixtures("watched")
+async def test_a_request_repeated_with_its_key_is_one_report(
+    client: httpx.AsyncClient, site: Site
+) -> None:
+    key = {"Idempotency-Key": "once"}
+
+    answers = [await client.post("/v1/models/pump/reports", headers=key) for _ in range(2)]
+
+    assert [answer.status_code for answer in answers] == [202, 202]
+    assert answers[0].json()["report"] == answers[1].json()["report"]
+    assert await site.jobs.waiting() == 1
+
+
+@contextlib.asynccontextmanager
+async def a_reporter(site: Site, confined: Confined, *, seconds: float) -> AsyncIterator[None]:
+    reporter = Reporter(
+        jobs=site.jobs,
+        store=site.store,
+        reading=site.reading,
+        reporting=site.reporting,
+        profiles=site.judging.profiles,
+        artifacts=site.artifacts,
+        confined=confined,
+        seconds=seconds,
+        megabytes=1500,
+    )
+    working = asyncio.create_task(reporter.run())
+    try:
+        yield
+    finally:
+        working.cancel()
+        await asyncio.wait({working})
+
+
+async def ended(client: httpx.AsyncClient, report: str) -> dict[str, Any]:
+    async def is_over() -> bool:
+        state = (await client.get(f"/v1/reports/{report}")).json()["state"]
+        return bool(state != "waiting")
+
+    await eventually(is_over, what="the report", timeout_seconds=100)
+    return dict((await client.get(f"/v1/reports/{report}")).json())
+
+
+@pytest.mark.timeout(180)
+@pytest.mark.usefixtures("watched")
+async def test_a_report_is_drawn_by_evidently_in_a_child(
+    client: httpx.AsyncClient, site: Site
+) -> None:
+    asked = (await client.post("/v1/models/pump/reports")).json()
+    early = await client.get(f"/v1/reports/{asked['report']}/html")
+
+    async with a_reporter(site, Confined(reports.LIBRARIES), seconds=100):
+        shown = await ended(client, asked["report"])
+    html = await client.get(f"/v1/reports/{asked['report']}/html")
+
+    assert early.status_code == 409
+    assert (asked["window"], shown["state"], shown["requested_by"]) == (2, "done", "the-operator")
+    assert shown["summary"]["drifted"] == ["a"]
+    assert shown["size_bytes"] == len(html.content)
+    assert b"Tidewheel, whole window, p-value" in html.content
+    assert html.headers["content-disposition"].startswith("attachment")
+    assert html.headers["content-security-policy"].startswith("sandbox")
+
+
+@pytest.mark.timeout(180)
+@pytest.mark.usefixtures("watched")
+async def test_a_report_that_cannot_be_drawn_says_so(client: httpx.AsyncClient, site: Site) -> None:
+    asked = (await client.post("/v1/models/pump/reports")).json()
+
+    async with a_reporter(site, Confined(), seconds=0.01):
+        shown = await ended(client, asked["report"])
+
+    assert shown["state"] == "failed"
+    assert "TimedOut" in shown["detail"]
