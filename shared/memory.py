@@ -19,7 +19,7 @@ from shared.inbox import Limits, place_of
 from shared.letters import Letter, Reader, Record
 from shared.parking import ParkingFull
 from shared.postgres import Cause
-from shared.reactions import Reaction
+from shared.reactions import Reaction, topics_heard
 from shared.topics import Topic, topic_of
 
 BETWEEN_TRIES_SECONDS: Final = 0.001
@@ -125,7 +125,7 @@ class Member:
     _heard: set[UUID] = field(default_factory=set)
 
     def __post_init__(self) -> None:
-        self.topics = frozenset(topic_of(r.kind, self.service).name for r in self.reactions)
+        self.topics = frozenset(topic.name for topic in topics_heard(self.reactions, self.service))
 
     async def deliver(self, record: Record) -> None:
         """Take one record; a missing event that comes at last brings those behind it along."""
@@ -204,6 +204,8 @@ class Member:
             raise ParkingFull(self.service, len(self.parked))
         self._advance(letter, parked=True)
         self.parked.append((letter, failure))
+        if letter.type == EventParked.TYPE:
+            return
         announcement = EventParked(
             parked_subject=letter.subject,
             service=self.service,

@@ -95,7 +95,9 @@ class Parking:
             if await self._database.fetchval(_INSERT, *self._row(letter, error)) is None:
                 return
             transaction.hearing.append(letter.type)
-            await transaction.say([self._announcement(letter, error)], step="parked")
+            # Who hears announcements and cannot bear one must not be sent another because of it.
+            if letter.type != EventParked.TYPE:
+                await transaction.say([self._announcement(letter, error)], step="parked")
         self._tell(letter, error)
 
     async def _is_done(self, letter: Letter) -> bool:

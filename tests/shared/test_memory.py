@@ -64,3 +64,18 @@ async def test_what_is_parked_is_announced_on_the_services_dead_letter_topic() -
     parked = [one.event for one in bus.said if isinstance(one.event, EventParked)]
     assert [(one.parked_subject, one.failure) for one in parked] == [("a", "ValueError")]
     assert len(bus.log[DEAD_LETTERS["trainer"].name]) == 1
+
+
+async def test_an_announcement_that_cannot_be_heard_is_not_announced_again() -> None:
+    async def fail(_: Heard[Event]) -> list[Event]:
+        raise ValueError("a bug")
+
+    bus = MemoryBus()
+    registry = bus.join("registry", [on(EventParked, fail)])
+    bus.join("trainer", [on(DatasetPublished, fail)])
+
+    bus.say("registry", [a_version("a", 1)])
+    await bus.settle()
+
+    assert [letter.type for letter, _ in registry.parked] == [EventParked.TYPE]
+    assert len([one for one in bus.said if isinstance(one.event, EventParked)]) == 1
