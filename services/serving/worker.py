@@ -13,7 +13,7 @@ from services.serving.handlers.deployments import Deployments
 from services.serving.handlers.predictions import Predictions
 from services.serving.handlers.voice import SOURCE, Voice, measure_slot
 from services.serving.store.disk import Disk
-from services.serving.store.spool import Spool
+from services.serving.store.spool import Outgoing, Spool
 from shared import faults, telemetry
 from shared.broker import Message, Publisher
 from shared.clock import Clock
@@ -100,7 +100,7 @@ class Sender:
             return False
         await self.publisher.send_messages([one.message for one in waiting])
         self.is_connected = True
-        faults.reach("after_publish_before_offset", *{one.message.topic for one in waiting})
+        faults.reach("after_publish_before_offset", *_labels(waiting))
         self.spool.forget(waiting)
         telemetry.gauge("tidewheel_spool_bytes", self.spool.size_bytes)
         return True
@@ -150,6 +150,12 @@ class Sender:
                 "spool_left", level="warning", bytes=self.spool.size_bytes, why=str(error)
             )
         await self.publisher.close()
+
+
+def _labels(sent: Sequence[Outgoing]) -> set[str]:
+    """What fault points are told of messages: their topics, and the type of prediction logs."""
+    topics = {one.message.topic for one in sent}
+    return topics | {PredictionsLogged.TYPE} if PREDICTIONS.name in topics else topics
 
 
 def _row(value: bytes, names: dict[tuple[str, ...], int]) -> PredictionRow:

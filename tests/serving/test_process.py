@@ -98,9 +98,9 @@ async def test_what_is_desired_is_applied_answered_logged_and_measured(
 
 
 FAULTS = [
-    "before_commit@rows:30",
-    "after_commit_before_publish@rows:30",
-    "after_publish_before_offset@tidewheel.predictions.v1:3",
+    "before_commit@tidewheel.predictions.logged.v1:30",
+    "after_commit_before_publish@tidewheel.predictions.logged.v1:30",
+    "after_publish_before_offset@tidewheel.predictions.logged.v1:3",
 ]
 
 

@@ -18,6 +18,7 @@ from shared import faults, telemetry
 from shared.broker import Message
 from shared.clock import Clock
 from shared.errors import Saturated, StoreUnavailable
+from shared.events import PredictionsLogged
 
 OWN_SHARE: Final = 1.05
 """The replica's own events may go beyond the cap by so much: they are few and the deployer waits
@@ -93,7 +94,7 @@ class Spool:
         size = sum(map(len, rows))
         if not self.has_room(size):
             raise _full()
-        faults.reach("before_commit", "rows")
+        faults.reach("before_commit", PredictionsLogged.TYPE)
         try:
             with transaction(self._connection):
                 self._connection.executemany(
@@ -101,7 +102,7 @@ class Spool:
                 )
         except StoreUnavailable as error:
             raise _full() from error
-        faults.reach("after_commit_before_publish", "rows")
+        faults.reach("after_commit_before_publish", PredictionsLogged.TYPE)
         self.waiting_rows += len(rows)
         self.size_bytes += size
 
@@ -121,6 +122,8 @@ class Spool:
         if self.size_bytes + size > self._cap * (OWN_SHARE if own else 1):
             raise _full()
         replaced = 0
+        topics = {message.topic for message in messages}
+        faults.reach("before_commit", *topics)
         try:
             with transaction(self._connection):
                 if slot is not None:
@@ -129,6 +132,7 @@ class Spool:
                     self._append(message, slot)
         except StoreUnavailable as error:
             raise _full() from error
+        faults.reach("after_commit_before_publish", *topics)
         self.outgoing_messages += len(messages) - (1 if replaced else 0)
         self.size_bytes += size - replaced
 
