@@ -5,12 +5,11 @@ from __future__ import annotations
 import time
 
 from local.demo import bad
-from local.demo.data import day
+from local.demo.data import HOUR, day
 from local.demo.live import MODEL
 from local.demo.log import Event, is_a, of_cascade
 from local.demo.world import DATASET, World, ids, is_end, told_gates
-from tidewheel.narrate import data_of, short_type
-from tidewheel.screen import short
+from tidewheel.narrate import data_of, short_type, told
 
 
 def first_promotion(world: World) -> None:
@@ -27,7 +26,7 @@ def first_promotion(world: World) -> None:
     world.promise(
         "The first version is promoted",
         held=is_end(end, "model.promoted"),
-        evidence=f"{told_gates(verdict)}; promoted {ids(end)}",
+        evidence=f"{told_gates(verdict)}\npromoted {ids(end)}",
     )
     world.live.play(day(4, 18))
 
@@ -48,14 +47,14 @@ def trainer_killed(world: World) -> None:
     world.promise(
         "The trainer dies midway (kill -9); the cascade completes exactly once",
         held=started is not None and len(attempts) > 1 and len(completed) == len(promoted) == 1,
-        evidence=f"pid {killed}; {len(attempts)} attempts started, {len(completed)} completed "
-        f"({ids(*completed)})",
+        evidence=f"pid {killed}; {len(attempts)} attempts started, {len(completed)} completed\n"
+        f"completed {ids(*completed)}",
     )
     verdict = world.verdict(cascade)
     world.promise(
         "A retrain is promoted over the champion",
         held=is_end(end, "model.promoted") and data_of(end or {}).get("previous") is not None,
-        evidence=f"{told_gates(verdict)}; promoted {ids(end)}",
+        evidence=f"{told_gates(verdict)}\npromoted {ids(end)}",
     )
     world.live.play(day(4, 25))
 
@@ -79,7 +78,7 @@ def bad_batches(world: World) -> None:
     world.promise(
         "Bad batches are refused with every reason",
         held=last is not None and len(refused) == 2 and reasons >= 3,
-        evidence=f"{reasons} reasons in {len(refused)} refusals ({ids(*refused)})",
+        evidence=f"{reasons} reasons in {len(refused)} refusals\n{ids(*refused)}",
     )
 
 
@@ -109,17 +108,17 @@ def canary_goes_wrong(world: World) -> None:
     cascade = world.publish("flow-2022-04-25", day(4, 25))
     before = world.live.tally
     asked, refused = len(before.asked), len(before.refused)
-    end = world.canary(cascade, day(4, 27))
+    end = world.canary(cascade, day(4, 27) + 13 * HOUR)
     after = world.live.tally
     verdict = world.verdict(cascade)
     accepted = bool(verdict and data_of(verdict)["accepted"])
     world.promise(
         "A canary that goes wrong is rolled back, and no caller notices",
         held=accepted and is_end(end, "rollout.aborted") and len(after.refused) == refused,
-        evidence=f"{told_gates(verdict)}; then {data_of(end or {}).get('detail')} ({ids(end)}); "
-        f"{len(after.asked) - asked} of {len(after.asked) - asked} hours answered",
+        evidence=f"{told_gates(verdict)}\nthen {data_of(end or {}).get('detail')}\n"
+        f"{len(after.asked) - asked} hours answered, {len(after.refused) - refused} not\n"
+        f"aborted {ids(end)}",
     )
-    world.live.play(day(4, 27))
 
 
 def leak(world: World) -> None:
@@ -129,26 +128,26 @@ def leak(world: World) -> None:
     )
     mark = world.log.mark
     world.live.play(day(5, 2))
-    seen = world.log.wait(is_a("drift.detected", "quality.degraded"), since=mark, seconds=20)
+    seen = world.log.wait(is_a("quality.degraded"), since=mark, seconds=20)
     asked = world.log.wait(
-        is_a("retraining.requested", "retraining.withheld"), since=mark, seconds=10
+        is_a("retraining.requested", "retraining.withheld", reason="quality"),
+        since=mark,
+        seconds=10,
     )
     _settle_retraining(world, mark)
-    follows = world.log.found(
-        is_a(
-            "retraining.requested",
-            "retraining.withheld",
-            "training.skipped",
-            "deployment.rolled_back",
-            "evaluation.completed",
-        ),
-        mark,
-    )
+    follows = [
+        found[0]
+        for kind in ("training.skipped", "training.started", "deployment.rolled_back")
+        if (found := world.log.found(is_a(kind), mark))
+    ]
     world.promise(
         "The leak is seen by the monitor, and something follows",
-        held=seen is not None and asked is not None,
-        evidence=f"{short_type(seen) if seen else 'nothing'} {ids(seen)}; then "
-        + ", ".join(f"{short_type(one)} {short(one['id'])}" for one in follows[:4]),
+        held=seen is not None and asked is not None and bool(follows),
+        evidence="\n".join(
+            f"{short_type(one)} {told(one)}\n  {one['id']}"
+            for one in (seen, asked, *follows)
+            if one
+        ),
     )
 
 
@@ -168,7 +167,7 @@ def leak_in_training(world: World) -> None:
     world.promise(
         "A retrain on the leak does not replace the champion",
         held=all(is_end(one, "evaluation.completed") for one in (end, mended)),
-        evidence=f"{told_gates(end)}; {told_gates(mended)}",
+        evidence=f"{told_gates(end)}\n{told_gates(mended)}",
     )
     world.live.play(day(5, 9))
 
@@ -183,7 +182,7 @@ def mended(world: World) -> None:
     world.promise(
         "A better model takes over, shown better and proven on live hours",
         held=is_end(end, "model.promoted"),
-        evidence=f"{told_gates(world.verdict(cascade))}; promoted {ids(end)}",
+        evidence=f"{told_gates(world.verdict(cascade))}\npromoted {ids(end)}",
     )
 
 
@@ -205,7 +204,8 @@ def rollback(world: World) -> None:
         "One command rolls back; it returns when all replicas confirm",
         held=code == 0 and event is not None and served == {f"v{answer.get('to')}"},
         evidence=f"v{answer.get('from')} to v{answer.get('to')} in {seconds:.1f} s, generation "
-        f"{answer.get('generation')} on {len(answer.get('replicas', ()))} replica(s); {ids(event)}",
+        f"{answer.get('generation')} on {len(answer.get('replicas', ()))} replica(s)\n"
+        f"rolled back {ids(event)}",
     )
 
 

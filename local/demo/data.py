@@ -75,6 +75,7 @@ def _touches_leak(hour: Hour) -> bool:
 
 
 DAY = timedelta(days=1)
+HOUR = timedelta(hours=1)
 
 
 def day(month: int, number: int) -> datetime:

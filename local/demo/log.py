@@ -85,8 +85,8 @@ class Log:
         page = self._client.events(after=after, limit=1000)
         for event in page["items"]:
             after = event["position"]
+            self._show(event)
             with self._changed:
                 self._events.append(event)
                 self._changed.notify_all()
-            self._show(event)
         return after

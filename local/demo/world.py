@@ -15,7 +15,6 @@ from local.demo.screen import Held, Screen
 from local.demo.stack import DemoStack
 from tidewheel import Client, Failure
 from tidewheel.narrate import data_of, ends_with, interval, short_type
-from tidewheel.screen import short
 
 DATASET = "pipeline/flow"
 SPECS = Path(__file__).parent / "specs"
@@ -131,7 +130,7 @@ def told_gates(verdict: Event | None) -> str:
     if verdict is None:
         return "no verdict"
     gates = "; ".join(interval(gate) for gate in data_of(verdict)["gates"])
-    return f"{gates} ({short(verdict['id'])})"
+    return f"{gates}\nverdict {verdict['id']}"
 
 
 def is_end(event: Event | None, kind: str) -> bool:
@@ -140,4 +139,4 @@ def is_end(event: Event | None, kind: str) -> bool:
 
 def ids(*events: Event | None) -> str:
     """The ids of events, for the table."""
-    return ", ".join(short(event["id"]) if event else "missing" for event in events)
+    return ", ".join(str(event["id"]) if event else "missing" for event in events)

@@ -19,18 +19,31 @@ def client() -> "Client":
 
 
 def show(
-    found: dict[str, Any], columns: dict[str, str], *, json: bool, none: str, key: str = "items"
+    found: dict[str, Any],
+    columns: dict[str, str],
+    *,
+    json: bool,
+    none: str,
+    key: str = "items",
+    readable: bool = False,
 ) -> None:
-    """A list as JSON or as a table."""
+    """A list as JSON or as a table; `readable` shortens types and moments of events."""
     from tidewheel import screen
 
     items = found.get(key) or []
     if json:
         screen.as_json(items)
         return
-    screen.table(items, columns, none=none)
+    screen.table([_shortened(one) for one in items] if readable else items, columns, none=none)
     if found.get("next"):
         screen.talk.print("there are more: raise --limit")
+
+
+def _shortened(event: dict[str, Any]) -> dict[str, Any]:
+    from tidewheel.narrate import short_type
+
+    moment = str(event.get("time", "")).replace("T", " ")[:19]
+    return {**event, "type": short_type(event), "time": moment}
 
 
 def tell(line: str) -> None:

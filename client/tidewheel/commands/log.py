@@ -21,7 +21,7 @@ def events(
     with client() as tidewheel:
         found = tidewheel.events(subject=subject, type_=type_, after=after, limit=limit)
     columns = {"time": "time", "type": "type", "subject": "subject", "event": "id"}
-    show(found, columns, json=json, none="no event")
+    show(found, columns, json=json, none="no event", readable=True)
 
 
 def outcomes(

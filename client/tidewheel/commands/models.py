@@ -29,7 +29,8 @@ def status(
     from tidewheel import screen
 
     with client() as tidewheel:
-        found = [tidewheel.deployment(model)] if model else tidewheel.deployments()["items"]
+        names = [model] if model else [one["model"] for one in tidewheel.deployments()["items"]]
+        found = [tidewheel.deployment(name) for name in names]
     if json:
         screen.as_json(found)
         return
@@ -61,7 +62,8 @@ def why(model: Model, limit: Limit = 10, json: AsJson = False) -> None:
     with client() as tidewheel:
         found = tidewheel.why(model, limit=limit)
     columns = {"when": "time", "what": "type", "why": "text", "event": "event_id"}
-    show(found, columns, json=json, none=f"nothing has been decided about {model} yet")
+    none = f"nothing has been decided about {model} yet"
+    show(found, columns, json=json, none=none, readable=True)
 
 
 def runs(
@@ -100,15 +102,32 @@ def verdicts(model: Model, limit: Limit = 20, json: AsJson = False) -> None:
 def drift(
     model: Model,
     quality: Annotated[bool, typer.Option("--quality", help="Of the answers instead.")] = False,
-    limit: Limit = 20,
+    limit: Limit = 10,
     json: AsJson = False,
 ) -> None:
-    """Show how the inputs, or with --quality the answers, compare with the reference."""
-    from tidewheel import screen
-
+    """Show how inputs and answers compare with the reference; --quality: how wrong they were."""
     with client() as tidewheel:
         found = tidewheel.quality(model, limit=limit) if quality else tidewheel.drift(model)
-    if json:
-        screen.as_json(found)
-        return
-    screen.out.print_json(data=found)
+    columns = _QUALITY if quality else _DRIFT
+    key = "items" if quality else "versions"
+    show(found, columns, json=json, none=f"nothing was seen of {model} yet", key=key)
+
+
+_DRIFT = {
+    "version": "version",
+    "champion": "is_champion",
+    "drift": "drift",
+    "answers degraded": "is_degraded",
+    "window of rows": "window_rows",
+    "last window": "last_window.detail",
+}
+_QUALITY = {
+    "version": "version",
+    "window": "window",
+    "rows": "rows",
+    "labels": "labels",
+    "value": "quality.value",
+    "promised": "quality.reference",
+    "bound": "quality.bound",
+    "worse": "quality.is_worse",
+}
