@@ -102,7 +102,6 @@ class Sender:
         self.is_connected = True
         faults.reach("after_publish_before_offset", *_labels(waiting))
         self.spool.forget(waiting)
-        telemetry.gauge("tidewheel_spool_bytes", self.spool.size_bytes)
         return True
 
     def _seal_due(self, *, at_once: bool) -> None:
@@ -210,6 +209,7 @@ class Upkeep:
         """Keep the spool's log short and remove old artifacts."""
         swept_at = float("-inf")
         while True:
+            telemetry.gauge("tidewheel_spool_bytes", self.spool.size_bytes)
             await asyncio.to_thread(self.spool.checkpoint)
             if time.monotonic() - swept_at > SWEEP_SECONDS and self.deployments.is_settled:
                 swept_at = time.monotonic()

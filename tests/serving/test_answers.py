@@ -14,7 +14,7 @@ import pytest
 from services.serving.domain.versions import Loaded
 from services.serving.settings import Settings
 from shared.artifacts import ArtifactStore
-from shared.events import PredictionsLogged, ServingFellBack, ServingMeasured
+from shared.events import GroundTruthObserved, PredictionsLogged, ServingFellBack, ServingMeasured
 from shared.manifest import Column
 from shared.telemetry import REGISTRY
 from tests.serving.building import (
@@ -376,6 +376,21 @@ async def test_required_lineage_refuses_what_it_cannot_log(
         assert statuses.count(200) == len(logged_rows(replica)) > 0
         assert set(statuses) == {200, 503}
         assert replica.serving.spool.size_bytes <= 10_500
+
+
+async def test_outcomes_are_never_dropped_quietly(tmp_path: Path, store: ArtifactStore) -> None:
+    async with a_replica(settings_for(tmp_path, spool_bytes=10_000)) as replica:
+        await replica.want(a_desired(1, a_version(store, 1)))
+        one = {"prediction_id": "p-" + "0" * 32, "value": 1.0}
+        given = {"model": "flow", "observations": [one] * 20}
+
+        statuses = [
+            (await replica.client.post("/v1/feedback", json=given)).status_code for _ in range(5)
+        ]
+
+        kept = replica.said(GroundTruthObserved)
+        assert set(statuses) == {202, 503}
+        assert len(kept) == 20 * statuses.count(202)
 
 
 async def test_best_effort_answers_and_counts_the_gap(tmp_path: Path, store: ArtifactStore) -> None:
