@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import httpx
-import pytest
+import pytest_asyncio
 from pydantic import SecretStr
 
 from services.registry.api import datasets, events, models, uploads
@@ -29,7 +29,6 @@ from shared.artifacts import ArtifactStore
 from shared.events import Event, Heard
 from shared.jobs import Jobs
 from shared.postgres import Cause, Database
-from tests.conftest import OpenDatabase
 from tests.registry.builders import a_spec, some_rows
 
 KEYS = {"admin": ["admin"], "producer": ["producer"], "viewer": ["viewer"]}
@@ -79,23 +78,23 @@ class House:
         return [b for b in bodies if not event_type or b["type"] == f"tidewheel.{event_type}.v1"]
 
 
-@pytest.fixture(scope="session")
-def child_limits() -> Limits:
-    return Limits(megabytes=400, seconds=60)
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def examiner() -> AsyncIterator[Examiner]:
+    """One warm template for a module: starting it takes longer than any file here."""
+    found = Examiner.of(Limits(megabytes=400, seconds=60), 2)
+    yield found
+    await found.confined.close()
 
 
-@pytest.fixture
-async def house(
-    open_database: OpenDatabase, tmp_path: Path, child_limits: Limits
-) -> AsyncIterator[House]:
-    database = await open_database("registry", MIGRATIONS)
+@pytest_asyncio.fixture(loop_scope="module")
+async def house(database_url: str, tmp_path: Path, examiner: Examiner) -> AsyncIterator[House]:
+    database = await Database.open(database_url, "registry", migrations=[MIGRATIONS])
     store = Store.over(database)
     jobs = Jobs(database, OFFERS)
     registry = Registry(store, jobs, Lock({"scikit-learn": "1.9.0"}, "0" * 64))
     artifacts = ArtifactStore((tmp_path / "artifacts").as_uri())
     lake = tmp_path / "lake"
     lake.mkdir()
-    examiner = Examiner.of(child_limits, 2)
     files = Uploads(tmp_path / "uploads", 20_000_000)
     intake = Intake(registry, files, Roots({"lake": lake.as_uri()}), artifacts, examiner)
     app = http.build(
@@ -118,10 +117,10 @@ async def house(
         worker = OfferWorker(intake, jobs, 1)
         yield House(client, database, registry, store, intake, worker, artifacts, lake)
     app.state.stopping = True
-    await examiner.confined.close()
+    await database.close()
 
 
-@pytest.fixture
+@pytest_asyncio.fixture(loop_scope="module")
 async def fed(house: House) -> House:
     """A house with one model and one version of its dataset."""
     assert (await house.define()).status_code == 201

@@ -26,7 +26,7 @@ from shared.ids import uuid7
 from tests.registry.builders import MOMENT, a_training, heard, some_rows
 from tests.registry.conftest import House
 
-pytestmark = pytest.mark.real
+pytestmark = [pytest.mark.real, pytest.mark.asyncio(loop_scope="module")]
 
 
 def a_skip(version: int = 1) -> TrainingSkipped:

@@ -11,7 +11,7 @@ from shared.manifest import File, Manifest
 from tests.registry.builders import a_spec, a_training, heard, some_rows
 from tests.registry.conftest import House
 
-pytestmark = pytest.mark.real
+pytestmark = [pytest.mark.real, pytest.mark.asyncio(loop_scope="module")]
 
 YAML = b"""
 apiVersion: tidewheel/v1

@@ -8,7 +8,7 @@ import pytest
 from tests.registry.builders import some_rows
 from tests.registry.conftest import House
 
-pytestmark = pytest.mark.real
+pytestmark = [pytest.mark.real, pytest.mark.asyncio(loop_scope="module")]
 
 
 async def test_the_bytes_of_a_version_come_back_as_they_were_sent(fed: House) -> None:

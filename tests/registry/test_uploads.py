@@ -10,7 +10,7 @@ import pytest
 from tests.registry.builders import a_spec, some_rows
 from tests.registry.conftest import House
 
-pytestmark = pytest.mark.real
+pytestmark = [pytest.mark.real, pytest.mark.asyncio(loop_scope="module")]
 
 
 async def test_an_upload_is_published_and_its_receipt_leads_somewhere(house: House) -> None:

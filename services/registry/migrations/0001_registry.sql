@@ -92,7 +92,7 @@ create index event_log_type on event_log (type, seq);
 
 -- derived: what each fact says about the end of (dataset version, model); the heaviest one, and
 -- among equals the earliest, is the outcome (see shared/outcomes.py). Claims of the rollout know
--- the model's version instead of the dataset's.
+-- the model's version instead of the dataset's; the registration's claim knows both.
 create table claim (
     event_id        uuid not null,
     model           text not null,

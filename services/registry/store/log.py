@@ -32,14 +32,17 @@ _REMEMBER: Final = """
 """
 _CLAIM: Final = """
     insert into claim (event_id, model, dataset, dataset_version, version, state, weight, detail,
-        at) values ($1, $2, $3, $4, null, $5, $6, $7, $8)
+        at) values ($1, $2, $3, $4, $9, $5, $6, $7, $8)
     on conflict do nothing
 """
 _CLAIM_BY_VERSION: Final = """
     insert into claim (event_id, model, dataset, dataset_version, version, state, weight, detail,
         at)
-    select $1, $2, v.dataset, v.dataset_version, $3, $4, $5, $6, $7
-    from (select 1) as one left join model_version v on v.model = $2 and v.version = $3
+    select $1, $2, known.dataset, known.dataset_version, $3, $4, $5, $6, $7
+    from (select 1) as one left join lateral (
+        select dataset, dataset_version from claim
+        where model = $2 and version = $3 and dataset is not null limit 1
+    ) known on true
     on conflict do nothing
 """
 _CLAIM_FOR_ALL: Final = """
@@ -251,8 +254,9 @@ def _claim(transaction: Transaction, heard: Heard[Event]) -> None:
 def _claim_pair(
     transaction: Transaction, heard: Heard[Event], claim: Claim, said: tuple[object, ...]
 ) -> None:
-    pair = (claim.model, claim.dataset, claim.dataset_version)
-    transaction.defer(_CLAIM, heard.id, *pair, *said)
-    if isinstance(heard.event, ModelRegistered):
+    registered = heard.event.version if isinstance(heard.event, ModelRegistered) else None
+    pair = (claim.dataset, claim.dataset_version)
+    transaction.defer(_CLAIM, heard.id, claim.model, *pair, *said, registered)
+    if registered is not None:
         # Facts of a rollout may have come first, on another topic.
-        transaction.defer(_PLACE, claim.model, heard.event.version, *pair[1:])
+        transaction.defer(_PLACE, claim.model, registered, *pair)
