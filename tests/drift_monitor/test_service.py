@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import random
 from dataclasses import replace
-from datetime import timedelta
+from datetime import datetime, timedelta
 
 import numpy as np
 import pytest
@@ -246,7 +246,18 @@ async def test_the_order_of_labels_and_predictions_makes_no_difference(site: Sit
 
 @pytest.mark.parametrize(
     "changes",
-    [{"value": "five"}, {"value": float("nan")}, {"value": True}, {"model": "other"}],
+    [
+        {"value": "five"},
+        {"value": float("nan")},
+        {"value": True},
+        {"value": "\0"},
+        {"model": "other"},
+        {"prediction": "a\0b"},
+        {"prediction": "a" * 5000},
+        {"revision": 2**40},
+        {"revision": -1},
+        {"observed_at": datetime(2026, 3, 4)},  # noqa: DTZ001 - without a zone on purpose
+    ],
 )
 async def test_a_label_that_cannot_be_used_changes_nothing(
     watched: Site, changes: dict[str, object]

@@ -3,6 +3,8 @@
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
+from math import isfinite
+from typing import Final
 
 from services.drift_monitor.handlers.judging import Judging, judged
 from services.drift_monitor.quality import Label, becomes, is_usable
@@ -12,6 +14,8 @@ from shared import telemetry
 from shared.events import Event, GroundTruthObserved, Heard
 from shared.streams import Positions
 
+MOST_CHARACTERS: Final = 1000
+MOST_REVISIONS: Final = 2**31
 Place = tuple[str, int, int]
 """Model, version, window."""
 
@@ -39,6 +43,11 @@ class Labels:
         self, heards: Sequence[Heard[GroundTruthObserved]], _positions: Positions
     ) -> Iterable[Event]:
         """Join labels to predictions, keep those without one, measure the windows they complete."""
+        told = len(heards)
+        heards = [heard for heard in heards if is_sane(heard.event)]
+        telemetry.count("tidewheel_labels_total", told - len(heards), outcome="invalid")
+        if not heards:
+            return []
         ids = list({heard.event.prediction for heard in heards})
         await self.store.lock(heard.event.model for heard in heards)
         rows = await self.store.predictions(ids)
@@ -75,6 +84,17 @@ class Labels:
             )
             said += events
         return said
+
+
+def is_sane(told: GroundTruthObserved) -> bool:
+    """Whether a label can be kept at all; anybody may have sent it."""
+    texts = [told.prediction, str(told.model), told.value if isinstance(told.value, str) else ""]
+    return (
+        all("\0" not in text and len(text) <= MOST_CHARACTERS for text in texts)
+        and 0 <= told.revision < MOST_REVISIONS
+        and told.observed_at.tzinfo is not None
+        and (not isinstance(told.value, float) or isfinite(told.value))
+    )
 
 
 def _apply(

@@ -4,6 +4,7 @@ import hashlib
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from functools import lru_cache
 from typing import Any, Final
 from uuid import UUID
 
@@ -343,10 +344,10 @@ class PostgresStore:
 _ADD_PREDICTIONS: Final = """
     insert into prediction (id, model, version, "window", names, features, answer, score, arm,
         rung, predicted_at, label, revision, observed_at, label_event, loss, baseline_loss)
-    select id, model, version, "window", names, features, answer, score, arm, rung, predicted_at,
-        label, revision, observed_at, label_event, loss, baseline_loss
+    select id, model, version, "window", names, features, answer::jsonb, score, arm, rung,
+        predicted_at, label::jsonb, revision, observed_at, label_event, loss, baseline_loss
     from unnest($1::text[], $2::text[], $3::int[], $4::int[], $5::text[], $6::bytea[],
-        $7::jsonb[], $8::float8[], $9::text[], $10::text[], $11::timestamptz[], $12::jsonb[],
+        $7::text[], $8::float8[], $9::text[], $10::text[], $11::timestamptz[], $12::text[],
         $13::int[], $14::timestamptz[], $15::uuid[], $16::float8[], $17::float8[])
         with ordinality as r (id, model, version, "window", names, features, answer, score, arm,
         rung, predicted_at, label, revision, observed_at, label_event, loss, baseline_loss, n)
@@ -358,11 +359,13 @@ _KEPT: Final = (
 )
 
 
-def _digest_of(names: Sequence[str]) -> str:
+@lru_cache(maxsize=4096)
+def _digest_of(names: tuple[str, ...]) -> str:
     return hashlib.sha256(orjson.dumps(list(names))).hexdigest()[:32]
 
 
 def _row_of(row: Kept, loss: float | None, baseline: float | None) -> tuple[Any, ...]:
+    value, *label = _label_columns(row.label)
     return (
         row.id,
         row.model,
@@ -370,12 +373,13 @@ def _row_of(row: Kept, loss: float | None, baseline: float | None) -> tuple[Any,
         row.window,
         _digest_of(row.names),
         orjson.dumps(row.features),
-        row.answer,
+        orjson.dumps(row.answer).decode(),
         row.score,
         row.arm,
         row.rung,
         row.at,
-        *_label_columns(row.label),
+        None if value is None else orjson.dumps(value).decode(),
+        *label,
         loss,
         baseline,
     )
