@@ -26,7 +26,16 @@ from shared.errors import TidewheelError
 _IDLE_SECONDS: Final = 300.0
 _GRACE_SECONDS: Final = 10.0
 _START_SECONDS: Final = 120.0
-_PASSED_ON: Final = ("PATH", "HOME", "LANG", "LC_ALL", "TMPDIR", "TZ", "LD_LIBRARY_PATH")
+_PASSED_ON: Final = (
+    "PATH",
+    "HOME",
+    "LANG",
+    "LC_ALL",
+    "TMPDIR",
+    "TZ",
+    "LD_LIBRARY_PATH",
+    "PYTHONPYCACHEPREFIX",  # compiled modules are kept: compiling them costs each template seconds
+)
 # One thread per library: a fork copies only the thread that calls it, and sums in one order are
 # the same every time. One hash seed, so that sets keep one order.
 _QUIET: Final = {
@@ -35,7 +44,6 @@ _QUIET: Final = {
     "MKL_NUM_THREADS": "1",
     "POLARS_MAX_THREADS": "1",
     "PYTHONHASHSEED": "0",
-    "PYTHONDONTWRITEBYTECODE": "1",
     "MALLOC_ARENA_MAX": "2",
     "_RJEM_MALLOC_CONF": "background_thread:false",
     "DO_NOT_TRACK": "1",  # some libraries would report their use to their makers
@@ -114,7 +122,8 @@ class Confined:
         """Nothing is started yet.
 
         Args:
-            preload: modules that every job finds loaded.
+            preload: modules that every job finds loaded, and functions `module:function` that are
+                called once; neither may start a thread.
             without: libraries that the others would load when they are installed, and that no job
                 needs; every page of the template makes every fork slower.
             idle_seconds: how long the template waits for another job.

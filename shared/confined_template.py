@@ -268,9 +268,9 @@ def _exactly(wire: socket.socket, count: int) -> bytes:
     return bytes(parts)
 
 
-def _resolved(function: str) -> Callable[[Value], Value]:
+def _resolved(function: str) -> Callable[..., Value]:
     module, _, name = function.partition(":")
-    found: Callable[[Value], Value] = getattr(importlib.import_module(module), name)
+    found: Callable[..., Value] = getattr(importlib.import_module(module), name)
     return found
 
 
@@ -294,7 +294,9 @@ def main(descriptor: int, modules: Sequence[str]) -> None:
     try:
         sys.meta_path.insert(0, _Absent(m[1:] for m in modules if m.startswith("-")))
         for module in modules:
-            if not module.startswith("-"):
+            if ":" in module:
+                _resolved(module)()
+            elif not module.startswith("-"):
                 importlib.import_module(module)
     except Exception as error:  # noqa: BLE001 - told to the service, which answers its callers
         control.sendall(json.dumps({"error": f"{type(error).__name__}: {error}"}).encode() + b"\n")

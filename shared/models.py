@@ -15,20 +15,27 @@ import zipfile
 from collections import Counter, deque
 from collections.abc import Iterator
 from dataclasses import dataclass
-from importlib.metadata import version
 from typing import Any, Final, Literal, cast
 
 import numpy as np
+import scipy
+import sklearn
+import skops
 import skops.io
 from numpy.typing import NDArray
-from sklearn.base import is_classifier
+from sklearn.base import clone, is_classifier
 from sklearn.ensemble import BaseEnsemble
 from sklearn.ensemble._gb import BaseGradientBoosting
 from sklearn.ensemble._hist_gradient_boosting.common import PREDICTOR_RECORD_DTYPE
 from sklearn.ensemble._hist_gradient_boosting.gradient_boosting import BaseHistGradientBoosting
 from sklearn.ensemble._hist_gradient_boosting.predictor import TreePredictor
 from sklearn.exceptions import InconsistentVersionWarning
+from sklearn.impute import SimpleImputer
+from sklearn.linear_model import LogisticRegression, Ridge
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
 from sklearn.svm._base import BaseLibSVM
+from sklearn.tree import DecisionTreeRegressor
 from sklearn.tree._tree import Tree
 
 from shared.errors import Unprocessable
@@ -105,7 +112,12 @@ class Answers:
 
 def environment() -> dict[str, str]:
     """The versions that a model needs in order to be loaded."""
-    return {name: version(name) for name in ("numpy", "scikit-learn", "scipy", "skops")}
+    return {
+        "numpy": np.__version__,
+        "scikit-learn": sklearn.__version__,
+        "scipy": scipy.__version__,
+        "skops": skops.__version__,
+    }
 
 
 # --- to bytes -------------------------------------------------------------------------------
@@ -206,7 +218,7 @@ def load(data: bytes) -> Any:
 
 
 def _trusted() -> tuple[str, ...]:
-    found = version("scikit-learn")
+    found = sklearn.__version__
     names = _TRUSTED.get(".".join(found.split(".")[:2]))
     if names is None:
         raise UnsafeModel(f"no list of trusted types exists for scikit-learn {found}")
@@ -445,6 +457,25 @@ def _classified(estimator: Any, X: NDArray[Any]) -> Answers:
 def _nearly_certain(values: NDArray[Any], classes: NDArray[Any]) -> NDArray[np.float64]:
     rest = 0.001 / max(len(classes) - 1, 1)
     return np.where(values[:, None] == np.asarray(classes)[None, :], 0.999, rest)
+
+
+def warm_up() -> None:
+    """Go once through all of the above, so that children of this process need not.
+
+    The libraries look for plugins, build tables and compile patterns the first time.
+    """
+    rows = np.array([[0.0, 1.0], [1.0, np.nan], [2.0, 0.5], [3.0, 0.0]])
+    for model, y, task in _SAMPLES:
+        loaded = load(dump(clone(model).fit(rows, y)))
+        predict(loaded, rows, task)
+
+
+_Task = Literal["regression", "classification"]
+_SAMPLES: Final[tuple[tuple[Any, list[Any], _Task], ...]] = (
+    (make_pipeline(SimpleImputer(), StandardScaler(), Ridge()), [0.0, 1.0, 2.0, 3.0], "regression"),
+    (DecisionTreeRegressor(), [0.0, 1.0, 2.0, 3.0], "regression"),
+    (make_pipeline(SimpleImputer(), LogisticRegression()), ["a", "b", "a", "b"], "classification"),
+)
 
 
 def _line(error: Exception) -> str:

@@ -33,7 +33,7 @@ from shared.spec import read_spec
 
 T = TypeVar("T")
 FIT: Final = "services.trainer.fitting.run:fit"
-PRELOAD: Final = ("services.trainer.fitting.run",)
+PRELOAD: Final = ("services.trainer.fitting.run", "services.trainer.fitting.run:warm_up")
 WITHOUT: Final = ("pandas", "pyarrow", "matplotlib")
 """scikit-learn would load them where other services have brought them along."""
 

@@ -14,6 +14,7 @@ from services.trainer.fitting.searching import Rows, Search, Trial, fitted
 from services.trainer.fitting.splitting import Split, split_rows, taken
 from shared.manifest import Column
 from shared.models import dump, load, plain_label
+from shared.models import warm_up as warm_up_models
 from shared.spec import ModelSpec, read_spec
 from shared.tabular import stacked
 
@@ -36,11 +37,15 @@ def fit(argument: Mapping[str, Any]) -> dict[str, Any]:
         CannotTrain: dataset and specification do not go together.
     """
     clock = _StopWatch()
-    spec = read_spec(argument["spec"])
-    table = read_table(
-        argument.get("data") or argument["path"], argument["format"], argument["columns"]
-    )
+    source = argument.get("data") or argument["path"]
+    table = read_table(source, argument["format"], argument["columns"])
     clock.lap("read")
+    return fit_table(argument, table, clock)
+
+
+def fit_table(argument: Mapping[str, Any], table: Table, clock: "_StopWatch") -> dict[str, Any]:
+    """The same from a table that was read."""
+    spec = read_spec(argument["spec"])
     split = split_rows(table, spec.data)
     features = features_of(spec, table)
     labels = labels_of(spec, table)
@@ -74,6 +79,32 @@ def fit(argument: Mapping[str, Any]) -> dict[str, Any]:
     blobs["manifest"] = manifest.to_bytes()
     clock.lap("package")
     return blobs | _told(manifest, split, trials, best, clock)
+
+
+def warm_up() -> None:
+    """Go through a run once, without polars, whose threads a fork would lose."""
+    warm_up_models()
+    a, y = np.arange(40.0), np.arange(40.0) * 2.0
+    kinds = {"a": "number", "y": "number"}
+    table = Table(kinds=kinds, values={"a": a, "y": y}, rows=40)
+    fit_table(_warm_argument(), table, _StopWatch())
+
+
+def _warm_argument() -> dict[str, Any]:
+    candidate = {"use": "sklearn.linear_model.Ridge", "search": {"alpha": [1.0, 2.0]}}
+    spec = {
+        "apiVersion": "tidewheel/v1",
+        "name": "warm-up",
+        "owner": "trainer",
+        "task": "regression",
+        "data": {"dataset": "warm-up", "target": "y"},
+        "train": {"candidates": [candidate], "trials": 2},
+    }
+    digests = dict.fromkeys(
+        ("dataset_digest", "spec_digest", "code_digest", "exclusions_digest"), "0" * 64
+    )
+    named = {"model": "warm-up", "dataset": "warm-up", "dataset_version": 1}
+    return {"spec": spec, "allowed": ["sklearn"], **named, **digests}
 
 
 def _told(
