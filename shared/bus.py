@@ -256,7 +256,7 @@ class Bus:
             offset=record.offset,
             key=record.key,
             value=record.value,
-            headers=tuple(record.headers),
+            headers=tuple((name, value or b"") for name, value in record.headers),
         )
 
     async def _watch(self, consumer: Any) -> None:

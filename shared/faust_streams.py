@@ -229,7 +229,7 @@ class FaustStreams:
 
 def _headers(headers: Any) -> list[tuple[str, bytes]]:
     pairs = headers.items() if hasattr(headers, "items") else headers or ()
-    return [(str(name), bytes(value)) for name, value in pairs]
+    return [(str(name), bytes(value or b"")) for name, value in pairs]
 
 
 def _shorten_polls(app: Any) -> None:

@@ -68,22 +68,23 @@ class Reader:
     def read(self, record: Record) -> Letter:
         """Never raises: what is wrong with a record is part of the letter."""
         topic = BY_NAME[record.topic]
-        subject = _plain((record.key or b"").decode("utf-8", "replace"))
+        subject = plain((record.key or b"").decode("utf-8", "replace"))
+        attributes: dict[str, Any] = {}
         try:
             attributes, data = codec.read_attributes(record.value, record.headers)
-        except InvalidEvent as error:
-            return Letter(record=record, topic=topic, subject=subject, failure=error)
-        try:
             return self._read(record, topic, attributes, data)
         except Unprocessable as error:
-            return Letter(
-                record=record,
-                topic=topic,
-                type=_plain(str(attributes.get("type", "")))[:200],
-                subject=_plain(str(attributes.get("subject", subject)))[:1000],
-                sequence=_sequence_or_none(topic, attributes),
-                failure=error,
-            )
+            failure = error
+        except Exception as error:  # noqa: BLE001 - one record must not end the partition's worker
+            failure = InvalidEvent(f"it cannot be read: {type(error).__name__}: {error}")
+        return Letter(
+            record=record,
+            topic=topic,
+            type=plain(str(attributes.get("type", "")))[:200],
+            subject=plain(str(attributes.get("subject", subject)))[:1000],
+            sequence=_sequence_or_none(topic, attributes),
+            failure=failure,
+        )
 
     def _read(
         self, record: Record, topic: Topic, attributes: dict[str, Any], data: dict[str, Any]
@@ -136,6 +137,6 @@ def _sequence_or_none(topic: Topic, attributes: Mapping[str, Any]) -> int | None
         return None
 
 
-def _plain(text: str) -> str:
-    """Without what a database refuses as text."""
+def plain(text: str) -> str:
+    """A text without what a database refuses in one."""
     return text.replace("\x00", "\N{REPLACEMENT CHARACTER}").encode("utf-8", "replace").decode()

@@ -13,7 +13,7 @@ from typing import Any, Final
 from shared import telemetry
 from shared.errors import Conflict, InvalidInput, NotFound, Unavailable
 from shared.events import Event, EventParked
-from shared.letters import Letter, Reader, Record
+from shared.letters import Letter, Reader, Record, plain
 from shared.postgres import Cause, Database, Row
 from shared.reactions import Reaction
 
@@ -133,7 +133,7 @@ class Parking:
             trace,
             record.key,
             record.value,
-            [[name, base64.b64encode(value).decode()] for name, value in record.headers],
+            [[plain(name), base64.b64encode(value).decode()] for name, value in record.headers],
         )
 
     def _announcement(self, letter: Letter, error: Exception | None) -> EventParked:
@@ -154,7 +154,7 @@ class Parking:
             trace=trace[-4000:],
             payload=base64.b64encode(payload).decode() if len(payload) <= COPIED_BYTES else "",
             headers={
-                name[:100]: value[:500].decode("utf-8", "replace")
+                plain(name[:100]): value[:500].decode("utf-8", "replace")
                 for name, value in record.headers[:50]
             },
         )
@@ -181,11 +181,7 @@ def _reason(error: Exception | None) -> tuple[str, str, str]:
     if error is None:
         return BEHIND, "an earlier event of this subject is parked", ""
     trace = "".join(traceback.format_exception(error))
-    return type(error).__name__, _text(str(error))[:2000], _text(trace)[-20_000:]
-
-
-def _text(text: str) -> str:
-    return text.replace("\x00", "\N{REPLACEMENT CHARACTER}").encode("utf-8", "replace").decode()
+    return type(error).__name__, plain(str(error))[:2000], plain(trace)[-20_000:]
 
 
 async def list_parked(

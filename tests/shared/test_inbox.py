@@ -190,3 +190,42 @@ async def test_batches_share_a_transaction_as_far_as_their_reactions_allow(
     assert inbox.batch(ones) == ones[:10]
     assert inbox.batch([ones[0], broken, ones[1]]) == ones[:1]
     assert inbox.batch([broken, ones[0]]) == [broken]
+
+
+HOSTILE = {
+    "nul-in-subject": encode(heard(an_offer("a\x00b", 1))),
+    "nul-in-type": encode(heard(an_offer("a", 1))).replace(b"offered.v1", b"\\u0000"),
+    "large": b"{" + b"x" * 900_000,
+    "surrogate": b'{"specversion":"1.0","type":"\\ud800","subject":"\\udfff"}',
+    "no-id": b'{"specversion":"1.0","type":"tidewheel.dataset.offered.v1","subject":"a"}',
+    "numbers-for-texts": b'{"specversion":"1.0","type":7,"subject":[1],"source":{},"id":null}',
+    "bad-time": encode(heard(an_offer("a", 1))).replace(b'"time":"2', b'"time":"x'),
+    "bad-cause": encode(heard(an_offer("a", 1))).replace(
+        b'"correlationid":"', b'"correlationid":"x'
+    ),
+}
+
+
+@pytest.mark.real
+@pytest.mark.parametrize("name", HOSTILE)
+async def test_whatever_a_record_holds_it_can_be_parked(
+    service: tuple[Database, Skipper], name: str
+) -> None:
+    database, skipper = service
+    inbox = Inbox(database, "trainer", skipper.reactions())
+    hostile = Record(
+        topic=OFFERS.name,
+        partition=0,
+        offset=0,
+        key=b"\xff\x00a",
+        value=HOSTILE[name],
+        headers=tuple((f"h\x00{n}", b"\xff\x00" * 400) for n in range(200)),
+    )
+
+    held = await inbox.take([inbox.read(hostile)], give_up)
+    again = await inbox.take([inbox.read(hostile)], give_up)
+
+    (parked,) = await list_parked(database)
+    assert held == again == []
+    assert parked.payload == HOSTILE[name]
+    assert await database.fetchval("select count(*) from outbox") == 1
