@@ -12,8 +12,9 @@ from typing import Final, Literal
 import numpy as np
 
 from shared import cells, probability
+from shared.calibration import Factors
 from shared.events import FeatureDrift
-from shared.reference import ANSWER, SCORE, Factors, Reference
+from shared.reference import ANSWER, SCORE, Reference
 from shared.sketch import CategoryCells, Cells, Counts, NumberCells
 
 ALPHA: Final = 5e-4
