@@ -2,12 +2,17 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Final
 from uuid import UUID
 
 from services.registry.domain.datasets import refuse
 from services.registry.handlers import Intake
 from shared.events import DatasetName, Digest, Event, Reason
 from shared.jobs import Job, Jobs, run_worker
+
+ATTEMPTS: Final = 1_000
+"""A file cannot end this process, so attempts are spent on roots and stores that do not answer:
+at most a minute apart, these are more than half a day. Other offers take their turn meanwhile."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,7 +25,13 @@ class OfferWorker:
 
     async def run(self) -> None:
         """Work until cancelled."""
-        await run_worker(self.jobs, self.work, concurrency=self.concurrency, gave_up=gave_up)
+        await run_worker(
+            self.jobs,
+            self.work,
+            concurrency=self.concurrency,
+            attempts=ATTEMPTS,
+            gave_up=gave_up,
+        )
 
     async def work(self, job: Job) -> None:
         """Settle one offer."""

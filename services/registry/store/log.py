@@ -59,13 +59,9 @@ _PLACE: Final = """
 _BEST: Final = "order by dataset, dataset_version desc, model, weight desc, at, event_id"
 _OUTCOMES: Final = f"""
     select * from (
-        select distinct on (dataset, dataset_version, model) * from claim
-        where dataset is not null and ($1::text is null or dataset = $1)
-            and ($2::text is null or model = $2)
-            and (dataset, -dataset_version, model) > ($3, $4, $5)
-        {_BEST}
-    ) best where $7::text is null or state = $7
-    order by dataset, dataset_version desc, model limit $6
+        select distinct on (dataset, dataset_version, model) * from claim where %s {_BEST}
+    ) best where $5::text is null or state = $5
+    order by dataset, dataset_version desc, model limit $4
 """  # noqa: S608 - put together from constants
 _OF_CASCADE: Final = f"""
     select distinct on (dataset, dataset_version, model) * from claim
@@ -76,9 +72,13 @@ _OF_CASCADE: Final = f"""
     ) {_BEST}
 """  # noqa: S608 - put together from constants
 _DECISIONS: Final = """
-    select * from event_log where type = any($3) and (
-        subject = $1 or (subject = $2 and type = 'tidewheel.dataset.refused.v1')
-    ) order by seq desc limit $4
+    select * from (
+        (select * from event_log where subject = $1 and type = any($3)
+            order by seq desc limit $4)
+        union all
+        (select * from event_log where subject = $2 and $2 <> $1
+            and type = 'tidewheel.dataset.refused.v1' order by seq desc limit $4)
+    ) both_kinds order by seq desc limit $4
 """
 _FORGET: Final = "delete from event_log where type = $1 and time < $2"
 
@@ -163,15 +163,15 @@ class Log:
         types: Sequence[str] | None = None,
     ) -> list[Fact]:
         """Facts behind a position, in order."""
-        rows = await self.database.fetch(
-            "select * from event_log where seq > $1 and ($3::text is null or subject = $3) "
-            "and ($4::text[] is null or type = any($4)) order by seq limit $2",
-            after,
-            limit,
-            subject,
-            list(types) if types else None,
-        )
-        return [_fact(row) for row in rows]
+        where = ["seq > $1"]
+        arguments: list[Any] = [after, limit]
+        for column, value in (("subject = $%d", subject), ("type = any($%d)", types)):
+            if value is not None:
+                arguments.append(value if isinstance(value, str) else list(value))
+                where.append(column % len(arguments))
+        # Put together from constants: one condition per question, so that each finds its index.
+        sql = f"select * from event_log where {' and '.join(where)} order by seq limit $2"  # noqa: S608
+        return [_fact(row) for row in await self.database.fetch(sql, *arguments)]
 
     async def of_cascade(self, cascade: UUID, after: int, limit: int) -> list[Fact]:
         """Facts of one cascade behind a position, in the order in which they were folded."""
@@ -200,10 +200,14 @@ class Log:
         limit: int,
     ) -> list[Outcome]:
         """Where pairs stand: by dataset, newest version first, by model."""
-        rows = await self.database.fetch(
-            _OUTCOMES, dataset, model, after[0], -after[1], after[2], limit, state
-        )
-        return [_outcome(row) for row in rows]
+        where = ["dataset is not null", "(dataset, -dataset_version, model) > ($1, $2, $3)"]
+        arguments: list[Any] = [after[0], -after[1], after[2], limit, state]
+        for column, value in (("dataset = $%d", dataset), ("model = $%d", model)):
+            if value is not None:
+                arguments.append(value)
+                where.append(column % len(arguments))
+        sql = _OUTCOMES % " and ".join(where)
+        return [_outcome(row) for row in await self.database.fetch(sql, *arguments)]
 
     async def outcomes_of_cascade(self, cascade: UUID) -> list[Outcome]:
         """Where the pairs stand that a cascade touched."""
