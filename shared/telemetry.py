@@ -70,8 +70,6 @@ GaugeName = Literal[
     "tidewheel_spool_bytes",
     # Models that this replica can answer.
     "tidewheel_models_served",
-    # Seconds since the desired state last changed or was confirmed by the broker.
-    "tidewheel_serving_staleness_seconds",
 ]
 HistogramName = Literal[
     # Time from request to answer, by route.
@@ -128,6 +126,7 @@ _HISTOGRAMS: Final = {
     for name in get_args(HistogramName)
 }
 
+QUIET_SECONDS: Final = 5.0
 _LEVELS: Final = {"debug": 10, "info": 20, "warning": 30, "error": 40}
 Level = Literal["debug", "info", "warning", "error"]
 
@@ -153,14 +152,29 @@ def configure(service: str, level: Level = "info") -> None:
 
 
 class _LibraryLines(logging.Handler):
-    """What libraries log becomes a line of ours, so that every line has one form."""
+    """What libraries log becomes a line of ours, so that every line has one form.
+
+    A client whose broker is away says the same dozens of times a second; once in five seconds,
+    with the number of repeats, tells as much.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._said_at: dict[tuple[str, object], float] = {}
+        self._kept_back: dict[tuple[str, object], int] = {}
 
     def emit(self, record: logging.LogRecord) -> None:
+        line = (record.name, record.msg if isinstance(record.msg, str) else type(record.msg))
+        if record.created - self._said_at.get(line, 0.0) < QUIET_SECONDS:
+            self._kept_back[line] = self._kept_back.get(line, 0) + 1
+            return
+        self._said_at[line] = record.created
         log(
             "library_said",
             level="error" if record.levelno >= logging.ERROR else "warning",
             library=record.name,
             said=record.getMessage(),
+            kept_back=self._kept_back.pop(line, 0),
             exc_info=record.exc_info or None,
         )
 

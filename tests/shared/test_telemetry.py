@@ -32,6 +32,15 @@ def test_what_libraries_log_has_the_same_form(capfd: pytest.CaptureFixture[str])
     assert (line["event"], line["said"]) == ("library_said", "it is late")
 
 
+def test_a_library_that_repeats_itself_is_heard_once(capfd: pytest.CaptureFixture[str]) -> None:
+    telemetry.configure("trainer")
+
+    for number in range(100):
+        logging.getLogger("somebody.else").warning("broker %s is away", number)
+
+    assert len(capfd.readouterr().err.splitlines()) == 1
+
+
 @pytest.mark.parametrize("name", get_args(telemetry.CounterName))
 def test_every_counter_is_exported(name: telemetry.CounterName) -> None:
     labels: dict[str, Any] = dict.fromkeys(telemetry.LABELS.get(name, ()), "x")
