@@ -8,7 +8,7 @@ from typing import Self
 import httpx
 
 from tidewheel import calls, context
-from tidewheel.calls import Call, Json, Row
+from tidewheel.calls import Call, Json, Progress, Row
 from tidewheel.errors import Failure
 from tidewheel.sending import RECONNECT_SECONDS, async_chunks, no_answer, pause_after, request_of
 from tidewheel.stream import EventLines
@@ -49,7 +49,11 @@ class AsyncClient:
             await asyncio.sleep(pause)
 
     async def _once(self, call: Call) -> Json:
-        content = async_chunks(call.body) if isinstance(call.body, Path) else call.content()
+        content = (
+            async_chunks(call.body, call.progress)
+            if isinstance(call.body, Path)
+            else call.content()
+        )
         try:
             answer = await self._http.request(**request_of(call, self.context, content))
         except httpx.HTTPError as error:
@@ -77,10 +81,15 @@ class AsyncClient:
             await asyncio.sleep(RECONNECT_SECONDS)
 
     async def publish(
-        self, dataset: str, source: str | Path, *, format_: str | None = None
+        self,
+        dataset: str,
+        source: str | Path,
+        *,
+        format_: str | None = None,
+        progress: Progress | None = None,
     ) -> Json:
         """Publish a file, or `root:key`; the same content again has the same receipt."""
-        return await self.send(calls.publish(dataset, source, format_))
+        return await self.send(calls.publish(dataset, source, format_, progress))
 
     async def datasets(self) -> Json:
         """All datasets."""

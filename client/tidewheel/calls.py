@@ -1,7 +1,7 @@
 """Every call that the client knows, as data; the two clients differ only in how they send it."""
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -12,6 +12,7 @@ from tidewheel.errors import Failure, of_answer
 
 Json = dict[str, Any]
 Row = Mapping[str, Any]
+Progress = Callable[[int], None]
 
 _FORMATS = {".csv": "text/csv", ".parquet": "application/vnd.apache.parquet"}
 
@@ -24,6 +25,7 @@ class Call:
         what: what is not done when it fails, for people.
         body: JSON, or bytes, or a file that is streamed.
         repeatable: whether sending it twice does no harm.
+        progress: told how many bytes of a file have left so far.
     """
 
     what: str
@@ -35,6 +37,7 @@ class Call:
     headers: Mapping[str, str] = field(default_factory=dict)
     repeatable: bool = True
     seconds: float = 30.0
+    progress: Progress | None = None
 
     def content(self) -> bytes | None:
         """The body, unless it is a file."""
@@ -80,7 +83,12 @@ def _name(text: str) -> str:
     return quote(text, safe="/")
 
 
-def publish(dataset: str, source: str | Path, format_: str | None = None) -> Call:
+def publish(
+    dataset: str,
+    source: str | Path,
+    format_: str | None = None,
+    progress: Progress | None = None,
+) -> Call:
     """A file is uploaded; `root:key` is published by reference."""
     what, path = f"{dataset} is not published", f"/v1/datasets/{_name(dataset)}/versions"
     file = Path(source)
@@ -102,6 +110,7 @@ def publish(dataset: str, source: str | Path, format_: str | None = None) -> Cal
         body=file,
         headers={"Content-Type": kind, "Content-Length": str(file.stat().st_size)},
         seconds=600.0,
+        progress=progress,
     )
 
 

@@ -8,7 +8,7 @@ from typing import Self
 import httpx
 
 from tidewheel import calls, context
-from tidewheel.calls import Call, Json, Row
+from tidewheel.calls import Call, Json, Progress, Row
 from tidewheel.errors import Failure
 from tidewheel.sending import RECONNECT_SECONDS, chunks, no_answer, pause_after, request_of
 from tidewheel.stream import EventLines
@@ -49,7 +49,9 @@ class Client:
             time.sleep(pause)
 
     def _once(self, call: Call) -> Json:
-        content = chunks(call.body) if isinstance(call.body, Path) else call.content()
+        content = (
+            chunks(call.body, call.progress) if isinstance(call.body, Path) else call.content()
+        )
         try:
             answer = self._http.request(**request_of(call, self.context, content))
         except httpx.HTTPError as error:
@@ -72,9 +74,16 @@ class Client:
                 raise no_answer(call, self.context, error) from error
             time.sleep(RECONNECT_SECONDS)
 
-    def publish(self, dataset: str, source: str | Path, *, format_: str | None = None) -> Json:
+    def publish(
+        self,
+        dataset: str,
+        source: str | Path,
+        *,
+        format_: str | None = None,
+        progress: Progress | None = None,
+    ) -> Json:
         """Publish a file, or `root:key`; the same content again has the same receipt."""
-        return self.send(calls.publish(dataset, source, format_))
+        return self.send(calls.publish(dataset, source, format_, progress))
 
     def datasets(self) -> Json:
         """All datasets."""

@@ -2,14 +2,18 @@
 
 import json
 import sys
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, Final
 
 from rich import box
 from rich.console import Console
+from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
 Row = Mapping[str, Any]
+_WORTH_A_BAR_BYTES: Final = 1_000_000
 out = Console(highlight=False, soft_wrap=True)
 talk = Console(stderr=True, highlight=False, soft_wrap=True)
 
@@ -35,6 +39,19 @@ def table(rows: Sequence[Row], columns: Mapping[str, str], *, none: str) -> None
     # A table that is not shown on a screen keeps its columns whole.
     width = None if out.is_terminal else 240
     Console(highlight=False, width=width).print(made)
+
+
+@contextmanager
+def upload(source: str) -> Iterator[Callable[[int], None] | None]:
+    """A bar for a file that takes a while; nothing where nobody looks."""
+    file = Path(source)
+    if not talk.is_terminal or not file.is_file() or file.stat().st_size < _WORTH_A_BAR_BYTES:
+        yield None
+        return
+    columns = (TextColumn("sending"), BarColumn(), DownloadColumn(), TimeRemainingColumn())
+    with Progress(*columns, console=talk, transient=True) as bar:
+        task = bar.add_task("sending", total=file.stat().st_size)
+        yield lambda sent: bar.update(task, completed=sent)
 
 
 def within(row: Any, key: str) -> Any:

@@ -7,7 +7,7 @@ from typing import Any, Final
 
 import httpx
 
-from tidewheel.calls import Call
+from tidewheel.calls import Call, Progress
 from tidewheel.context import Context
 from tidewheel.errors import Failure, unreachable
 
@@ -42,14 +42,18 @@ def no_answer(call: Call, context: Context, error: httpx.HTTPError) -> Failure:
     return unreachable(call.what, call.service, context.url(call.service), str(error))
 
 
-def chunks(file: Path) -> Iterator[bytes]:
+def chunks(file: Path, progress: Progress | None = None) -> Iterator[bytes]:
     """A file piece by piece."""
+    sent = 0
     with file.open("rb") as opened:
         while piece := opened.read(_CHUNK):
             yield piece
+            sent += len(piece)
+            if progress:
+                progress(sent)
 
 
-async def async_chunks(file: Path) -> AsyncIterator[bytes]:
+async def async_chunks(file: Path, progress: Progress | None = None) -> AsyncIterator[bytes]:
     """The same for the asynchronous client; the reads are short."""
-    for piece in chunks(file):
+    for piece in chunks(file, progress):
         yield piece

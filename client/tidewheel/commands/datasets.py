@@ -25,7 +25,8 @@ def publish(
     from tidewheel import screen
 
     with client() as tidewheel:
-        receipt = tidewheel.publish(dataset, source, format_=format_)
+        with screen.upload(source) as progress:
+            receipt = tidewheel.publish(dataset, source, format_=format_, progress=progress)
         if json:
             screen.as_json(receipt)
         else:
