@@ -19,20 +19,28 @@ from shared.events import (
 )
 from shared.postgres import Cause, Database, Row
 
-_REFERENCE: Final = """
-    select * from (
-        select 1 as rank, 'champion version ' || c.version as what, c.dataset_version
-        from champion c where c.model = $1 and c.is_current
-        union all
-        (select 2, 'the last completed run', r.dataset_version
-        from run r where r.model = $1 and r.dataset = $2 and r.outcome = 'completed'
-        order by r.finished_at desc limit 1)
-    ) found
-    join dataset_version v on v.dataset = $2 and v.version = found.dataset_version
-    order by found.rank limit 1
-"""
 _SAME_KEY: Final = "(natural_key = $1 or starts_with(natural_key, $1 || '#'))"
 """Repeats by hand carry their number behind the key."""
+_SITUATION: Final = f"""
+    select latest.started_at, known.id as run, known.state, found.what, found.rows, found.columns
+    from (select max(started_at) as started_at from run where model = $2) latest
+    left join lateral (
+        select id, state from job where {_SAME_KEY}
+        order by created_at desc, natural_key desc limit 1
+    ) known on true
+    left join lateral (
+        select r.what, v.rows, v.columns from (
+            select 1 as rank, 'champion version ' || version as what, dataset_version
+            from champion where model = $2 and is_current
+            union all
+            (select 2, 'the last completed run', dataset_version
+            from run where model = $2 and dataset = $3 and outcome = 'completed'
+            order by finished_at desc limit 1)
+        ) r
+        join dataset_version v on v.dataset = $3 and v.version = r.dataset_version
+        order by r.rank limit 1
+    ) found on true
+"""  # noqa: S608 - put together from constants
 _RUNS: Final = """
     select j.id, j.subject, j.state, j.attempt, j.created_at, j.run_after, j.finished_at, j.detail,
         j.correlation, j.payload ->> 'dataset' as dataset,
@@ -143,19 +151,14 @@ class PostgresStore:
 
     async def situation(self, definition: Definition, natural_key: str) -> Situation:
         """What the decision about a model rests on; repeats by hand count as the same training."""
-        reference = await self.database.fetchrow(_REFERENCE, definition.model, definition.dataset)
-        known = await self.database.fetchrow(
-            f"select id, state from job where {_SAME_KEY} "  # noqa: S608 - a constant
-            "order by created_at desc, natural_key desc limit 1",
-            natural_key,
+        row = await self.database.fetchrow(
+            _SITUATION, natural_key, definition.model, definition.dataset
         )
-        started = await self.database.fetchval(
-            "select max(started_at) from run where model = $1", definition.model
-        )
+        assert row is not None  # noqa: S101 - an aggregate always has its one row
         return Situation(
-            reference=_reference(reference) if reference else None,
-            known=Known(run=known["id"], state=known["state"]) if known else None,
-            last_started_at=started,
+            reference=_reference(row) if row["what"] else None,
+            known=Known(run=row["run"], state=row["state"]) if row["run"] else None,
+            last_started_at=row["started_at"],
         )
 
     async def tries_of(self, natural_key: str) -> int:

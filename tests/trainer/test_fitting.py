@@ -1,9 +1,12 @@
 from __future__ import annotations
 
+import io
 import random
+from datetime import UTC, datetime
 from typing import Any
 
 import numpy as np
+import polars as pl
 import pytest
 from sklearn.linear_model import Ridge
 from sklearn.pipeline import Pipeline
@@ -13,7 +16,7 @@ from services.trainer.fitting.reading import CannotTrain, read_table
 from services.trainer.fitting.run import fit
 from services.trainer.fitting.searching import shares
 from services.trainer.fitting.splitting import split_rows
-from shared.holdout import read_holdout
+from shared.holdout import content_hashes, read_holdout
 from shared.manifest import Column, read_manifest
 from shared.models import load, predict
 from shared.reference import read_reference
@@ -153,6 +156,47 @@ def test_an_embargo_keeps_rows_whose_outcome_was_not_known_yet_out_of_both() -> 
     assert gap == 3 * 3600 * 1_000_000
     assert split.embargoed == 2
     assert not set(split.hashes[split.train]) & set(split.hashes[split.held_out])
+
+
+def test_the_same_rows_are_read_alike_from_csv_and_parquet() -> None:
+    csv = mixed_rows()
+    frame = pl.read_csv(csv.encode(), try_parse_dates=True, schema_overrides={"size": pl.Float64})
+    moments = [datetime.fromisoformat(line.split(",")[0]) for line in csv.splitlines()[1:]]
+    file = io.BytesIO()
+    frame.with_columns(pl.Series("when", moments)).write_parquet(file)
+
+    one = read_table(csv.encode(), "csv", MIXED)
+    other = read_table(file.getvalue(), "parquet", MIXED)
+
+    assert one.rows == other.rows == 240
+    for name in MIXED:
+        np.testing.assert_array_equal(one.values[name], other.values[name])
+        assert one.values[name].dtype == other.values[name].dtype
+    assert (content_hashes(one.values) == content_hashes(other.values)).all()
+
+
+@pytest.mark.parametrize(
+    ("text", "utc"),
+    [
+        ("2022-03-20T11:00:00+01:00", "2022-03-20T10:00:00"),
+        ("2022-03-20 11:00", "2022-03-20T11:00:00"),
+        ("2022-03-20", "2022-03-20T00:00:00"),
+        ("2022-03-20T11:00:00.123456789Z", "2022-03-20T11:00:00.123456"),
+        ("1969-12-31T23:59:59+0000", "1969-12-31T23:59:59"),
+    ],
+)
+def test_a_moment_is_read_with_its_own_offset(text: str, utc: str) -> None:
+    table = read_table(f"when,y\n{text},1\n".encode(), "csv", {"when": "time", "y": "number"})
+
+    expected = datetime.fromisoformat(utc).replace(tzinfo=UTC).timestamp()
+    assert table.values["when"][0] / 1e6 == pytest.approx(expected, abs=1e-6)
+
+
+@pytest.mark.parametrize("data", [b"", b"\xff\xfe", b"a,b\n1,2\n", b"PAR1"])
+def test_bytes_that_are_not_what_was_published_fail_with_a_sentence(data: bytes) -> None:
+    for file_format in ("csv", "parquet"):
+        with pytest.raises(CannotTrain, match="cannot be read"):
+            read_table(data, file_format, NUMBERS)
 
 
 def test_a_random_split_parts_a_row_alike_in_every_version() -> None:
