@@ -2,11 +2,25 @@
 
 import json
 import logging
+from collections.abc import Iterator
 from typing import Any, get_args
 
 import pytest
+import structlog
 
 from shared import telemetry
+
+
+@pytest.fixture(autouse=True)
+def _as_it_was() -> Iterator[None]:
+    """Later tests must not log to the screen of this one, which is closed by then."""
+    root = logging.getLogger()
+    handlers, level = root.handlers[:], root.level
+    yield
+    structlog.reset_defaults()
+    structlog.contextvars.clear_contextvars()
+    root.handlers[:] = handlers
+    root.setLevel(level)
 
 
 def test_a_line_carries_the_service_and_what_is_bound(capfd: pytest.CaptureFixture[str]) -> None:
