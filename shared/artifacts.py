@@ -17,6 +17,8 @@ from shared.errors import ArtifactCorrupt, NotFound, StoreUnavailable
 from shared.events import Digest
 
 CHUNK_BYTES: Final = 1 << 20
+_PIECES: Final = 4
+"""Of a large file that are in memory at a time, 5 MiB each."""
 LARGE_BYTES: Final = 8 << 20
 """A larger file is put in pieces, so that it is never in memory as a whole."""
 
@@ -74,7 +76,7 @@ class ArtifactStore:
         mode: Literal["create", "overwrite"] = "create",
     ) -> None:
         try:
-            obstore.put(self._store, key_of(digest), data, mode=mode)
+            obstore.put(self._store, key_of(digest), data, mode=mode, max_concurrency=_PIECES)
         except AlreadyExistsError:
             return
         except Exception as error:

@@ -9,7 +9,10 @@ import polars as pl
 from services.registry.profiling.profile import Kind, Oddity
 from shared.events import Reason
 
-_MOMENT: Final = r"^\d{4}-\d{2}-\d{2}([T ]\d{2}:\d{2}(:\d{2}(\.\d{1,9})?)?(Z|[+-]\d{2}:?\d{2})?)?$"
+_MOMENT: Final = (
+    r"^[0-9]{4}-[0-9]{2}-[0-9]{2}([T ][0-9]{2}:[0-9]{2}(:[0-9]{2}(\.[0-9]{1,9})?)?"
+    r"(Z|[+-][0-9]{2}:?[0-9]{2})?)?$"
+)
 _BOOLEANS: Final = ["true", "false", "True", "False", "TRUE", "FALSE"]
 _FIRST_ROWS: Final = 1_000
 _NEARLY: Final = 0.8
