@@ -9,7 +9,7 @@ import numpy as np
 from services.drift_monitor.detection import Comparison, compare
 from services.drift_monitor.domain import Decided, Subject, after_measure, after_window
 from services.drift_monitor.quality import STEPS, measure, step_of
-from services.drift_monitor.store import PostgresStore
+from services.drift_monitor.store import Judged, PostgresStore
 from services.drift_monitor.windows import Kept, Watched, Window
 from shared import telemetry
 from shared.clock import Clock
@@ -21,8 +21,6 @@ MOST_PROFILES: Final = 256
 """Profiles kept in memory; one has 50 to 500 kB as bytes and about as much unpacked."""
 
 Fetch = Callable[[Digest], Awaitable[bytes]]
-Judged = tuple[Kept, float | None, float | None]
-"""A row, its loss and the baseline's on the same row; None without a usable label."""
 
 
 @dataclass(slots=True)

@@ -3,9 +3,9 @@
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 
-from services.drift_monitor.handlers.judging import Judged, Judging, judged
+from services.drift_monitor.handlers.judging import Judging, judged
 from services.drift_monitor.quality import is_usable
-from services.drift_monitor.store import Key, PostgresStore
+from services.drift_monitor.store import Judged, Key, PostgresStore
 from services.drift_monitor.windows import Kept, Watched, Window, fill
 from shared import telemetry
 from shared.events import Event, Heard, PredictionsLogged

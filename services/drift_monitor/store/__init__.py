@@ -1,7 +1,10 @@
 """What the monitor remembers, in its own database."""
 
+from services.drift_monitor.store.predictions import Judged
 from services.drift_monitor.store.reading import Reading
 from services.drift_monitor.store.reporting import Asked, Reporting
-from services.drift_monitor.store.watching import Key, PostgresStore, Standing, Waiting
+from services.drift_monitor.store.versions import Key, Standing
+from services.drift_monitor.store.waiting import Waiting
+from services.drift_monitor.store.watching import PostgresStore
 
-__all__ = ["Asked", "Key", "PostgresStore", "Reading", "Reporting", "Standing", "Waiting"]
+__all__ = ["Asked", "Judged", "Key", "PostgresStore", "Reading", "Reporting", "Standing", "Waiting"]

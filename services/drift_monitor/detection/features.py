@@ -1,9 +1,4 @@
-"""Whether a window of rows still looks like the reference: tests on counts, each with its level.
-
-The level `alpha` is the probability that a window without any change is called drifted, all tests
-of all features together (Bonferroni). A warning says that something is statistically real; critical
-says that the effect is shown to be larger than its tolerance.
-"""
+"""The tests of one feature of a window, each with its part of the level."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -14,22 +9,14 @@ import numpy as np
 from shared import cells, probability
 from shared.calibration import Factors
 from shared.events import FeatureDrift
-from shared.reference import ANSWER, SCORE, Reference
 from shared.sketch import CategoryCells, Cells, Counts, NumberCells
 
-ALPHA: Final = 5e-4
+Severity = Literal["warning", "critical"]
+
 TOLERATED_SHIFT: Final = 0.05
 """Reference standard deviations (or their logarithm, for scale) that are not worth a retraining."""
 TOLERATED_SHARE: Final = 0.02
 """Change of a share that is not worth a retraining."""
-MOST_FEATURES: Final = 50
-"""So many of the features are named in an event, the worst ones."""
-_HALF: Final = 0.5
-_NOT_A_CHANCE: Final = 0.0
-
-Severity = Literal["warning", "critical"]
-Mode = Literal["block", "independent", "insufficient"]
-
 _NUMBER: Final = {
     "location": 0.40,
     "scale": 0.25,
@@ -39,23 +26,6 @@ _NUMBER: Final = {
     "above": 0.05,
 }
 _CATEGORY: Final = {"shape": 0.60, "unseen": 0.30, "missing": 0.10}
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Comparison:
-    """One window against the reference.
-
-    Attributes:
-        features: worst first; `p_value` counts all tests and features, so it is held against
-            `alpha` as it stands.
-        detail: the same in words.
-    """
-
-    severity: Severity | None
-    alpha: float
-    mode: Mode
-    features: tuple[FeatureDrift, ...]
-    detail: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -69,7 +39,7 @@ class _Tested:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class _Feature:
+class Feature:
     """One feature of the window beside the same feature of the reference."""
 
     cells: Cells
@@ -98,45 +68,7 @@ class _Feature:
         return self.share * weight
 
 
-def compare(reference: Reference, counts: Counts, *, alpha: float = ALPHA) -> Comparison:
-    """Test a closed window.
-
-    Args:
-        counts: of the window, in the reference's layout.
-        alpha: probability of calling an unchanged window drifted.
-    """
-    windows = reference.layout.split(counts)
-    rows = int(windows[0].sum()) if windows else 0
-    scale = reference.scale_for(rows)
-    if scale is None or not rows:
-        return _without_calibration(reference, windows, rows, alpha)
-    found = []
-    untested = []
-    for cell, window, known, factors in zip(
-        reference.layout.features, windows, reference.counts, scale.factors, strict=True
-    ):
-        if factors is None:
-            untested.append(cell.name)
-        else:
-            share = alpha / len(windows)
-            found.append(
-                _worst(
-                    _Feature(
-                        cells=cell, counts=window, reference=known, factors=factors, share=share
-                    ),
-                    alpha,
-                )
-            )
-    mode: Mode = "block" if scale.blocks else "independent"
-    return _concluded(
-        found,
-        alpha,
-        mode,
-        _basis(mode, scale.blocks, scale.length, untested),
-    )
-
-
-def _worst(part: _Feature, alpha: float) -> tuple[FeatureDrift, Severity | None]:
+def worst(part: Feature, alpha: float) -> tuple[FeatureDrift, Severity | None]:
     """The most telling test of a feature, and how serious it is."""
     weights = _NUMBER if isinstance(part.cells, NumberCells) else _CATEGORY
     tested = list(_tests(part))
@@ -155,28 +87,28 @@ def _worst(part: _Feature, alpha: float) -> tuple[FeatureDrift, Severity | None]
     return drift, severity
 
 
-def _tests(part: _Feature) -> Iterator[_Tested]:
+def _tests(part: Feature) -> Iterator[_Tested]:
     if part.counts[:-1].sum() and part.reference[:-1].sum():
         if isinstance(part.cells, NumberCells):
             yield from _number_tests(part)
         else:
-            yield _category_shape(part, part.cells)
+            yield _category_shape(part)
             yield _unseen(part, part.cells)
     yield _missing(part)
 
 
-def _number_tests(part: _Feature) -> Iterator[_Tested]:
+def _number_tests(part: Feature) -> Iterator[_Tested]:
     counts, totals = part.counts[:-1], part.totals[:-1]
     scores = cells.normal_scores(totals)
     f = part.factors
     z = float(cells.rank_z(counts, totals, scores)) / f.location
     shift = cells.location_shift(counts, part.reference[:-1])
-    yield _ranked("location", z, f.location_df, shift, f.location, part.level(0.40))
+    yield _ranked("location", z, f.location_df, shift, f.location, part.level(_NUMBER["location"]))
     z = float(cells.rank_z(counts, totals, np.square(scores))) / f.scale
     shift = cells.scale_shift(counts, part.reference[:-1])
     # Few independent rows make a sum of squares skewed; fewer degrees of freedom cover that.
     df = 1 / (1 / f.scale_df + 1 / part.independent)
-    yield _ranked("scale", z, df, shift, f.scale, part.level(0.25))
+    yield _ranked("scale", z, df, shift, f.scale, part.level(_NUMBER["scale"]))
     yield _number_shape(part)
     yield _outside(part, "below", int(part.counts[0]), part.tail)
     yield _outside(part, "above", int(part.counts[-2]), part.tail)
@@ -193,14 +125,14 @@ def _ranked(
     return _Tested(test=test, statistic=z, p=min(p, 1.0), effect=shift.estimate, surely=surely)
 
 
-def _number_shape(part: _Feature) -> _Tested:
+def _number_shape(part: Feature) -> _Tested:
     counts, totals = part.counts[:-1], part.totals[:-1]
     groups = cells.groups_of(totals, int(counts.sum()), merge=True)
     # A shape that differs says nothing about what to do: where and how wide are tests of their own.
     return _shape(part, groups, surely=-1.0)
 
 
-def _shape(part: _Feature, groups: Counts, *, surely: float) -> _Tested:
+def _shape(part: Feature, groups: Counts, *, surely: float) -> _Tested:
     counts, totals = part.counts[:-1], part.totals[:-1]
     df, f = int(groups.max()), part.factors
     statistic, p = 0.0, 1.0
@@ -214,10 +146,10 @@ def _shape(part: _Feature, groups: Counts, *, surely: float) -> _Tested:
     return _Tested(test="shape", statistic=statistic, p=p, effect=effect, surely=surely)
 
 
-def _category_shape(part: _Feature, category: CategoryCells) -> _Tested:
+def _category_shape(part: Feature) -> _Tested:
     counts, known = part.counts[:-1], part.reference[:-1]
     rows, factor = float(counts.sum()), part.factors.shape
-    z = probability.z_of(part.level(0.60) / (2 * len(counts)))
+    z = probability.z_of(part.level(_CATEGORY["shape"]) / (2 * len(counts)))
     shares = known / known.sum()
     more = [
         probability.share_bound(x / factor, rows / factor, z) - share
@@ -228,25 +160,26 @@ def _category_shape(part: _Feature, category: CategoryCells) -> _Tested:
         for x, share in zip(counts, shares, strict=True)
     ]
     groups = cells.groups_of(part.totals[:-1], int(rows), merge=False)
-    _ = category
     return _shape(part, groups, surely=max(*more, *less) - TOLERATED_SHARE)
 
 
-def _unseen(part: _Feature, category: CategoryCells) -> _Tested:
+def _unseen(part: Feature, category: CategoryCells) -> _Tested:
     """Rows of levels that the reference does not name, against its share of unseen ones.
 
     Good (1953), Biometrika 40: levels seen once tell how many rows come from unseen ones.
     """
     other = len(category.levels)
     once = int(np.sum(part.reference[:other] == 1)) + int(part.reference[other])
-    return _more("unseen", part, int(part.counts[other]), once, part.factors.shape, 0.30)
+    return _more(
+        "unseen", part, int(part.counts[other]), once, part.factors.shape, _CATEGORY["unseen"]
+    )
 
 
-def _outside(part: _Feature, test: str, rows: int, factor: float) -> _Tested:
-    return _more(test, part, rows, 0, factor, 0.05)
+def _outside(part: Feature, test: str, rows: int, factor: float) -> _Tested:
+    return _more(test, part, rows, 0, factor, _NUMBER["below"])
 
 
-def _more(test: str, part: _Feature, x: int, y: int, factor: float, weight: float) -> _Tested:
+def _more(test: str, part: Feature, x: int, y: int, factor: float, weight: float) -> _Tested:
     """More rows of a kind than the reference lets expect; rows count by their design effect."""
     window, rows = int(part.counts[:-1].sum()), int(part.reference[:-1].sum())
     few, marked = x // factor, x // factor + np.ceil(y / factor)
@@ -262,7 +195,7 @@ def _more(test: str, part: _Feature, x: int, y: int, factor: float, weight: floa
     )
 
 
-def _missing(part: _Feature) -> _Tested:
+def _missing(part: Feature) -> _Tested:
     x, y = int(part.counts[-1]), int(part.reference[-1])
     window, rows = int(part.counts.sum()), int(part.reference.sum())
     factor = part.factors.missing
@@ -270,7 +203,7 @@ def _missing(part: _Feature) -> _Tested:
     marked = min(round((x + y) / factor), total)
     more = probability.hypergeometric_sf(x // factor, total, marked, m)
     fewer = probability.hypergeometric_sf((window - x) // factor, total, total - marked, m)
-    z = probability.z_of(part.level(0.10) / 2)
+    z = probability.z_of(part.level(_NUMBER["missing"]) / 2)
     up = probability.share_bound(x / factor, window / factor, z) - y / rows
     down = probability.share_bound((window - x) / factor, window / factor, z) - (1 - y / rows)
     return _Tested(
@@ -280,91 +213,3 @@ def _missing(part: _Feature) -> _Tested:
         effect=x / window - y / rows,
         surely=max(up, down) - TOLERATED_SHARE,
     )
-
-
-# --- in words -------------------------------------------------------------------------------
-
-
-def _without_calibration(
-    reference: Reference, windows: list[Counts], rows: int, alpha: float
-) -> Comparison:
-    """Nothing is guessed: only a feature that is mostly missing or out of range is called so."""
-    found = [
-        _mostly_outside(cell, window, known, rows)
-        for cell, window, known in zip(
-            reference.layout.features, windows, reference.counts, strict=True
-        )
-        # The few held-out rows span a narrow range: answers leave it without any change.
-        if cell.name not in (ANSWER, SCORE)
-    ]
-    why = reference.reason or (
-        f"{reference.rows} training rows are too few to know how much windows of {rows} rows "
-        "vary by chance"
-    )
-    return _concluded(found, alpha, "insufficient", f"not tested: {why}")
-
-
-def _mostly_outside(
-    cell: Cells, window: Counts, known: Counts, rows: int
-) -> tuple[FeatureDrift, Severity | None]:
-    strange = [-1, 0, -2] if isinstance(cell, NumberCells) else [-1, -2]
-    share = float(window[strange].sum()) / max(rows, 1)
-    usual = float(known[strange].sum()) / max(int(known.sum()), 1)
-    is_most = share - usual > _HALF
-    drift = FeatureDrift(
-        feature=cell.name,
-        test="mostly_outside",
-        statistic=share,
-        p_value=_NOT_A_CHANCE if is_most else 1.0,
-        effect=share - usual,
-    )
-    return drift, "warning" if is_most else None
-
-
-def _basis(mode: Mode, blocks: int, length: int, untested: list[str]) -> str:
-    words = (
-        f"calibrated on {blocks} blocks of {length} rows"
-        if mode == "block"
-        else "rows taken as independent"
-    )
-    return f"{words}; too few rows to test {', '.join(untested)}" if untested else words
-
-
-def _concluded(
-    found: list[tuple[FeatureDrift, Severity | None]], alpha: float, mode: Mode, basis: str
-) -> Comparison:
-    ordered = sorted(found, key=lambda one: (one[0].p_value, -abs(one[0].effect)))
-    drifted = [one for one in ordered if one[1] is not None]
-    severity: Severity | None = None
-    if drifted:
-        severity = "critical" if any(one[1] == "critical" for one in drifted) else "warning"
-    said = f"{len(drifted)} of {len(found)} features differ" if drifted else "like the reference"
-    if mode == "insufficient" and not drifted:
-        said = "no verdict"
-    worst = f"; worst: {in_words(drifted[0][0])}" if drifted else ""
-    return Comparison(
-        severity=severity,
-        alpha=alpha,
-        mode=mode,
-        features=tuple(drift for drift, _ in ordered[:MOST_FEATURES]),
-        detail=f"{said}{worst}; {basis}; alpha {alpha:g}",
-    )
-
-
-def in_words(drift: FeatureDrift) -> str:
-    """One finding as a person would say it."""
-    size = abs(drift.effect)
-    match drift.test:
-        case "location":
-            side = "above" if drift.effect > 0 else "below"
-            said = f"lies {size:.2f} standard deviations {side} the reference"
-        case "scale":
-            side = "wider" if drift.effect > 0 else "narrower"
-            said = f"is {np.exp(size):.2f} times {side} than the reference"
-        case "shape":
-            said = f"has another shape (a share moved by {size:.1%})"
-        case "mostly_outside":
-            said = f"is missing or outside anything seen in {drift.statistic:.0%} of the rows"
-        case other:
-            said = f"is {other} in {drift.effect:+.1%} of the rows"
-    return f"{drift.feature} {said} (p = {drift.p_value:.1g})"

@@ -1,0 +1,167 @@
+"""Predictions, kept until their labels come, and the batches that were counted."""
+
+import hashlib
+from collections.abc import Sequence
+from functools import lru_cache
+from typing import Any, Final
+
+import orjson
+
+from services.drift_monitor.quality import Label
+from services.drift_monitor.store.versions import Key
+from services.drift_monitor.store.waiting import label_columns, uuid_of
+from services.drift_monitor.windows import Kept
+from shared.events import ModelName
+from shared.postgres import Database, Row
+
+Judged = tuple[Kept, float | None, float | None]
+"""A row, its loss and the baseline's on the same row; None without a usable label."""
+
+
+class PredictionTable:
+    """One row per answered row."""
+
+    def __init__(self, database: Database) -> None:
+        self.database = database
+
+    async def note_batches(self, batches: Sequence[tuple[str, int]]) -> set[tuple[str, int]]:
+        """Those of the batches, by replica and number, that were never counted."""
+        rows = await self.database.fetch(
+            "insert into batch (replica, number) select distinct * from unnest($1::text[], "
+            "$2::bigint[]) order by 1, 2 on conflict do nothing returning replica, number",
+            [replica for replica, _ in batches],
+            [number for _, number in batches],
+        )
+        return {(row["replica"], row["number"]) for row in rows}
+
+    async def known_ids(self, ids: Sequence[str]) -> set[str]:
+        rows = await self.database.fetch(
+            "select id from prediction where id = any($1::text[])", list(ids)
+        )
+        return {row["id"] for row in rows}
+
+    async def add_predictions(self, rows: Sequence[Judged]) -> None:
+        """Keep rows, each with its loss and the baseline's where its label is known."""
+        if not rows:
+            return
+        # As text: an array of arrays would become one array of two dimensions.
+        lists = {
+            _digest_of(names): orjson.dumps(list(names)).decode()
+            for names in {row.names for row, _, _ in rows}
+        }
+        await self.database.execute(
+            "insert into column_names (digest, names) select digest, names::jsonb "
+            "from unnest($1::text[], $2::text[]) as n (digest, names) order by 1 "
+            "on conflict do nothing",
+            list(lists),
+            list(lists.values()),
+        )
+        columns = zip(*(_row_of(*row) for row in rows), strict=True)
+        await self.database.execute(_ADD_PREDICTIONS, *(list(column) for column in columns))
+
+    async def claim_unclaimed(self, model: str, version: int) -> list[Kept]:
+        """Rows of a version that came before it was known, in the order in which they came."""
+        rows = await self.database.fetch(
+            f'{_KEPT} where model = $1 and version = $2 and "window" is null order by place '
+            "for update of p",
+            model,
+            version,
+        )
+        return [_kept(row) for row in rows]
+
+    async def place_predictions(self, rows: Sequence[Judged]) -> None:
+        """Put rows that were kept before into their windows."""
+        await self.database.executemany(
+            'update prediction set "window" = $2, loss = $3, baseline_loss = $4 where id = $1',
+            [(row.id, row.window, loss, baseline) for row, loss, baseline in rows],
+        )
+
+    async def predictions(self, ids: Sequence[str]) -> dict[str, Kept]:
+        rows = await self.database.fetch(f"{_KEPT} where p.id = any($1::text[])", list(ids))
+        return {row["id"]: _kept(row) for row in rows}
+
+    async def rows_of_window(self, key: Key, window: int, limit: int) -> list[Kept]:
+        rows = await self.database.fetch(
+            f'{_KEPT} where model = $1 and version = $2 and "window" = $3 order by place limit $4',
+            *key,
+            window,
+            limit,
+        )
+        return [_kept(row) for row in rows]
+
+    async def label(self, rows: Sequence[Judged]) -> None:
+        """Write the labels that count, with what they make of the losses."""
+        await self.database.executemany(
+            "update prediction set label = $2, revision = $3, observed_at = $4, label_event = $5, "
+            "loss = $6, baseline_loss = $7 where id = $1",
+            [(row.id, *label_columns(row.label), loss, baseline) for row, loss, baseline in rows],
+        )
+
+
+_ADD_PREDICTIONS: Final = """
+    insert into prediction (id, model, version, "window", names, features, answer, score, arm,
+        rung, predicted_at, label, revision, observed_at, label_event, loss, baseline_loss)
+    select id, model, version, "window", names, features, answer::jsonb, score, arm, rung,
+        predicted_at, label::jsonb, revision, observed_at, label_event, loss, baseline_loss
+    from unnest($1::text[], $2::text[], $3::int[], $4::int[], $5::text[], $6::bytea[],
+        $7::text[], $8::float8[], $9::text[], $10::text[], $11::timestamptz[], $12::text[],
+        $13::int[], $14::timestamptz[], $15::uuid[], $16::float8[], $17::float8[])
+        with ordinality as r (id, model, version, "window", names, features, answer, score, arm,
+        rung, predicted_at, label, revision, observed_at, label_event, loss, baseline_loss, n)
+    order by n
+"""
+_KEPT: Final = (
+    "select p.*, c.names as column_names from prediction p "
+    "join column_names c on c.digest = p.names"
+)
+
+
+@lru_cache(maxsize=4096)
+def _digest_of(names: tuple[str, ...]) -> str:
+    return hashlib.sha256(orjson.dumps(list(names))).hexdigest()[:32]
+
+
+def _row_of(row: Kept, loss: float | None, baseline: float | None) -> tuple[Any, ...]:
+    value, *label = label_columns(row.label)
+    return (
+        row.id,
+        row.model,
+        row.version,
+        row.window,
+        _digest_of(row.names),
+        orjson.dumps(row.features),
+        orjson.dumps(row.answer).decode(),
+        row.score,
+        row.arm,
+        row.rung,
+        row.at,
+        None if value is None else orjson.dumps(value).decode(),
+        *label,
+        loss,
+        baseline,
+    )
+
+
+def _kept(row: Row) -> Kept:
+    label = None
+    if row["label"] is not None:
+        label = Label(
+            value=row["label"],
+            revision=row["revision"],
+            observed_at=row["observed_at"],
+            event=uuid_of(row["label_event"]),
+        )
+    return Kept(
+        id=row["id"],
+        model=ModelName(row["model"]),
+        version=row["version"],
+        names=tuple(row["column_names"]),
+        features=tuple(orjson.loads(row["features"])),
+        answer=row["answer"],
+        score=row["score"],
+        arm=row["arm"],
+        rung=row["rung"],
+        at=row["predicted_at"],
+        window=row["window"],
+        label=label,
+    )

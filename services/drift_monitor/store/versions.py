@@ -1,0 +1,113 @@
+"""Models and their versions, as the monitor knows them."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Final
+
+from pydantic import TypeAdapter
+
+from services.drift_monitor.domain import Policy, Watch
+from services.drift_monitor.windows import Watched
+from shared.events import Digest, ModelName
+from shared.postgres import Database, Row
+
+_POLICY: Final = TypeAdapter(Policy)
+_WATCH: Final = TypeAdapter(Watch)
+Key = tuple[str, int]
+"""Model and version."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Standing:
+    """Who answers for a model, and when a fresh version was last asked for."""
+
+    champion: int | None = None
+    asked_at: datetime | None = None
+
+
+class VersionTable:
+    """Who is champion, and how each version stands."""
+
+    def __init__(self, database: Database) -> None:
+        self.database = database
+
+    async def standing(self, model: str) -> Standing:
+        row = await self.database.fetchrow(
+            "select champion, asked_at from model where model = $1", model
+        )
+        return Standing(champion=row["champion"], asked_at=row["asked_at"]) if row else Standing()
+
+    async def crown(self, model: str, version: int | None) -> None:
+        await self.database.execute(
+            "insert into model (model, champion) values ($1, $2) "
+            "on conflict (model) do update set champion = excluded.champion",
+            model,
+            version,
+        )
+
+    async def note_asked(self, model: str, at: datetime) -> None:
+        await self.database.execute(
+            "insert into model (model, asked_at) values ($1, $2) "
+            "on conflict (model) do update set asked_at = excluded.asked_at",
+            model,
+            at,
+        )
+
+    async def add_version(self, version: Watched) -> None:
+        await self.database.execute(
+            "insert into version (model, version, manifest, reference, columns, classes, baseline, "
+            "metric, policy, watch, registered_at) "
+            "values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11) on conflict do nothing",
+            version.model,
+            version.version,
+            version.manifest,
+            version.reference,
+            list(version.columns),
+            list(version.classes),
+            version.baseline,
+            version.metric,
+            _POLICY.dump_python(version.policy, mode="json"),
+            _WATCH.dump_python(version.watch, mode="json"),
+            version.registered_at,
+        )
+
+    async def versions(self, keys: Iterable[Key]) -> dict[Key, Watched]:
+        wanted = sorted(set(keys))
+        rows = await self.database.fetch(
+            "select v.* from version v join unnest($1::text[], $2::int[]) as k (model, version) "
+            "using (model, version)",
+            [model for model, _ in wanted],
+            [version for _, version in wanted],
+        )
+        return {(row["model"], row["version"]): _watched(row) for row in rows}
+
+    async def newest_versions(self, model: str, limit: int) -> list[Watched]:
+        rows = await self.database.fetch(
+            "select * from version where model = $1 order by version desc limit $2", model, limit
+        )
+        return [_watched(row) for row in rows]
+
+    async def save_watch(self, version: Watched, watch: Watch) -> None:
+        await self.database.execute(
+            "update version set watch = $3 where model = $1 and version = $2",
+            version.model,
+            version.version,
+            _WATCH.dump_python(watch, mode="json"),
+        )
+
+
+def _watched(row: Row) -> Watched:
+    return Watched(
+        model=ModelName(row["model"]),
+        version=row["version"],
+        manifest=Digest(row["manifest"]),
+        reference=Digest(row["reference"]),
+        columns=tuple(row["columns"]),
+        classes=tuple(row["classes"]),
+        baseline=row["baseline"],
+        metric=row["metric"],
+        policy=_POLICY.validate_python(row["policy"]),
+        watch=_WATCH.validate_python(row["watch"]),
+        registered_at=row["registered_at"],
+    )
