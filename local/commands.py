@@ -25,12 +25,17 @@ def down(places: Places, _: argparse.Namespace) -> int:
     if not places.folder.exists():
         console.print("not running")
         return 0
-    was_running = _end_supervisor(places)
-    leftovers = [*end_leftovers(places.service_pids), *end_leftovers(places.part_pids)]
+    was_running, leftovers = end(places)
     console.print("stopped; `python -m local up` resumes" if was_running else "not running")
     if leftovers:
         console.print(f"ended what an earlier supervisor left: {', '.join(leftovers)}")
     return 0
+
+
+def end(places: Places) -> tuple[bool, list[str]]:
+    """End everything: whether there was a supervisor, and what an earlier one had left."""
+    was_running = _end_supervisor(places)
+    return was_running, [*end_leftovers(places.service_pids), *end_leftovers(places.part_pids)]
 
 
 def _end_supervisor(places: Places) -> bool:

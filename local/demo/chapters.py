@@ -48,7 +48,7 @@ def trainer_killed(world: World) -> None:
         "The trainer dies midway (kill -9); the cascade completes exactly once",
         held=started is not None and len(attempts) > 1 and len(completed) == len(promoted) == 1,
         evidence=f"pid {killed}; {len(attempts)} attempts started, {len(completed)} completed\n"
-        f"completed {ids(*completed)}",
+        f"{ids(*completed)}",
     )
     verdict = world.verdict(cascade)
     world.promise(
@@ -205,7 +205,7 @@ def rollback(world: World) -> None:
         held=code == 0 and event is not None and served == {f"v{answer.get('to')}"},
         evidence=f"v{answer.get('from')} to v{answer.get('to')} in {seconds:.1f} s, generation "
         f"{answer.get('generation')} on {len(answer.get('replicas', ()))} replica(s)\n"
-        f"rolled back {ids(event)}",
+        f"{ids(event)}",
     )
 
 

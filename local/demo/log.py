@@ -13,7 +13,7 @@ from tidewheel.narrate import data_of, short_type
 Event = Mapping[str, Any]
 Wanted = Callable[[Event], bool]
 
-_LOOK_SECONDS = 0.15
+_LOOK_SECONDS = 0.07
 
 
 def is_a(*kinds: str, **data: object) -> Wanted:

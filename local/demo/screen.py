@@ -21,6 +21,9 @@ if TYPE_CHECKING:
     from rich.status import Status
 
 
+_WIDE = 110
+_NARROW_PROMISE = 22
+"""Columns; what is left of a narrow screen holds an event id on one line."""
 _QUIET = frozenset(
     {
         "replica.announced",
@@ -113,7 +116,8 @@ class Screen:
     def outcomes(self, rows: Sequence[Held], figures: str) -> None:
         self._quiet()
         table = Table(box=box.SIMPLE_HEAD, title="What was promised", title_justify="left")
-        table.add_column("promise", max_width=44)
+        narrow = self._console.is_terminal and self._console.width < _WIDE
+        table.add_column("promise", max_width=_NARROW_PROMISE if narrow else 2 * _NARROW_PROMISE)
         table.add_column("held")
         table.add_column("evidence", overflow="fold")
         for row in rows:

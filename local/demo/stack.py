@@ -40,17 +40,17 @@ class DemoStack:
 
     def start(self) -> dict[str, Any]:
         """Away with the last demo, up with a new one; how it stands when all are ready."""
-        nothing = argparse.Namespace(foreground=False, system_postgres=False)
         if self.places.folder.exists():
-            commands.clean(self.places, nothing)
+            commands.end(self.places)
+            self.places.delete()
         self.places.create()
         self.places.ports.write_text(json.dumps(free_ports(DEFAULTS)))
         self.places.overrides.write_text("".join(f"{k}={v}\n" for k, v in KNOBS.items()))
-        starting.up(self.places, nothing)
+        starting.up(self.places, argparse.Namespace(foreground=False, system_postgres=False))
         return self.status()
 
     def end(self) -> None:
-        commands.down(self.places, argparse.Namespace())
+        commands.end(self.places)
 
     def status(self) -> dict[str, Any]:
         return ask(self.places.control, "status")

@@ -139,4 +139,4 @@ def is_end(event: Event | None, kind: str) -> bool:
 
 def ids(*events: Event | None) -> str:
     """The ids of events, for the table."""
-    return ", ".join(str(event["id"]) if event else "missing" for event in events)
+    return "\n".join(str(event["id"]) if event else "missing" for event in events)
