@@ -2,7 +2,7 @@
 
 import asyncio
 import hashlib
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from typing import Annotated, Any, Final, Literal
@@ -160,7 +160,7 @@ async def _reference(request: Request) -> Reference:
         raise InvalidInput(f"{len(faults)} thing(s) are wrong with the input.", faults) from error
 
 
-async def _chunks(request: Request, seconds: float) -> AsyncIterator[bytes]:
+async def _chunks(request: Request, seconds: float) -> AsyncGenerator[bytes, None]:
     try:
         async with asyncio.timeout(seconds):
             async for chunk in request.stream():

@@ -1,6 +1,6 @@
 """Data by reference: a configured root and a key. There are no free addresses."""
 
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncGenerator, Mapping
 from pathlib import Path
 from typing import Any, Final
 from urllib.parse import unquote, urlsplit
@@ -31,7 +31,7 @@ class Roots:
         self._addresses = dict(addresses)
         self._stores: dict[str, Any] = {}
 
-    async def read(self, uri: str) -> AsyncIterator[bytes]:
+    async def read(self, uri: str) -> AsyncGenerator[bytes, None]:
         """The bytes behind `root:key`, in pieces.
 
         Raises:

@@ -5,8 +5,8 @@ import fcntl
 import hashlib
 import os
 import tempfile
-from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager, contextmanager
+from collections.abc import AsyncGenerator, AsyncIterator, Iterator
+from contextlib import aclosing, asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -40,7 +40,7 @@ class Uploads:
         return sum(_removed(path) for path in self.folder.glob(f"{_PREFIX}*"))
 
     @asynccontextmanager
-    async def receive(self, chunks: AsyncIterator[bytes]) -> AsyncIterator[Arrived]:
+    async def receive(self, chunks: AsyncGenerator[bytes, None]) -> AsyncIterator[Arrived]:
         """The file that the chunks make; it is gone after the block.
 
         Raises:
@@ -48,18 +48,12 @@ class Uploads:
         """
         with self._temporary() as (file, path):
             digest, size = hashlib.sha256(), 0
-            pieces: list[bytes] = []
-            waiting = 0
-            async for chunk in chunks:
-                size += len(chunk)
-                waiting += len(chunk)
-                if size > self.limit_bytes:
-                    raise TooLarge(f"The file has more than {self.limit_bytes} bytes.")
-                pieces.append(chunk)
-                if waiting >= _PIECE_BYTES:
-                    await asyncio.to_thread(_write, file, digest, pieces)
-                    pieces, waiting = [], 0
-            _write(file, digest, pieces)
+            async with aclosing(chunks):
+                async for piece in _gathered(chunks):
+                    size += len(piece)
+                    if size > self.limit_bytes:
+                        raise TooLarge(f"The file has more than {self.limit_bytes} bytes.")
+                    await asyncio.to_thread(_write, file, digest, piece)
             file.flush()
             yield Arrived(path=path, digest=Digest(digest.hexdigest()), size_bytes=size)
 
@@ -76,10 +70,21 @@ class Uploads:
                 path.unlink(missing_ok=True)
 
 
-def _write(file: Any, digest: Any, pieces: list[bytes]) -> None:
-    for piece in pieces:
-        digest.update(piece)
-        file.write(piece)
+async def _gathered(chunks: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
+    """The same bytes in pieces that are worth a trip to the disk."""
+    gathered = bytearray()
+    async for chunk in chunks:
+        gathered += chunk
+        if len(gathered) >= _PIECE_BYTES:
+            yield bytes(gathered)
+            gathered.clear()
+    if gathered:
+        yield bytes(gathered)
+
+
+def _write(file: Any, digest: Any, piece: bytes) -> None:
+    digest.update(piece)
+    file.write(piece)
 
 
 def _removed(path: Path) -> bool:
