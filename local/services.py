@@ -243,8 +243,10 @@ def _base_environment(places: Places) -> dict[str, str]:
     if not _is_compiled(sysconfig.get_paths()["purelib"]):
         cache = cache_folder(places.folder / "cache") / "pycache"
         environment["PYTHONPYCACHEPREFIX"] = str(cache)
-    # Fewer arenas: threads that allocate a little each would otherwise hold much memory.
-    return {"MALLOC_ARENA_MAX": "2", **environment, "PYTHONUNBUFFERED": "1"}
+    # Fewer arenas: threads that allocate a little each would otherwise hold much memory. One thread
+    # per library: small models are answered faster without a pool that waits by spinning.
+    quiet = {"MALLOC_ARENA_MAX": "2", "OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
+    return {**quiet, **environment, "PYTHONUNBUFFERED": "1"}
 
 
 _UNWANTED = ("PYTHONDONTWRITEBYTECODE", "PYTHONPATH", "PYTHONSTARTUP")

@@ -27,7 +27,9 @@ async def serve(settings: Settings) -> None:
     store = PostgresStore(database, jobs)
     evaluator = Evaluator(store)
     # The libraries that models need are loaded in the template, never in this process.
-    confined = Confined(["services.evaluator.scoring"])
+    confined = Confined(
+        ["services.evaluator.scoring", "shared.models:warm_up"], without=("pandas", "pyarrow")
+    )
     judge = Judge(
         store=store,
         jobs=jobs,
