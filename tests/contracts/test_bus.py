@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator
 import pytest
 
 from tests.conftest import OpenDatabase
-from tests.contracts.bus_contract import BusContract
+from tests.contracts.bus_contract import BusContract, DatabaseBusContract
 from tests.support.bus_kit import BusDelivery, Delivery, FaustDelivery, MemoryDelivery
 
 
@@ -18,7 +18,7 @@ class TestMemoryBus(BusContract):
 
 
 @pytest.mark.real
-class TestBus(BusContract):
+class TestBus(DatabaseBusContract):
     @pytest.fixture
     async def delivery(
         self, open_database: OpenDatabase, kafka: str, topic_prefix: str
@@ -30,7 +30,7 @@ class TestBus(BusContract):
 
 
 @pytest.mark.real
-class TestBusTakingSeveralTogether(BusContract):
+class TestBusTakingSeveralTogether(DatabaseBusContract):
     @pytest.fixture
     async def delivery(
         self, open_database: OpenDatabase, kafka: str, topic_prefix: str
@@ -43,7 +43,7 @@ class TestBusTakingSeveralTogether(BusContract):
 
 
 @pytest.mark.real
-class TestFaustStreams(BusContract):
+class TestFaustStreams(DatabaseBusContract):
     @pytest.fixture
     async def delivery(
         self, open_database: OpenDatabase, kafka: str, topic_prefix: str

@@ -193,8 +193,6 @@ class Delivery(Protocol):
     """A bus with the service on it, as the contract sees it."""
 
     script: Script
-    transactional: bool
-    """Whether the effect of a reaction that failed is taken back."""
     tries_together: int
     """How often an event may be tried with others before it is tried alone."""
 
@@ -226,7 +224,6 @@ class Delivery(Protocol):
 
 
 class MemoryDelivery:
-    transactional = False
     tries_together = 0
 
     def __init__(self) -> None:
@@ -269,8 +266,6 @@ class MemoryDelivery:
 
 class BrokerDelivery:
     """What the buses over the real broker have in common."""
-
-    transactional = True
 
     def __init__(self, database: Database, kafka: str, prefix: str, *, together: int = 1) -> None:
         self.tries_together = int(together > 1)
