@@ -36,7 +36,7 @@ class Uploads:
 
     def sweep(self) -> int:
         """Remove what a process that has ended left behind; how many files."""
-        self.folder.mkdir(parents=True, exist_ok=True)
+        self.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         return sum(_removed(path) for path in self.folder.glob(f"{_PREFIX}*"))
 
     @asynccontextmanager
@@ -59,7 +59,7 @@ class Uploads:
 
     @contextmanager
     def _temporary(self) -> Iterator[tuple[Any, Path]]:
-        self.folder.mkdir(parents=True, exist_ok=True)
+        self.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         handle, name = tempfile.mkstemp(dir=self.folder, prefix=_PREFIX)
         path = Path(name)
         with os.fdopen(handle, "wb") as file:
