@@ -40,10 +40,18 @@ class Call:
     progress: Progress | None = None
 
     def content(self) -> bytes | None:
-        """The body, unless it is a file."""
-        if isinstance(self.body, dict):
+        """The body, unless it is a file.
+
+        Raises:
+            Failure: it holds a number that JSON does not know.
+        """
+        if not isinstance(self.body, dict):
+            return self.body if isinstance(self.body, bytes) else None
+        try:
             return json.dumps(self.body, allow_nan=False, default=str).encode()
-        return self.body if isinstance(self.body, bytes) else None
+        except ValueError as error:
+            why = f"a value cannot be sent as JSON: {error}"
+            raise Failure(self.what, why=(why,), fix="send null for what is unknown") from error
 
     def all_headers(self, key: str) -> dict[str, str]:
         """The headers to send; a state-changing call gets a key under which it happens once."""

@@ -176,7 +176,7 @@ class TestAnswers:
     def test_rows_of_a_file_are_sent_with_their_types(
         self, tidewheel: Run, recorded: Recorded, tmp_path: Path
     ) -> None:
-        (tmp_path / "rows.csv").write_text("load,kind,open\n1.5,b,true\n,c,false\n")
+        (tmp_path / "rows.csv").write_text("load,kind,open\n1.5,b,true\n,c,false\nnan,d,\n")
         recorded.says("POST /v1/models/pump/predict", (200, {"predictions": [{"answer": 1}]}))
 
         ran = tidewheel("predict", "pump", "--file", "rows.csv", "--json")
@@ -185,6 +185,7 @@ class TestAnswers:
         assert json.loads(recorded.asked[0].body)["rows"] == [
             {"load": 1.5, "kind": "b", "open": True},
             {"load": None, "kind": "c", "open": False},
+            {"load": "nan", "kind": "d", "open": None},
         ]
 
     def test_a_rollback_returns_when_every_replica_confirms(

@@ -72,6 +72,16 @@ def test_a_refusal_is_a_failure_with_its_reasons(recorded: Recorded, context_fil
     assert raised.value.why == ("one thing is wrong", "/rows/0/load: ")
 
 
+def test_a_number_that_json_does_not_know_is_refused_before_it_is_sent(
+    recorded: Recorded, context_file: Path
+) -> None:
+    with Client(context_file=context_file) as client, pytest.raises(Failure) as raised:
+        client.predict("pump", [{"load": float("nan")}])
+
+    assert "send null" in raised.value.fix
+    assert not recorded.asked
+
+
 async def test_the_asynchronous_client_does_the_same(
     recorded: Recorded, context_file: Path, tmp_path: Path
 ) -> None:

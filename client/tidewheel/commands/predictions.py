@@ -1,6 +1,7 @@
 """predict, feedback: the endpoint as its callers see it."""
 
 import sys
+from math import isfinite
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -59,7 +60,8 @@ def _row(text: str) -> dict[str, Any]:
     import json
 
     try:
-        found = json.loads(text)
+        # What JSON does not know goes on as text, so that the service can say which value it was.
+        found = json.loads(text, parse_constant=str)
     except ValueError as error:
         raise typer.BadParameter(f"{text[:60]!r} is no JSON: {error}") from error
     if not isinstance(found, dict):
@@ -85,12 +87,13 @@ def _rows(file: Path) -> list[dict[str, Any]]:
 
 
 def _value(text: str | None) -> Any:
-    """Numbers, true and false as such; an empty cell is null; anything else is text."""
+    """Finite numbers, true and false as such; an empty cell is null; anything else is text."""
     if text is None or text == "":
         return None
     if text.lower() in ("true", "false"):
         return text.lower() == "true"
     try:
-        return float(text)
+        number = float(text)
     except ValueError:
         return text
+    return number if isfinite(number) else text
