@@ -323,7 +323,7 @@ class EvaluationCompleted(Event):
     rows: int
     seed: int
     seconds: float
-    """Wall time of reading, scoring and comparing."""
+    """Wall time of the child that loads, scores and compares."""
 
 
 # --- rollout --------------------------------------------------------------------------------

@@ -1,9 +1,8 @@
 """Judges: reads the files, has them scored in a child, decides, keeps the evidence, says it."""
 
 import asyncio
-import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Final
 
 from services.evaluator.domain import (
@@ -51,6 +50,8 @@ class Found:
     judgement: Judgement
     evidence: bytes | None = None
     rows: int = 0
+    seconds: float = 0.0
+    """Wall time of the child."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -72,7 +73,6 @@ class Judge:
 
     async def work(self, job: Job) -> None:
         """Judge one candidate against whoever is champion now, once."""
-        started = time.perf_counter()
         registered = registered_from(job.payload)
         champion = await self.store.champion(registered.model)
         version = champion.version if champion else None
@@ -85,7 +85,7 @@ class Judge:
             registered.manifest, champion.manifest if champion else "", registered.split, policy
         )
         found = await self._find(job, registered, spec, champion, seed)
-        event = await self._event(registered, champion, found, seed, started)
+        event = await self._event(registered, champion, found, seed)
         verdict = Verdict(
             model=registered.model,
             version=registered.version,
@@ -127,7 +127,6 @@ class Judge:
         champion: Champion | None,
         found: Found,
         seed: int,
-        started: float,
     ) -> EvaluationCompleted:
         evidence = await self.artifacts.aput(found.evidence) if found.evidence else None
         return _said(
@@ -137,7 +136,7 @@ class Judge:
             evidence=evidence,
             rows=found.rows,
             seed=seed,
-            seconds=time.perf_counter() - started,
+            seconds=found.seconds,
         )
 
     async def _find(
@@ -182,7 +181,7 @@ class Judge:
         match outcome:
             case Done(result=result, seconds=seconds):
                 telemetry.observe("tidewheel_child_seconds", seconds, what="score")
-                return _found(result, spec, *mode_champion)
+                return replace(_found(result, spec, *mode_champion), seconds=seconds)
             case Crashed(detail=detail) if job.attempt < _CRASHES:
                 raise ChildCrashed(detail)
             case Crashed(detail=detail):

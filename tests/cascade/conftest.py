@@ -12,7 +12,7 @@ from tests.support.house import House
 from tests.support.stack import fresh_topic_prefix, temporary_folder
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def house(infrastructure: Infrastructure) -> Iterator[House]:
     """All six services, ready."""
     with temporary_folder() as folder:
