@@ -53,6 +53,11 @@ def _end_supervisor(places: Places) -> bool:
 
 def clean(places: Places, arguments: argparse.Namespace) -> int:
     down(places, arguments)
+    demo = places.demo
+    if demo.folder.exists():
+        # Its processes would go on without the folder by which they can be ended.
+        end(demo)
+        demo.delete()
     places.delete()
     console.print(f"deleted {places.folder}", soft_wrap=True)
     return 0

@@ -93,6 +93,11 @@ class Places:
     def lock(self) -> Path:
         return self.folder / "lock"
 
+    @property
+    def demo(self) -> Places:
+        """Where the demo's own stack lives."""
+        return Places(self.folder / "demo")
+
     def log(self, name: str) -> Path:
         return self.logs / f"{name}.log"
 

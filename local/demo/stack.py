@@ -3,23 +3,28 @@
 from __future__ import annotations
 
 import argparse
+import fcntl
 import json
 import os
 import subprocess
 import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 from local import commands, starting
 from local.control import ask
-from local.paths import CHECKOUT, Places
+from local.errors import CannotStart
+from local.paths import CHECKOUT, Places, default_places
 from local.ports import DEFAULTS, free_ports
 
-FOLDER = CHECKOUT / ".tidewheel" / "demo"
 KNOBS: Mapping[str, str] = {"TIDEWHEEL_TRAINER_LEASE_SECONDS": "3"}
 """Settings of services that differ from their defaults, by full name."""
+
+
+class AnotherDemo(CannotStart):
+    def __init__(self) -> None:
+        super().__init__("a demo is running here already; let it end, or end it with Ctrl-C")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -34,12 +39,14 @@ class Ran:
 class DemoStack:
     """Started and asked through the same doors as `make up`."""
 
-    def __init__(self, folder: Path = FOLDER) -> None:
-        self.places = Places(folder.resolve())
-        self.files = folder / "published"
+    def __init__(self, places: Places | None = None) -> None:
+        self.places = places or default_places().demo
+        self.files = self.places.folder / "published"
+        self._lock: IO[str] | None = None
 
     def start(self) -> dict[str, Any]:
         """Away with the last demo, up with a new one; how it stands when all are ready."""
+        self._lock = self._only_one()
         if self.places.folder.exists():
             commands.end(self.places)
             self.places.delete()
@@ -49,8 +56,22 @@ class DemoStack:
         starting.up(self.places, argparse.Namespace(foreground=False, system_postgres=False))
         return self.status()
 
+    def _only_one(self) -> IO[str]:
+        """A lock for as long as this process lives; a system that was kept holds none."""
+        file = self.places.folder.with_suffix(".lock")
+        file.parent.mkdir(parents=True, exist_ok=True)
+        lock = file.open("w")
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            lock.close()
+            raise AnotherDemo from None
+        return lock
+
     def end(self) -> None:
-        commands.end(self.places)
+        """End what this process started; another demo's system is left alone."""
+        if self._lock is not None:
+            commands.end(self.places)
 
     def status(self) -> dict[str, Any]:
         return ask(self.places.control, "status")
