@@ -135,11 +135,10 @@ def leak(world: World) -> None:
         seconds=10,
     )
     _settle_retraining(world, mark)
-    follows = [
-        found[0]
-        for kind in ("training.skipped", "training.started", "deployment.rolled_back")
-        if (found := world.log.found(is_a(kind), mark))
-    ]
+    caused = world.log.found(
+        lambda event: asked is not None and event.get("causation") == asked["id"], mark
+    )
+    follows = caused[:1] + world.log.found(is_a("deployment.rolled_back"), mark)[:1]
     world.promise(
         "The leak is seen by the monitor, and something follows",
         held=seen is not None and asked is not None and bool(follows),
