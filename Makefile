@@ -5,6 +5,8 @@ SHELL := /bin/bash
 MAKEFLAGS += --no-print-directory
 
 SERVICES := registry trainer evaluator deployer serving drift_monitor
+# Test processes; each has a broker and a database of its own.
+N ?= 2
 MEMBERS := $(addprefix services/,$(SERVICES)) shared client local
 CODE := shared services client/tidewheel local tests bench
 PY := .venv/bin/python
@@ -40,7 +42,7 @@ clean: env ## Stop everything and delete its data
 	@$(PY) -m local clean
 
 test: env ## Run every test but the nightly ones, on a real broker and database
-	@$(PY) -m pytest $(T)
+	@$(PY) -m pytest -n $(N) --dist loadfile $(T)
 
 test-fast: env ## Run the tests that need no broker and no database, with sockets off
 	@$(PY) -m pytest -m "not real and not nightly" --disable-socket --allow-unix-socket $(T)

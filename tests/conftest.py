@@ -32,7 +32,8 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    config.stash[_SEED] = choose_seed(config.getoption("--seed"))
+    # Set as the option too, so that processes that share the run share the seed.
+    config.option.seed = config.stash[_SEED] = choose_seed(config.getoption("--seed"))
 
 
 def pytest_report_header(config: pytest.Config) -> str:
