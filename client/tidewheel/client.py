@@ -1,7 +1,7 @@
 """The client for programs that wait."""
 
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Self
 
@@ -11,7 +11,7 @@ from tidewheel import calls, context
 from tidewheel.calls import Call, Json, Progress, Row
 from tidewheel.errors import Failure
 from tidewheel.sending import RECONNECT_SECONDS, chunks, no_answer, pause_after, request_of
-from tidewheel.stream import EventLines
+from tidewheel.stream import ALIVE, EventLines
 
 
 class Client:
@@ -58,8 +58,13 @@ class Client:
             raise no_answer(call, self.context, error) from error
         return calls.answer(call, answer.status_code, answer.content, answer.headers)
 
-    def watch(self, cascade_id: str) -> Iterator[Json]:
-        """The events of a cascade, those of the past first, then as they happen."""
+    def watch(self, cascade_id: str, quiet: Callable[[], None] | None = None) -> Iterator[Json]:
+        """The events of a cascade, those of the past first, then as they happen.
+
+        Args:
+            cascade_id: as a receipt names it.
+            quiet: called whenever the service says that nothing has happened for a while.
+        """
         lines = EventLines()
         while True:
             call = calls.cascade_events(cascade_id, lines.last_id)
@@ -67,7 +72,12 @@ class Client:
                 with self._http.stream(**request_of(call, self.context, None)) as answer:
                     if answer.status_code >= 400:
                         calls.answer(call, answer.status_code, answer.read(), answer.headers)
-                    yield from filter(None, map(lines.feed, answer.iter_lines()))
+                    for line in answer.iter_lines():
+                        if quiet and line == ALIVE:
+                            quiet()
+                        event = lines.feed(line)
+                        if event is not None:
+                            yield event
             except httpx.ReadTimeout:
                 continue
             except httpx.HTTPError as error:

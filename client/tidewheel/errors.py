@@ -12,10 +12,11 @@ _BY_STATUS: Mapping[int, Exit] = {
     429: Exit.TEMPORARY,
     503: Exit.TEMPORARY,
 }
+_REASONS_SHOWN = 8
 _FIXES: Mapping[int, str] = {
     401: "set TIDEWHEEL_KEY, or the key in the context file, to one that is known",
     403: "use a key with one of these roles",
-    404: "`tidewheel models` lists what there is",
+    404: "`tidewheel models` and `tidewheel datasets` list what there is",
     429: "wait a little and repeat it",
     503: "repeat it; nothing was changed",
 }
@@ -48,9 +49,8 @@ class Failure(Exception):
 
     def lines(self) -> list[str]:
         """For people: at most four lines."""
-        why = "; ".join(self.why)
         found = [f"error: {self.what}"]
-        found += [f"  why: {why}"] if why else []
+        found += [f"  why: {_in_one_line(self.why)}"] if self.why else []
         found += [f"  fix: {self.fix}"] if self.fix else []
         return found + ([f"  request id: {self.request_id}"] if self.request_id else [])
 
@@ -93,6 +93,17 @@ def unreachable(what: str, service: str, url: str, cause: str) -> Failure:
         fix="start the system with `make up`, or name another with TIDEWHEEL_CONTEXT",
         exit_code=Exit.UNAVAILABLE,
     )
+
+
+def _in_one_line(why: Sequence[str]) -> str:
+    """The first reason is a sentence over the others; of very many the first say enough."""
+    head, *others = why
+    more = len(others) - _REASONS_SHOWN
+    shown = [
+        *others[:_REASONS_SHOWN],
+        *([f"and {more} more (--json has them)"] if more > 0 else []),
+    ]
+    return f"{head}{' ' if head.endswith('.') else '; '}{'; '.join(shown)}" if shown else head
 
 
 def _sentence(fault: Mapping[str, Any]) -> str:

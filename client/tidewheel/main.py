@@ -93,6 +93,8 @@ def _told(error: Exception, arguments: list[str]) -> int:
         _print(error, arguments)
         return error.exit_code
     if hasattr(error, "format_message"):
+        if not error.format_message():
+            return Exit.USAGE  # a verb without its arguments: its help was shown
         sys.stderr.write(f"error: {error.format_message()}\n  fix: {_help_of(error)}\n")
         return Exit.USAGE
     if _wants_trace(arguments):

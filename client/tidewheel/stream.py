@@ -1,7 +1,10 @@
 """Server-sent events, line by line."""
 
 import json
-from typing import Any
+from typing import Any, Final
+
+ALIVE: Final = ": alive"
+"""What the registry sends when nothing has happened for a while."""
 
 
 class EventLines:

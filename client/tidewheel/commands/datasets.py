@@ -45,8 +45,11 @@ def _watched(tidewheel: "Client", receipt: dict[str, Any], *, json: bool) -> Exi
     """Print the cascade until every model that the version reached has its end."""
     from tidewheel import narrate, screen
 
+    if not _open_models(tidewheel, receipt):
+        tell("no model is trained on it yet: tidewheel apply -f SPEC.yaml")
+        return Exit.DONE
     ends: dict[str, Exit] = {}
-    for event in tidewheel.watch(receipt["cascade"]):
+    for event in tidewheel.watch(receipt["cascade"], lambda: _tell_what_waits(tidewheel, receipt)):
         if json:
             screen.as_json(event)
         else:
@@ -62,6 +65,13 @@ def _watched(tidewheel: "Client", receipt: dict[str, Any], *, json: bool) -> Exi
 def _open_models(tidewheel: "Client", receipt: dict[str, Any]) -> set[str]:
     models = tidewheel.models(limit=1000).get("items", [])
     return {one["model"] for one in models if one.get("dataset") == receipt["dataset"]}
+
+
+def _tell_what_waits(tidewheel: "Client", receipt: dict[str, Any]) -> None:
+    """Runs that wait say nothing, so a person would not know why nothing happens."""
+    for run in tidewheel.runs(limit=1000).get("items", []):
+        if run.get("cascade") == receipt["cascade"] and run.get("state") == "waiting":
+            tell(f"{run['model']} waits to be trained, not before {run['not_before'][:19]} UTC")
 
 
 def _print_event(event: dict[str, Any]) -> None:

@@ -7,6 +7,9 @@ import typer
 
 from tidewheel.exits import Exit
 
+_WRONG_USAGE = 2
+"""What `argparse` exits with."""
+
 
 def local(context: typer.Context) -> None:
     """Run the whole system on this machine: up, down, status, logs, clean, demo."""
@@ -26,7 +29,8 @@ def local(context: typer.Context) -> None:
     module = ["local.demo", *arguments[1:]] if arguments[0] == "demo" else ["local", *arguments]
     command = [_python(checkout), "-m", *module]
     done = subprocess.run(command, cwd=checkout, check=False)  # noqa: S603 - our own module
-    raise typer.Exit(done.returncode)
+    wrong_usage = done.returncode == _WRONG_USAGE
+    raise typer.Exit(Exit.USAGE if wrong_usage else done.returncode)
 
 
 def _checkout(folder: Path) -> Path | None:

@@ -65,7 +65,7 @@ def _row(text: str) -> dict[str, Any]:
     except ValueError as error:
         raise typer.BadParameter(f"{text[:60]!r} is no JSON: {error}") from error
     if not isinstance(found, dict):
-        raise typer.BadParameter("a row is an object, {{column: value}}")
+        raise typer.BadParameter("a row is an object, {column: value}")
     return found
 
 
