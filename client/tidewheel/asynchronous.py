@@ -1,7 +1,7 @@
 """The client for programs that await."""
 
 import asyncio
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from pathlib import Path
 from typing import Self
 
@@ -11,7 +11,7 @@ from tidewheel import calls, context
 from tidewheel.calls import Call, Json, Progress, Row
 from tidewheel.errors import Failure
 from tidewheel.sending import RECONNECT_SECONDS, async_chunks, no_answer, pause_after, request_of
-from tidewheel.stream import EventLines
+from tidewheel.stream import ALIVE, EventLines
 
 
 class AsyncClient:
@@ -60,8 +60,15 @@ class AsyncClient:
             raise no_answer(call, self.context, error) from error
         return calls.answer(call, answer.status_code, answer.content, answer.headers)
 
-    async def watch(self, cascade_id: str) -> AsyncIterator[Json]:
-        """The events of a cascade, those of the past first, then as they happen."""
+    async def watch(
+        self, cascade_id: str, quiet: Callable[[], None] | None = None
+    ) -> AsyncIterator[Json]:
+        """The events of a cascade, those of the past first, then as they happen.
+
+        Args:
+            cascade_id: as a receipt names it.
+            quiet: called whenever the service says that nothing has happened for a while.
+        """
         lines = EventLines()
         while True:
             call = calls.cascade_events(cascade_id, lines.last_id)
@@ -71,6 +78,8 @@ class AsyncClient:
                         content = await answer.aread()
                         calls.answer(call, answer.status_code, content, answer.headers)
                     async for line in answer.aiter_lines():
+                        if quiet and line == ALIVE:
+                            quiet()
                         event = lines.feed(line)
                         if event is not None:
                             yield event

@@ -120,3 +120,20 @@ def ends_with(event: Event) -> Exit | None:
             return Exit.WAITS
         case _:
             return None
+
+
+_EXIT_OF: Final[Mapping[str, Exit]] = {
+    "promoted": Exit.DONE,
+    "superseded": Exit.DONE,
+    "withheld": Exit.DONE,
+    "rejected": Exit.REJECTED,
+    "aborted": Exit.ROLLED_BACK,
+    "waiting": Exit.WAITS,
+    "failed": Exit.INPUT,
+    "dead_lettered": Exit.INPUT,
+}
+
+
+def exit_of(outcome: str) -> Exit | None:
+    """The exit code of an outcome; None while it is open."""
+    return _EXIT_OF.get(outcome)

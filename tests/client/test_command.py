@@ -264,6 +264,23 @@ def test_a_watched_version_that_no_model_uses_has_its_end_at_once(
 
 
 @pytest.mark.usefixtures("context_file")
+def test_a_watched_version_that_was_there_tells_how_it_ended(
+    tidewheel: Run, recorded: Recorded, tmp_path: Path
+) -> None:
+    (tmp_path / "flow.csv").write_text("a\n1\n")
+    receipt = {"dataset": "flow", "version": 3, "rows": 1, "cascade": "c-1", "created": False}
+    ended = {"dataset": "flow", "dataset_version": 3, "model": "pump", "outcome": "rejected"}
+    recorded.says("POST /v1/datasets/flow/versions", (200, receipt))
+    recorded.says("GET /v1/models", (200, {"items": [{"model": "pump", "dataset": "flow"}]}))
+    recorded.says("GET /v1/outcomes", (200, {"items": [{**ended, "event_id": "e-1"}]}))
+
+    ran = tidewheel("publish", "flow", "flow.csv", "--watch")
+
+    assert ran.code == 3
+    assert "pump rejected  (event e-1)" in ran.err
+
+
+@pytest.mark.usefixtures("context_file")
 def test_a_watched_cascade_in_which_nothing_happens_says_what_waits(
     tidewheel: Run, recorded: Recorded, tmp_path: Path
 ) -> None:

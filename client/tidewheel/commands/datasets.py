@@ -48,6 +48,9 @@ def _watched(tidewheel: "Client", receipt: dict[str, Any], *, json: bool) -> Exi
     if not _open_models(tidewheel, receipt):
         tell("no model is trained on it yet: tidewheel apply -f SPEC.yaml")
         return Exit.DONE
+    ended = _ended_before(tidewheel, receipt)
+    if ended is not None:
+        return ended
     ends: dict[str, Exit] = {}
     for event in tidewheel.watch(receipt["cascade"], lambda: _tell_what_waits(tidewheel, receipt)):
         if json:
@@ -60,6 +63,22 @@ def _watched(tidewheel: "Client", receipt: dict[str, Any], *, json: bool) -> Exi
             if not _open_models(tidewheel, receipt) - ends.keys():
                 break
     return max(ends.values(), default=Exit.DONE)
+
+
+def _ended_before(tidewheel: "Client", receipt: dict[str, Any]) -> Exit | None:
+    """How a version that was there already has ended; its end may lie in another cascade."""
+    from tidewheel import narrate
+
+    if receipt.get("created", True):
+        return None
+    found = tidewheel.outcomes(dataset=receipt["dataset"]).get("items", [])
+    of_version = [one for one in found if one["dataset_version"] == receipt["version"]]
+    ends = [narrate.exit_of(one["outcome"]) for one in of_version]
+    if not ends or None in ends:
+        return None
+    for one in of_version:
+        tell(f"{one['model']} {one['outcome']}  (event {one['event_id']})")
+    return max(end for end in ends if end is not None)
 
 
 def _open_models(tidewheel: "Client", receipt: dict[str, Any]) -> set[str]:
