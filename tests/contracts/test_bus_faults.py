@@ -146,7 +146,7 @@ async def test_a_rebalance_during_a_reaction_doubles_nothing(delivery: BrokerDel
     gates = [delivery.script.hold(subject, 1) for subject in subjects]
     await until_working(delivery, "w")
     await delivery.put(*[one for subject in subjects for one in versions(subject, 1, 2)])
-    await delivery.until_started("a", 1)
+    await delivery.until_any_started(*[(subject, 1) for subject in subjects])
 
     await delivery.start("1")
 

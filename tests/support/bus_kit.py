@@ -338,6 +338,14 @@ class BrokerDelivery:
 
         await eventually(has_started, what=f"start of {subject}/{number}")
 
+    async def until_any_started(self, *starts: tuple[str, int]) -> None:
+        """Streams take one transaction at a time, so which comes first is the broker's choice."""
+
+        async def has_started() -> bool:
+            return any(one in self.script.started for one in starts)
+
+        await eventually(has_started, what=f"start of one of {starts}")
+
     async def effects(self) -> list[tuple[str, int]]:
         return await self.skipper.effects.all()
 
