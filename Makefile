@@ -18,10 +18,13 @@ export PYTHONPATH := $(CURDIR):$(CURDIR)/client
 help: ## Print every verb with one line each
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  \033[1m%-14s\033[0m %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
-env: .venv/.ready ## Create or update .venv from the hashed root lock
+env: .venv/.ready .venv/bin/tidewheel ## Create or update .venv from the hashed root lock
 
 .venv/.ready: constraints.lock
 	@bash local/environment.sh .venv constraints.lock
+
+.venv/bin/tidewheel: local/tidewheel.sh .venv/.ready
+	@install -m 755 $< $@
 
 demo: env ## Run the whole cascade on real data and print what was promised and what happened
 	@$(PY) -m local.demo
@@ -56,24 +59,24 @@ fmt: env ## Rewrite the code in the one format
 	@.venv/bin/ruff format $(CODE)
 	@.venv/bin/ruff check --fix --quiet $(CODE)
 
-lint: env
+lint: env ## Only format and lint
 	@echo "format and lint"
 	@.venv/bin/ruff format --check --quiet $(CODE) || { echo "run: make fmt"; exit 1; }
 	@.venv/bin/ruff check --quiet $(CODE)
 
-types: env
+types: env ## Only the strict types
 	@echo "types"
 	@.venv/bin/mypy
 
-contracts: env
+contracts: env ## Only the import contracts
 	@echo "import contracts"
 	@.venv/bin/lint-imports --no-logo 2>/dev/null || .venv/bin/lint-imports
 
-deps: env
+deps: env ## Only what each member imports against what it declares
 	@echo "dependencies of each member"
 	@for member in $(MEMBERS); do bash local/dependencies.sh $$member; done
 
-locks: env
+locks: env ## Only the locks
 	@echo "locks"
 	@$(PY) -m pytest -q --no-header tests/contracts/test_locks.py
 

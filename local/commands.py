@@ -26,7 +26,7 @@ def down(places: Places, _: argparse.Namespace) -> int:
         console.print("not running")
         return 0
     was_running, leftovers = end(places)
-    console.print("stopped; `python -m local up` resumes" if was_running else "not running")
+    console.print("stopped; `make up` resumes" if was_running else "not running")
     if leftovers:
         console.print(f"ended what an earlier supervisor left: {', '.join(leftovers)}")
     return 0
@@ -69,7 +69,7 @@ def status(places: Places, arguments: argparse.Namespace) -> int:
         print(json.dumps(found or {"phase": "down", "parts": [], "services": []}))
         return 0 if found else _EXIT_NOT_RUNNING
     if found is None:
-        console.print("not running; start it with: python -m local up")
+        console.print("not running; start it with: make up")
         return _EXIT_NOT_RUNNING
     show_status(found)
     show_next_steps(found, places)
@@ -83,7 +83,7 @@ def logs(places: Places, arguments: argparse.Namespace) -> int:
         if name not in known:
             raise CannotStart(f"no log of {name!r}; there are {', '.join(known) or 'none yet'}")
     if not chosen:
-        console.print("no logs yet; start the stack with: python -m local up")
+        console.print("no logs yet; start the stack with: make up")
     files: dict[str, IO[bytes]] = {name: places.log(name).open("rb") for name in chosen}
     _print_tails(files, arguments.lines)
     if arguments.follow:

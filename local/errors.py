@@ -11,7 +11,7 @@ class CannotStart(Exception):
 
 class NotRunning(CannotStart):
     def __init__(self) -> None:
-        super().__init__("the stack is not running; start it with: python -m local up")
+        super().__init__("the stack is not running; start it with: make up")
 
 
 class JarsUnavailable(CannotStart):
@@ -45,7 +45,7 @@ class StateLost(CannotStart):
     def __init__(self, folder: Path) -> None:
         super().__init__(
             f"{folder} holds a database whose password is gone; start afresh with: "
-            "python -m local clean"
+            "make clean"
         )
 
 
@@ -53,7 +53,7 @@ class WrongDatabaseVersion(CannotStart):
     def __init__(self, found: str, wanted: str) -> None:
         super().__init__(
             f"the data was written by PostgreSQL {found}, the binaries are {wanted}; "
-            "use the same as before, or start afresh with: python -m local clean"
+            "use the same as before, or start afresh with: make clean"
         )
 
 

@@ -54,5 +54,5 @@ def show_next_steps(status: dict[str, Any], places: Places, to: Console = consol
     took = f"up in {seconds:.1f} s, " if seconds is not None else ""
     to.print(f"\n{took}{len(services)} services use {memory:.0f} MB together")
     to.print(f"keys     {places.plain_keys} (one per role, yours alone to read)", soft_wrap=True)
-    to.print(f"logs     {places.logs} (or: python -m local logs)", soft_wrap=True)
-    to.print("next     tidewheel status", soft_wrap=True)
+    to.print(f"logs     {places.logs} (or: make logs)", soft_wrap=True)
+    to.print("next     .venv/bin/tidewheel status", soft_wrap=True)

@@ -35,7 +35,7 @@ def test_status_of_nothing_says_how_to_start_it(tmp_path: Path) -> None:
     said = run(tmp_path / "stack", "status")
 
     assert said.returncode == 3
-    assert said.stdout == "not running; start it with: python -m local up\n"
+    assert said.stdout == "not running; start it with: make up\n"
 
 
 def test_down_and_clean_of_nothing_are_no_errors(tmp_path: Path) -> None:
