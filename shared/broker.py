@@ -15,15 +15,21 @@ from aiokafka.abc import ConsumerRebalanceListener as Listener
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
 from aiokafka.coordinator.assignors.roundrobin import RoundRobinPartitionAssignor
-from aiokafka.errors import IllegalStateError, KafkaError, TopicAlreadyExistsError
+from aiokafka.errors import (
+    CorruptRecordException,
+    IllegalStateError,
+    KafkaError,
+    TopicAlreadyExistsError,
+)
 
-from shared import codec
+from shared import codec, record_names
 from shared.errors import BrokerUnavailable
 from shared.events import Event, Heard
 from shared.topics import Topic
 
 __all__ = [
     "Admin",
+    "CorruptRecordException",
     "IllegalStateError",
     "KafkaError",
     "Listener",
@@ -35,6 +41,8 @@ __all__ = [
     "make_consumer",
     "start_client",
 ]
+
+record_names.install()
 
 Consumer = Any
 """An aiokafka consumer; the library has no types."""

@@ -13,6 +13,7 @@ from typing import Any
 
 from shared import faults, telemetry
 from shared.broker import (
+    CorruptRecordException,
     KafkaError,
     Listener,
     Message,
@@ -220,6 +221,9 @@ class Bus:
         while True:
             try:
                 polled = await consumer.getmany(timeout_ms=200)
+            except CorruptRecordException:
+                # What the same poll had taken from other partitions is lost in the library.
+                raise
             except KafkaError as error:
                 failures += 1
                 telemetry.log("poll_failed", level="warning", reason=_said(error))
