@@ -15,7 +15,7 @@ from shared import faults, telemetry
 from shared.broker import Message, Publisher
 from shared.errors import BrokerUnavailable, StoreUnavailable
 from shared.patience import Patience
-from shared.postgres import PASSING, Database
+from shared.postgres import PASSING, SESSION, Database
 
 RELAY_LOCK: Final = 7435
 """Advisory lock of the one relay per database that publishes."""
@@ -70,7 +70,10 @@ class Relay:
             self._database.url,
             command_timeout=30,
             timeout=10,
-            server_settings={"application_name": f"tidewheel-{self._database.service}-relay"},
+            server_settings={
+                **SESSION,
+                "application_name": f"tidewheel-{self._database.service}-relay",
+            },
         )
         publisher = Publisher(self._bootstrap, self._prefix)
         try:

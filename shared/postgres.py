@@ -9,7 +9,7 @@ import hashlib
 import json
 from collections import Counter
 from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from contextvars import ContextVar
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -39,6 +39,8 @@ PASSING: Final = (
     asyncpg.DeadlockDetectedError,
     asyncpg.LockNotAvailableError,
     asyncpg.ReadOnlySQLTransactionError,
+    asyncpg.IdleInTransactionSessionTimeoutError,
+    asyncpg.InvalidCachedStatementError,  # a newer release has just changed the table
 )
 """Failures that may pass by themselves; `passes` decides."""
 
@@ -53,6 +55,16 @@ def passes(error: BaseException) -> bool:
         return not isinstance(error, asyncpg.DataError) and ("clos" in text or "released" in text)
     return isinstance(error, PASSING)
 
+
+SESSION: Final = {
+    "tcp_keepalives_idle": "10",
+    "tcp_keepalives_interval": "5",
+    "tcp_keepalives_count": "3",
+    "tcp_user_timeout": "30000",
+    "idle_in_transaction_session_timeout": "60000",
+}
+"""A machine that vanished keeps its locks, the relay's too, for half a minute and not for hours;
+a process that was frozen inside a transaction keeps them for a minute and not for ever."""
 
 _NO_SEQUENCE: Final = b'"sequence":"0"'
 _SAY: Final = """
@@ -270,7 +282,7 @@ class Database:
         """
         try:
             await migrate(self.url, [Path(__file__).parent / "migrations", *migrations])
-        except PASSING as error:
+        except (OSError, *PASSING) as error:
             raise StoreUnavailable(f"{type(error).__name__}: {error}") from error
 
     async def close(self) -> None:
@@ -324,7 +336,9 @@ class Database:
                 raise
             raise StoreUnavailable(f"{type(error).__name__}: {error}") from error
         finally:
-            await self._pool.release(connection)
+            # A connection that cannot be given back is cut by the pool; what was done on it stands.
+            with suppress(OSError, *PASSING):
+                await self._pool.release(connection)
 
     async def defer(self, sql: str, *arguments: Any) -> None:
         """Run a statement at the end of the open transaction, with all of the same text at once.
@@ -375,7 +389,7 @@ async def _pool(url: str, service: str, size: int, *, least: int) -> Any:
         max_size=size,
         init=_speak_json,
         command_timeout=30,
-        server_settings={"application_name": f"tidewheel-{service}", "jit": "off"},
+        server_settings={**SESSION, "application_name": f"tidewheel-{service}", "jit": "off"},
     )
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+from contextvars import Context
 
 import asyncpg
 import pytest
@@ -12,7 +13,7 @@ from shared.codec import decode
 from shared.errors import InvalidEvent, StoreUnavailable
 from shared.events import DatasetName, DatasetOffered, EventParked
 from shared.ids import uuid7
-from shared.postgres import Cause, Database, passes
+from shared.postgres import SESSION, Cause, Database, passes
 from tests.support.bus_kit import a_version
 
 pytestmark = pytest.mark.real
@@ -178,6 +179,60 @@ async def test_a_lost_connection_is_unavailable_and_the_next_call_works(
             await database.execute("select pg_terminate_backend(pg_backend_pid())")
 
     assert await database.fetchval("select 1") == 1
+
+
+async def test_who_freezes_inside_a_transaction_loses_its_locks_and_may_try_again(
+    table: Database,
+) -> None:
+    await table.execute("insert into note (text) values ('held')")
+    lock = "select 1 from note for update"
+    given = {name: await table.fetchval("select current_setting($1)", name) for name in SESSION}
+
+    async def freeze() -> None:
+        async with table.transaction():
+            await table.execute("set local idle_in_transaction_session_timeout = 50")
+            await table.fetchval(lock)
+            # In a context of its own: otherwise it would join the open transaction.
+            other = asyncio.create_task(table.fetchval(lock), context=Context())
+            assert await other == 1
+            await table.fetchval("select 1")
+
+    with pytest.raises(StoreUnavailable):
+        await freeze()
+
+    assert given["idle_in_transaction_session_timeout"] == "1min"
+
+
+async def test_a_table_that_a_newer_release_changes_is_tried_again_not_parked(
+    database: Database,
+) -> None:
+    await database.execute("create table note (id bigint)")
+    sql = "select * from note"
+
+    async def read() -> None:
+        async with database.transaction():
+            await database.fetch(sql)
+
+    await read()
+    await database.execute("alter table note add column text text")
+    with pytest.raises(StoreUnavailable):
+        await read()
+
+    await read()
+
+
+async def test_a_connection_that_cannot_be_given_back_does_not_undo_what_was_done(
+    database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def lost(*_: object, **__: object) -> None:
+        raise TimeoutError
+
+    monkeypatch.setattr(asyncpg.Connection, "reset", lost)
+    async with database.transaction() as transaction:
+        await transaction.say([a_version("a", 1)])
+    monkeypatch.undo()
+
+    assert await database.fetchval("select count(*) from said") == 1
 
 
 async def test_a_wrong_argument_does_not_pass_for_a_lost_connection(database: Database) -> None:
