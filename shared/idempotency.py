@@ -35,11 +35,12 @@ async def once(
     key = request.headers.get("idempotency-key", "")
     if len(key) > 200:
         raise InvalidInput("An Idempotency-Key has at most 200 characters.")
+    if key and body_hash is None:
+        # Before the transaction: whoever sends slowly must not keep a connection meanwhile.
+        body_hash = hashlib.sha256(request.url.path.encode() + await request.body()).digest()
     async with database.transaction(Cause.outside()):
         if not key:
             return _answer(*await action())
-        if body_hash is None:
-            body_hash = hashlib.sha256(request.url.path.encode() + await request.body()).digest()
         # The lock makes a second request with this key wait for the first one's answer.
         await database.execute(
             "select pg_advisory_xact_lock(hashtextextended($1, 0))", f"{principal.name}\n{key}"

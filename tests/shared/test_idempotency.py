@@ -99,3 +99,25 @@ async def test_old_answers_are_forgotten(database: Database) -> None:
     )
 
     assert await forget(database) == 1
+
+
+async def test_a_body_that_comes_slowly_holds_no_transaction(database: Database) -> None:
+    request = a_request(uuid4().hex)
+    arriving, asked = asyncio.Event(), asyncio.Event()
+
+    async def receive() -> dict[str, Any]:
+        asked.set()
+        await arriving.wait()
+        return {"type": "http.request", "body": b"{}", "more_body": False}
+
+    request._receive = receive
+    answering = asyncio.create_task(once(request, database, VERA, Counting()))
+    await asked.wait()
+    held = await database.fetchval(
+        "select count(*) from pg_stat_activity "
+        "where datname = current_database() and state = 'idle in transaction'"
+    )
+    arriving.set()
+
+    assert (await answering).status_code == 201
+    assert held == 0
