@@ -20,10 +20,11 @@ from shared import telemetry
 from shared.artifacts import ArtifactStore
 from shared.clock import Clock
 from shared.confined import Confined, Crashed, Done, Failed, OutOfMemory, TimedOut
-from shared.errors import ArtifactCorrupt, NotFound, Unprocessable
+from shared.errors import ArtifactCorrupt, NotFound, Unavailable, Unprocessable
 from shared.events import Digest, EvaluationCompleted, Event, ModelRegistered
 from shared.jobs import Job, Jobs, run_worker
 from shared.manifest import read_manifest
+from shared.patience import Patience
 from shared.spec import ModelSpec
 
 SCORE: Final = "services.evaluator.scoring:score"
@@ -72,7 +73,19 @@ class Judge:
         await run_worker(self.jobs, self.work, concurrency=self.concurrency, gave_up=_gave_up)
 
     async def work(self, job: Job) -> None:
-        """Judge one candidate against whoever is champion now, once."""
+        """Judge one candidate; what does not answer says nothing about it and is waited for."""
+        patience = Patience()
+        while True:
+            try:
+                await self._judge(job)
+            except Unavailable as error:
+                telemetry.log("worker_waits", level="warning", reason=str(error))
+                await asyncio.sleep(patience.next_seconds())
+            else:
+                return
+
+    async def _judge(self, job: Job) -> None:
+        """Against whoever is champion now, once."""
         registered = registered_from(job.payload)
         champion = await self.store.champion(registered.model)
         version = champion.version if champion else None

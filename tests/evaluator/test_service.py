@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextvars
 from collections.abc import AsyncIterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 from uuid import UUID
@@ -19,8 +20,10 @@ from services.evaluator.worker import Judge
 from shared import clock, codec
 from shared.artifacts import ArtifactStore, key_of
 from shared.confined import Confined
+from shared.errors import StoreUnavailable
 from shared.events import (
     DeploymentRolledBack,
+    Digest,
     EvaluationCompleted,
     Event,
     Heard,
@@ -334,6 +337,30 @@ async def test_a_candidate_whose_files_are_gone_is_invalid(site: Site, tmp_path:
     await site.work()
 
     assert (await site.verdicts())[0].event.reason == "invalid_input"
+
+
+class Away(ArtifactStore):
+    """An object store that does not answer the first requests."""
+
+    requests = 0
+
+    async def aget(self, digest: Digest) -> bytes:
+        self.requests += 1
+        if self.requests < 4:
+            raise StoreUnavailable("not now")
+        return await super().aget(digest)
+
+
+async def test_an_object_store_that_is_away_is_waited_for_and_costs_no_attempt(
+    site: Site, tmp_path: Path
+) -> None:
+    site.judge = replace(site.judge, artifacts=Away(f"file://{tmp_path}"))
+    await site.register(1, a_version(World.drawn()))
+
+    await site.work()
+
+    assert (await site.verdicts())[0].event.accepted
+    assert await site.database.fetchval("select attempt from job") == 1
 
 
 async def test_a_specification_that_cannot_be_read_still_ends_in_a_verdict(site: Site) -> None:
