@@ -37,8 +37,8 @@ class Context:
         if service not in self.services:
             raise Failure(
                 f"the address of {service} is not known",
-                why=(f"{self.origin} does not name it",),
-                fix=_START,
+                why=(f"{self.origin} names {', '.join(sorted(self.services)) or 'none'}",),
+                fix="name one of these, or another context file with TIDEWHEEL_CONTEXT",
                 exit_code=Exit.CONFIGURATION,
             )
         return self.services[service].rstrip("/")
