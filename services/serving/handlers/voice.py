@@ -106,9 +106,10 @@ class Voice:
         Raises:
             Saturated: there is no room; nothing was taken.
         """
+        # 1.0 and "1.0" are different labels, so the value is written as it is.
         messages = [
             self._message(
-                FEEDBACK, o, None, "ground_truth", o.model, o.prediction, o.revision, o.value
+                FEEDBACK, o, None, "ground_truth", o.model, o.prediction, o.revision, repr(o.value)
             )
             for o in observations
         ]
