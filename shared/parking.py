@@ -97,7 +97,9 @@ class Parking:
             transaction.hearing.append(letter.type)
             # Who hears announcements and cannot bear one must not be sent another because of it.
             if letter.type != EventParked.TYPE:
-                await transaction.say([self._announcement(letter, error)], step="parked")
+                # Others may park the same event, and theirs is another announcement.
+                step = f"parked:{self._consumer}"
+                await transaction.say([self._announcement(letter, error)], step=step)
         self._tell(letter, error)
 
     async def _is_done(self, letter: Letter) -> bool:

@@ -229,3 +229,19 @@ async def test_whatever_a_record_holds_it_can_be_parked(
     assert held == again == []
     assert parked.payload == HOSTILE[name]
     assert await database.fetchval("select count(*) from outbox") == 1
+
+
+@pytest.mark.real
+async def test_two_consumers_that_park_the_same_event_announce_it_apart(
+    service: tuple[Database, Skipper],
+) -> None:
+    database, skipper = service
+    skipper.script.poison["a", 1] = ValueError("a bug")
+    event = versions("a", 1)
+
+    for consumer in ("trainer", "another"):
+        inbox = Inbox(database, consumer, skipper.reactions())
+        await inbox.take(letters(inbox, event), no_wait)
+
+    said = await database.fetch("select event_id from said where topic like '%dead-letters%'")
+    assert len({row["event_id"] for row in said}) == 2
