@@ -44,8 +44,7 @@ class TookTooLong(CannotStart):
 class StateLost(CannotStart):
     def __init__(self, folder: Path) -> None:
         super().__init__(
-            f"{folder} holds a database whose password is gone; start afresh with: "
-            "make clean"
+            f"{folder} holds a database whose password is gone; start afresh with: make clean"
         )
 
 
