@@ -95,6 +95,12 @@ class InvalidInput(Refused):
     code = "invalid_input"
 
 
+def wrong_things(faults: Sequence[Fault], what: str = "the input") -> str:
+    """As in: 1 thing is wrong with the input."""
+    count = "1 thing is" if len(faults) == 1 else f"{len(faults)} things are"
+    return f"{count} wrong with {what}."
+
+
 class NotFound(Refused):
     """There is no such thing, or the caller may not see it."""
 

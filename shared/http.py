@@ -30,6 +30,7 @@ from shared.errors import (
     TooLarge,
     Unauthenticated,
     Unavailable,
+    wrong_things,
 )
 from shared.settings import ServiceSettings
 
@@ -349,7 +350,7 @@ async def _invalid(request: Request, error: Exception) -> Response:
         where = [str(part) for part in item["loc"]]
         pointer = "/" + "/".join(where[1:] if where[:1] == ["body"] else where)
         faults.append(Fault(pointer, item["msg"]))
-    refused = InvalidInput(f"{len(faults)} thing(s) are wrong with the input.", faults)
+    refused = InvalidInput(wrong_things(faults), faults)
     return problem_of(refused, request.state.request_id, request.url.path)
 
 

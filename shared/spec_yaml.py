@@ -17,7 +17,7 @@ from pydantic_core import ErrorDetails
 from yaml.events import CollectionEndEvent, CollectionStartEvent
 from yaml.nodes import MappingNode, Node, ScalarNode, SequenceNode
 
-from shared.errors import Fault, InvalidInput
+from shared.errors import Fault, InvalidInput, wrong_things
 from shared.spec import ModelSpec, read_spec
 
 MOST_BYTES: Final = 256_000
@@ -53,7 +53,7 @@ class SpecFaults(InvalidInput):
     code = "invalid_spec"
 
     def __init__(self, faults: Sequence[SpecFault]) -> None:
-        super().__init__(f"{len(faults)} thing(s) are wrong with the specification.", faults)
+        super().__init__(wrong_things(faults, "the specification"), faults)
         self.places = tuple(faults)
 
 

@@ -23,7 +23,10 @@ _SAME_KEY: Final = "(natural_key = $1 or starts_with(natural_key, $1 || '#'))"
 """Repeats by hand carry their number behind the key."""
 _SITUATION: Final = f"""
     select latest.started_at, known.id as run, known.state, found.what, found.rows, found.columns
-    from (select max(started_at) as started_at from run where model = $2) latest
+    from (
+        select max(started_at) as started_at from run
+        where model = $2 and outcome is distinct from 'failed'
+    ) latest
     left join lateral (
         select id, state from job where {_SAME_KEY}
         order by created_at desc, natural_key desc limit 1

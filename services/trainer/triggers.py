@@ -152,7 +152,7 @@ def immaterial(version: DatasetVersion, reference: Reference | None, spec: Model
 
 
 def due_after(spec: ModelSpec, trigger: Trigger, situation: Situation, now: datetime) -> datetime:
-    """Now, or the end of the cool-down; whoever asks by hand does not wait."""
+    """Now, or the end of the cool-down; whoever asks by hand, or after a failure, does not wait."""
     if trigger == "manual" or situation.last_started_at is None:
         return now
     return max(now, situation.last_started_at + spec.triggers.cooldown)

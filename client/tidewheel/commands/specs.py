@@ -20,7 +20,11 @@ def check(files: Files, json: AsJson = False) -> None:
         screen.as_json([{"file": file, "faults": faults} for file, faults in read.items()])
     _stop_at([fault for faults in read.values() for fault in faults])
     if not json:
-        tell(f"{len(files)} specification(s) are right")
+        tell(
+            "the specification is right"
+            if len(files) == 1
+            else f"{len(files)} specifications are right"
+        )
 
 
 def apply(

@@ -17,7 +17,7 @@ from services.registry.handlers import Intake, Receipt, Refusal
 from services.registry.handlers.intake import Look
 from services.registry.store.uploads import Arrived
 from shared.access import Principal, Role
-from shared.errors import Fault, InvalidInput, Refused, TooLarge
+from shared.errors import Fault, InvalidInput, Refused, TooLarge, wrong_things
 from shared.events import DatasetName, Digest, Reason
 from shared.http import allow, problem
 from shared.idempotency import once
@@ -157,7 +157,7 @@ async def _reference(request: Request) -> Reference:
             Fault("".join(f"/{part}" for part in item["loc"]), item["msg"])
             for item in error.errors(include_url=False, include_input=False)
         ]
-        raise InvalidInput(f"{len(faults)} thing(s) are wrong with the input.", faults) from error
+        raise InvalidInput(wrong_things(faults), faults) from error
 
 
 async def _chunks(request: Request, seconds: float) -> AsyncGenerator[bytes, None]:

@@ -12,7 +12,7 @@ from services.registry.lineage.code import Lock, code_digest, modules_of
 from services.registry.store import Store
 from services.registry.store.datasets import DatasetVersion
 from shared import telemetry
-from shared.errors import InvalidInput, Unprocessable
+from shared.errors import InvalidInput, Unprocessable, wrong_things
 from shared.events import (
     DatasetName,
     DatasetOffered,
@@ -243,7 +243,7 @@ class Registry:
         faults = faults_of(spec, before.kinds if before else None)
         if faults:
             raise InvalidInput(
-                f"{len(faults)} thing(s) are wrong with the specification.",
+                wrong_things(faults, "the specification"),
                 faults,
                 code="invalid_spec",
             )

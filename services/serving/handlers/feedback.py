@@ -11,7 +11,7 @@ from services.serving.handlers.predictions import Predictions
 from services.serving.handlers.voice import Voice
 from services.serving.prediction.reading import as_pointer
 from shared.clock import Clock
-from shared.errors import Fault, InvalidInput
+from shared.errors import Fault, InvalidInput, wrong_things
 from shared.events import GroundTruthObserved, ModelName
 from shared.names import model_name
 
@@ -50,7 +50,7 @@ class Feedback:
             for fault in _faults_of(one, f"/observations/{index}", task, now)
         ]
         if faults:
-            raise InvalidInput(f"{len(faults)} thing(s) are wrong.", faults[:50])
+            raise InvalidInput(wrong_things(faults), faults[:50])
         self.voice.observed([_observation(model, one, source, now) for one in given])
         return len(given)
 
@@ -66,7 +66,7 @@ def _parts(document: Any) -> tuple[ModelName, Sequence[Any]]:
     if not isinstance(given, list) or not 1 <= len(given) <= MOST_OBSERVATIONS:
         faults.append(Fault("/observations", f"required, a list of 1 to {MOST_OBSERVATIONS}"))
     if faults or not isinstance(name, str) or not isinstance(given, list):
-        raise InvalidInput(f"{len(faults)} thing(s) are wrong.", faults)
+        raise InvalidInput(wrong_things(faults), faults)
     return ModelName(name), given
 
 
