@@ -17,7 +17,7 @@ from local.errors import CannotStart, NotRunning
 from local.paths import CHECKOUT, Places
 from local.process import Identity
 from tests.support.processes import any_alive, environment_of, identity_of
-from tests.support.stack import temporary_folder
+from tests.support.stack import temporary_folder, with_ports_of_its_own
 from tests.support.waiting import wait_until
 
 pytestmark = [pytest.mark.real, pytest.mark.timeout(180)]
@@ -30,7 +30,7 @@ class Stack:
     """A supervisor over stand-in services, in a process of its own."""
 
     def __init__(self, folder: Path) -> None:
-        self.places = Places(folder / "stack")
+        self.places = Places(with_ports_of_its_own(folder / "stack"))
         self.process: subprocess.Popen[bytes] | None = None
 
     def up(self) -> dict[str, Any]:

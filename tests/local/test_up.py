@@ -13,7 +13,7 @@ import httpx
 import pytest
 
 from local.paths import CHECKOUT
-from tests.support.stack import temporary_folder
+from tests.support.stack import temporary_folder, with_ports_of_its_own
 
 pytestmark = [pytest.mark.real, pytest.mark.timeout(600)]
 
@@ -23,7 +23,7 @@ CSV = "a,y\n" + "\n".join(f"{row},{2 * row}" for row in range(30)) + "\n"
 @pytest.fixture(scope="module")
 def folder() -> Iterator[Path]:
     with temporary_folder() as temporary:
-        yield temporary / "stack"
+        yield with_ports_of_its_own(temporary / "stack")
         local(temporary / "stack", "clean")
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import random
 import shutil
 import tempfile
@@ -10,6 +11,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from local.ports import DEFAULTS, free_ports
 from local.stack import Infrastructure
 
 
@@ -43,6 +45,13 @@ def fresh_database(infrastructure: Infrastructure) -> Iterator[str]:
         yield url
     finally:
         infrastructure.drop_database(name)
+
+
+def with_ports_of_its_own(folder: Path) -> Path:
+    """The folder of a stack that keeps away from the default ports, where others may be."""
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "ports.json").write_text(json.dumps(free_ports(DEFAULTS)))
+    return folder
 
 
 def fresh_topic_prefix() -> str:
