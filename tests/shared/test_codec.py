@@ -104,3 +104,22 @@ def test_an_event_too_large_for_the_bus_is_refused_where_it_is_said() -> None:
 
     with pytest.raises(InvalidEvent, match="blob"):
         codec.encode(heard)
+
+
+def test_an_older_version_is_brought_up_step_by_step(monkeypatch: pytest.MonkeyPatch) -> None:
+    current = DatasetOffered.TYPE
+    steps = {
+        "tidewheel.dataset.offered.v0": (
+            "tidewheel.dataset.offered.v0b",
+            lambda data: {**data, "uri": f"{data['root']}:{data['key']}"},
+        ),
+        "tidewheel.dataset.offered.v0b": (current, lambda data: {**data, "format": "csv"}),
+    }
+    for old, step in steps.items():
+        monkeypatch.setitem(cast("Any", codec.UPCASTERS), old, step)
+    event = an_offer() | {"type": "tidewheel.dataset.offered.v0"}
+    event["data"] = {"dataset": event["subject"], "root": "lake", "key": "x.csv"}
+
+    heard: Heard[Any] = codec.decode(json.dumps(event).encode())
+
+    assert (heard.event.uri, heard.event.format) == ("lake:x.csv", "csv")
