@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import json
 from collections.abc import AsyncIterator
 from datetime import datetime
 from pathlib import Path
@@ -16,13 +15,12 @@ from services.deployer.handlers import Deployer
 from services.deployer.store import PostgresStore
 from services.deployer.worker import Timers
 from shared import clock, codec, http
-from shared.access import Role, hash_of
 from shared.events import Digest, Event, Heard, Json
 from shared.ids import uuid7
 from shared.postgres import Cause, Database
-from shared.settings import ServiceSettings
 from tests.conftest import OpenDatabase
 from tests.deployer.building import LIMITS, NOON
+from tests.support.door import door_settings
 
 
 class Site:
@@ -73,19 +71,7 @@ async def site(open_database: OpenDatabase) -> Site:
 @pytest.fixture
 async def client(site: Site, tmp_path: Path) -> AsyncIterator[httpx.AsyncClient]:
     """Sends the key named by the header `as`, by default the operator's."""
-    keys = tmp_path / "keys.json"
-    entries = [
-        {"id": role, "hash": hash_of(f"tw_{role}"), "roles": [role], "principal": f"the-{role}"}
-        for role in Role
-    ]
-    keys.write_text(json.dumps({"keys": entries}))
-    settings = ServiceSettings(
-        kafka="127.0.0.1:1",
-        artifacts=f"file://{tmp_path}",
-        port=0,
-        admin_port=0,
-        keys_file=str(keys),
-    )
+    settings = door_settings(tmp_path)
     app = http.build(
         "deployer",
         settings,

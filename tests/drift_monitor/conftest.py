@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import json
 from collections.abc import AsyncIterator, Sequence
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -15,15 +14,14 @@ from services.drift_monitor.handlers import Judging, Labels, Predictions, Profil
 from services.drift_monitor.store import PostgresStore, Reading, Reporting
 from services.drift_monitor.worker import Forgetter
 from shared import clock, codec, http
-from shared.access import Role, hash_of
 from shared.artifacts import ArtifactStore
 from shared.events import Event, GroundTruthObserved, Heard, PredictionsLogged
 from shared.ids import uuid7
 from shared.jobs import Jobs
 from shared.postgres import Cause, Database
-from shared.settings import ServiceSettings
 from tests.conftest import OpenDatabase
 from tests.drift_monitor.building import NOON, Serving
+from tests.support.door import door_settings
 
 
 def heard_of(event: Event) -> Heard[Any]:
@@ -123,19 +121,7 @@ async def site(open_database: OpenDatabase, artifacts: ArtifactStore) -> Site:
 @pytest.fixture
 async def client(site: Site, tmp_path: Path) -> AsyncIterator[httpx.AsyncClient]:
     """Speaks as an operator."""
-    keys = tmp_path / "keys.json"
-    entries = [
-        {"id": role, "hash": hash_of(f"tw_{role}"), "roles": [role], "principal": f"the-{role}"}
-        for role in Role
-    ]
-    keys.write_text(json.dumps({"keys": entries}))
-    settings = ServiceSettings(
-        kafka="127.0.0.1:1",
-        artifacts=f"file://{tmp_path}",
-        port=0,
-        admin_port=0,
-        keys_file=str(keys),
-    )
+    settings = door_settings(tmp_path)
     routes = api.router(site.store, site.reading, site.reporting, site.jobs, site.artifacts)
     app = http.build("drift_monitor", settings, [routes], ready=lambda: {"ready": True})
     async with httpx.AsyncClient(

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import time
 import zlib
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
@@ -12,6 +11,7 @@ from typing import Any, TypeVar
 import httpx
 
 from local.services import Services
+from tests.support.waiting import NeverHappened, wait_until
 
 T = TypeVar("T")
 PATIENCE_SECONDS = 60.0
@@ -21,16 +21,9 @@ def until(condition: Callable[[], T | None], *, what: str, seconds: float = PATI
     """The first answer of `condition` that is not None or false.
 
     Raises:
-        AssertionError: there was none in time; the message names what was waited for.
+        NeverHappened: there was none in time; the message names what was waited for.
     """
-    deadline = time.monotonic() + seconds
-    while True:
-        found = condition()
-        if found:
-            return found
-        if time.monotonic() > deadline:
-            raise AssertionError(f"waited {seconds:g} s in vain: {what}; last answer {found!r}")
-        time.sleep(0.02)
+    return wait_until(condition, what=what, timeout_seconds=seconds)
 
 
 @dataclass
@@ -115,7 +108,7 @@ class House:
 
         try:
             return until(enough, what=f"{count} of {event_type} of {subject}")
-        except AssertionError as error:
+        except NeverHappened as error:
             told = [f"{e['type']} {json.dumps(e['data'])[:300]}" for e in self.events(subject)]
             raise AssertionError("\n".join([str(error), *told])) from None
 
