@@ -197,6 +197,8 @@ class TrainingCompleted(Event):
     seed: int
     seconds: Mapping[str, float]
     """Wall time by step: queue, read, fit, score, package."""
+    requested_by: str = ""
+    """Who asked for this training, where a person did."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -255,6 +257,9 @@ class ModelRegistered(Event):
     hyperparameters: Json
     trigger: str
     seconds: Mapping[str, float]
+    authors: Mapping[str, str] = field(default_factory=dict)
+    """Who wrote the specification (`spec`), published the rows (`data`) and asked for the training
+    (`training`); where four eyes are asked for, none of them may approve."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -280,19 +285,83 @@ class Gate:
     """One comparison and what came of it. Positive estimates favour the candidate."""
 
     metric: str
-    versus: Literal["champion", "baseline", "absolute"]
+    versus: Literal["champion", "anchor", "baseline", "absolute"]
     passed: bool
     estimate: float | None
     """Mean of loss(other) - loss(candidate) over the same rows; None when it cannot be had."""
     lower: float | None
     upper: float | None
     confidence: float
+    """One minus the alpha that was spent: the k-th use of the same rows has less of it."""
     margin: float
     rows: int
     test: str
     detail: str
     candidate_value: float | None = None
     other_value: float | None = None
+    slice: str | None = None
+    se: float | None = None
+    units: int = 0
+    """Rows, entities or blocks that are independent of each other."""
+    smallest_effect: float | None = None
+    """The smallest difference that so many units show with power 0.8."""
+    e_value: float | None = None
+    """Evidence against `no better than -margin`, for fleets."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SliceVerdict:
+    """One part of the held-out rows against the champion."""
+
+    name: str
+    where: str
+    role: Literal["required", "watched", "found"]
+    """`found` is the worst part that was looked for automatically; it decides nothing."""
+    metric: str
+    passed: bool
+    rows: int
+    estimate: float | None
+    lower: float | None
+    upper: float | None
+    margin: float
+    p_value: float | None
+    """Of harm, for watched slices, before Holm's correction."""
+    detail: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Check:
+    """Something that must hold of the candidate whatever its losses are."""
+
+    name: str
+    passed: bool
+    detail: str
+    value: float | None = None
+    limit: float | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FleetClaim:
+    """One claim in a fleet's stream of promotions (e-LOND)."""
+
+    stream: str
+    claim: int
+    """Position of this claim in the stream, from 1."""
+    accepted_before: int
+    e_value: float
+    threshold: float
+    passed: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BestAsked:
+    """Somebody asked for the best registered version; these were compared on the same rows."""
+
+    by: str
+    metric: str
+    reason: str
+    ranking: tuple[tuple[int, float | None], ...]
+    """Version and its loss, best first; None where it could not be scored."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -307,7 +376,8 @@ class EvaluationCompleted(Event):
     accepted: bool
     reason: str
     """`accepted`, or the first rule that was broken: worse, not_shown_better,
-    not_shown_noninferior, below_baseline, limit, insufficient, cannot_compare, invalid_input."""
+    not_shown_noninferior, below_baseline, slice_harmed, check_failed, limit, insufficient,
+    cannot_compare, invalid_input, holdout_exhausted, fleet_fdr."""
     mode: Literal["first", "refresh", "change"]
     gates: tuple[Gate, ...]
     manifest: Digest
@@ -318,12 +388,60 @@ class EvaluationCompleted(Event):
     dataset_digest: Digest
     split: Digest
     evidence: Digest | None
-    """Blob: row ids, labels and every prediction vector that was compared."""
+    """Blob: row ids, outcomes, slices and every vector of answers that was compared."""
     spec: Json
     rows: int
     seed: int
     seconds: float
     """Wall time of the child that loads, scores and compares."""
+    slices: tuple[SliceVerdict, ...] = ()
+    checks: tuple[Check, ...] = ()
+    anchor: int | None = None
+    """The best champion so far, where it is not the champion."""
+    anchor_manifest: Digest | None = None
+    champion_below_baseline: bool = False
+    """The champion was not shown to beat the baseline on these rows."""
+    policy: Json = field(default_factory=dict)
+    """Every rule that the verdict depends on; with the evidence it gives the verdict again."""
+    policy_digest: str = ""
+    holdout_use: int = 1
+    """How many verdicts these held-out rows have given, with this one."""
+    fleet: FleetClaim | None = None
+    draws: int = 0
+    engine: str = ""
+    """Name of the rules of computation; another name may give other last digits."""
+    authors: Mapping[str, str] = field(default_factory=dict)
+    card: Digest | None = None
+    """Blob: the model card in Markdown."""
+    card_html: Digest | None = None
+    best: BestAsked | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AnchorMoved(Event):
+    """A champion was shown to be better than the best before it: now it is the anchor."""
+
+    TYPE = "tidewheel.anchor.moved.v1"
+    KEY = "model"
+
+    model: ModelName
+    version: int
+    manifest: Digest
+    previous: int | None
+    reason: Literal["first_champion", "shown_better", "rolled_back"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AnchorRetired(Event):
+    """A person withdrew the anchor; the present champion is the next one."""
+
+    TYPE = "tidewheel.anchor.retired.v1"
+    KEY = "model"
+
+    model: ModelName
+    version: int
+    by: str
+    reason: str
 
 
 # --- rollout --------------------------------------------------------------------------------
@@ -345,6 +463,11 @@ class RolloutProposed(Event):
     evaluation: UUID
     steps: tuple[float, ...]
     approval: str
+    """auto, one, four_eyes or quorum."""
+    strategy: str = "canary"
+    authors: Mapping[str, str] = field(default_factory=dict)
+    requested_by: str = ""
+    """Who asked for the best version, where somebody did."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -358,11 +481,15 @@ class ApprovalRequested(Event):
     rollout: RolloutId
     version: int
     manifest: Digest
+    needed: int = 1
+    excluded: tuple[str, ...] = ()
+    """Who may not approve, because it is their own work."""
+    expires_at: datetime | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ApprovalGranted(Event):
-    """A person allowed exactly this artifact; the rollout goes on."""
+    """A person allowed exactly this artifact; with enough of them the rollout goes on."""
 
     TYPE = "tidewheel.approval.granted.v1"
     KEY = "model"
@@ -373,6 +500,10 @@ class ApprovalGranted(Event):
     manifest: Digest
     by: str
     comment: str
+    missing: int = 0
+    """Approvals still needed after this one."""
+    request: UUID | None = None
+    """The signed request on the bus, where it came that way."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -388,6 +519,79 @@ class ApprovalDenied(Event):
     manifest: Digest
     by: str
     comment: str
+    request: UUID | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ApprovalExpired(Event):
+    """Not enough people approved in time; the rollout ends."""
+
+    TYPE = "tidewheel.approval.expired.v1"
+    KEY = "model"
+
+    model: ModelName
+    rollout: RolloutId
+    version: int
+    manifest: Digest
+    granted_by: tuple[str, ...]
+    needed: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RequestRefused(Event):
+    """What somebody asked for on the bus was not done, for this reason."""
+
+    TYPE = "tidewheel.request.refused.v1"
+    KEY = "model"
+
+    model: ModelName
+    request: UUID
+    kind: str
+    by: str
+    code: str
+    detail: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FreezeDeclared(Event):
+    """No rollout begins, advances or promotes in this time; rollbacks stay possible."""
+
+    TYPE = "tidewheel.freeze.declared.v1"
+    KEY = "freeze"
+
+    freeze: str
+    models: tuple[str, ...]
+    """Names of models; none means all."""
+    starts_at: datetime
+    ends_at: datetime
+    by: str
+    reason: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FreezeLifted(Event):
+    """A declared freeze is over before its time."""
+
+    TYPE = "tidewheel.freeze.lifted.v1"
+    KEY = "freeze"
+
+    freeze: str
+    by: str
+    reason: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WindowOverridden(Event):
+    """Break-glass: a person let this rollout go on outside its window; approvals still count."""
+
+    TYPE = "tidewheel.window.overridden.v1"
+    KEY = "model"
+
+    model: ModelName
+    rollout: RolloutId
+    version: int
+    by: str
+    reason: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -400,17 +604,20 @@ class WindowAwaited(Event):
     model: ModelName
     rollout: RolloutId
     version: int
-    opens_at: datetime
+    opens_at: datetime | None
+    """None while it depends on an event."""
+    reason: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Arm:
-    """A version that answers a share of the requests."""
+    """A version that answers a share of the requests; a shadow's answers are seen by nobody."""
 
-    role: Literal["champion", "challenger"]
+    role: Literal["champion", "challenger", "shadow"]
     version: int
     manifest: Digest
     weight: float
+    """For a shadow: the share of requests that it answers beside the arm that is seen."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -434,18 +641,20 @@ class DeploymentDesired(Event):
     model: ModelName
     generation: int
     arms: tuple[Arm, ...]
-    """Weights add up to 1; none at all when only the baseline rule may answer."""
+    """Weights without shadows add up to 1; no arms when only the baseline rule may answer."""
     ladder: tuple[Rung, ...]
     salt: str
     """Chosen per rollout, so that the same entities are not always the test subjects."""
     rollout: RolloutId | None
     probation: bool = False
     """True while the champion is young; serving then measures every second."""
+    owner: str = ""
+    """The team whose members may ask this endpoint."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RolloutAdvanced(Event):
-    """The canary answers this share from now on."""
+    """The challenger answers this share from now on: unseen, as a canary, or as an experiment."""
 
     TYPE = "tidewheel.rollout.advanced.v1"
     KEY = "model"
@@ -456,6 +665,7 @@ class RolloutAdvanced(Event):
     step: int
     weight: float
     evidence: Json
+    stage: Literal["shadow", "canary", "experiment"] = "canary"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -474,6 +684,10 @@ class ModelPromoted(Event):
     generation: int
     evaluation: UUID
     evidence: Json
+    approved_by: tuple[str, ...] = ()
+    authors: Mapping[str, str] = field(default_factory=dict)
+    break_glass: str = ""
+    """Who opened a closed window for it, where somebody did."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -488,7 +702,15 @@ class RolloutAborted(Event):
     version: int
     dataset_version: int
     reason: Literal[
-        "worse", "undecided", "denied", "expired", "refused_by_serving", "stale_verdict"
+        "worse",
+        "undecided",
+        "denied",
+        "expired",
+        "refused_by_serving",
+        "stale_verdict",
+        "cap_reached",
+        "champion_changed",
+        "experiment_over",
     ]
     detail: str
     evidence: Json
@@ -567,6 +789,14 @@ class ArmMeasure:
     errors: int
     latency_counts: tuple[int, ...]
     """Answers per latency cell; upper edges in `shared.latency.EDGES_SECONDS`, last one open."""
+    new_entities: int = 0
+    """Entities that this arm met for the first time in this generation on this replica."""
+    dropped: int = 0
+    """For a shadow: requests that it should have answered and had no time for."""
+    compared: int = 0
+    """For a shadow: answers that were compared with the ones that were seen."""
+    disagreed: int = 0
+    """Of those: another class, or a number further away than a tenth of the champion's error."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -631,6 +861,10 @@ class PredictionRow:
     score: float | None
     """Probability of the positive class, for binary classification."""
     at: datetime
+    weight: float = 1.0
+    """The share of requests that the arm had."""
+    shadow_of: str | None = None
+    """For an answer that nobody saw: the prediction that was seen instead."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -763,6 +997,43 @@ class QualityDegraded(Event):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class PairedLoss:
+    """Champion and challenger on the same request: one was seen, the other a shadow."""
+
+    prediction: str
+    champion: float
+    challenger: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ArmLoss:
+    """The loss of one answer of one arm."""
+
+    prediction: str
+    entity: str | None
+    role: Literal["champion", "challenger"]
+    weight: float
+    """The challenger's share of requests when it answered."""
+    loss: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LossesObserved(Event):
+    """Labels have come for a model with two arms; each answer is told once, at its first label."""
+
+    TYPE = "tidewheel.losses.observed.v1"
+    KEY = "model"
+
+    model: ModelName
+    champion: int
+    challenger: int
+    metric: str
+    pairs: tuple[PairedLoss, ...]
+    singles: tuple[ArmLoss, ...]
+    """At most 500 of both in one event."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class QualityRecovered(Event):
     """The answers are as good as on the held-out rows again."""
 
@@ -802,6 +1073,66 @@ class RetrainingWithheld(Event):
     reason: Literal["cool_down", "not_confirmed", "trigger_off"]
     window: int
     detail: str
+
+
+# --- requests (many writers: signed, and checked by whoever decides) ---------------------------
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ApprovalGiven(Event):
+    """Somebody approves or denies; it is no approval before the deployer has checked it."""
+
+    TYPE = "tidewheel.approval.given.v1"
+    KEY = "model"
+
+    model: ModelName
+    rollout: RolloutId
+    version: int
+    manifest: Digest
+    granted: bool
+    by: str
+    comment: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RollbackRequested(Event):
+    """Somebody wants a former champion back."""
+
+    TYPE = "tidewheel.rollback.requested.v1"
+    KEY = "model"
+
+    model: ModelName
+    by: str
+    reason: str
+    to: int | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BestRequested(Event):
+    """Somebody wants the best registered version by this metric to be rolled out."""
+
+    TYPE = "tidewheel.best.requested.v1"
+    KEY = "model"
+
+    model: ModelName
+    metric: str
+    by: str
+    reason: str
+
+
+# --- audit ------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AuditAnchored(Event):
+    """The chained log had this head; a log without it was cut or changed."""
+
+    TYPE = "tidewheel.audit.anchored.v1"
+    KEY = "log"
+
+    log: str
+    position: int
+    chain: Digest
 
 
 # --- dead letters ---------------------------------------------------------------------------

@@ -184,8 +184,9 @@ def _of_rollout(event: Event) -> Claim | None:
             state, weight, detail = State.WAITING, 60, "approval"
         case ApprovalGranted(by=by):
             state, weight, detail = State.IN_PROGRESS, 70, f"approved by {by}"
-        case WindowAwaited(opens_at=opens_at):
-            state, weight, detail = State.WAITING, 80, f"window opens at {opens_at.isoformat()}"
+        case WindowAwaited(opens_at=opens_at, reason=why):
+            moment = opens_at.isoformat() if opens_at else "an event"
+            state, weight, detail = State.WAITING, 80, f"{why or 'window'}: opens at {moment}"
         case RolloutAdvanced(step=step, weight=share):
             state, weight, detail = State.IN_PROGRESS, 90 + min(step, 900), f"canary at {share:g}"
         case RolloutSuperseded(by_version=newer):

@@ -5,61 +5,41 @@ Only `apiVersion`, `name`, `owner`, `task`, `data.dataset` and `data.target` mus
 
 import hashlib
 import json
-import re
 from datetime import timedelta
-from typing import Annotated, Any, Final, Literal, Self
+from typing import Any, Final, Literal, Self
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
-from pydantic import (
-    BaseModel,
-    BeforeValidator,
-    ConfigDict,
-    Field,
-    PlainSerializer,
-    field_validator,
-    model_validator,
-)
+from pydantic import Field, model_validator
 
 from shared.events import Digest
 from shared.names import ColumnNameText, DatasetNameText, ModelNameText
-from shared.windows import read_window
+from shared.spec_gate import (
+    Checks,
+    Evaluation,
+    GateRule,
+    Slice,
+    effective_slices,
+    is_row_metric,
+    no_duplicates,
+)
+from shared.spec_parts import Duration, Part, parse_duration, write_duration
+from shared.spec_rollout import Rollout
 
-_UNITS: Final = {"ms": 0.001, "s": 1, "m": 60, "h": 3600, "d": 86400}
-
-
-def parse_duration(value: object) -> object:
-    """`250ms`, `10s`, `5m`, `2h` or `1d`; a bare 0 is allowed.
-
-    Raises:
-        ValueError: anything else.
-    """
-    if isinstance(value, timedelta):
-        return value
-    if value in (0, "0"):
-        return timedelta(0)
-    found = re.fullmatch(r"(\d+(?:\.\d+)?)(ms|s|m|h|d)", str(value))
-    if not found:
-        raise ValueError("a duration is a number and a unit, like 250ms, 10s, 5m, 2h or 1d")
-    return timedelta(seconds=float(found[1]) * _UNITS[found[2]])
-
-
-def write_duration(value: timedelta) -> str:
-    """The shortest text that `parse_duration` reads back."""
-    seconds = value.total_seconds()
-    for unit in ("d", "h", "m", "s"):
-        if seconds and seconds % _UNITS[unit] == 0:
-            return f"{int(seconds / _UNITS[unit])}{unit}"
-    return f"{round(seconds * 1000)}ms" if seconds else "0"
+__all__ = [
+    "Baseline",
+    "Candidate",
+    "Data",
+    "GateRule",
+    "ModelSpec",
+    "Range",
+    "Rollout",
+    "parse_duration",
+    "read_spec",
+    "write_duration",
+]
 
 
-Duration = Annotated[timedelta, BeforeValidator(parse_duration), PlainSerializer(write_duration)]
-
-
-class _Part(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True, populate_by_name=True)
-
-
-class Data(_Part):
+class Data(Part):
     """Which rows, which column is to be predicted, and how rows are held out."""
 
     dataset: DatasetNameText
@@ -87,7 +67,7 @@ class Data(_Part):
         return self.split or ("time" if self.time else "random")
 
 
-class Candidate(_Part):
+class Candidate(Part):
     """An estimator by import path, its fixed arguments and the ranges to search."""
 
     use: str = Field(pattern=r"^[A-Za-z_][\w.]*(?::[A-Za-z_]\w*)?$")
@@ -95,7 +75,7 @@ class Candidate(_Part):
     search: dict[str, "Range | list[Any]"] = Field(default_factory=dict)
 
 
-class Range(_Part):
+class Range(Part):
     """A range to search: integers when both ends are integers."""
 
     low: float | int
@@ -103,7 +83,7 @@ class Range(_Part):
     log: bool = False
 
 
-class Baseline(_Part):
+class Baseline(Part):
     """The simple predictor every candidate must beat; computable from the request alone."""
 
     rule: Literal["mean", "median", "majority", "constant", "column", "expression"]
@@ -128,7 +108,7 @@ class Baseline(_Part):
         return self
 
 
-class Train(_Part):
+class Train(Part):
     """Which candidates are fitted and how long the search may take."""
 
     candidates: tuple[Candidate, ...] = ()
@@ -144,59 +124,7 @@ class Train(_Part):
     """By default median for regression and majority for classification."""
 
 
-class GateRule(_Part):
-    """A rule that a candidate must pass on the held-out rows."""
-
-    metric: Literal["mae", "mse", "rmse", "log_loss", "brier", "accuracy"]
-    vs: Literal["champion", "baseline", "absolute"]
-    margin: float | None = Field(default=None, ge=0)
-    """Loss, in the metric's unit, that may be given away; 0 asks for superiority; none given is
-    10 % of the champion's proven gain over the baseline."""
-    confidence: float = Field(default=0.95, gt=0.5, lt=1)
-    max: float | None = None
-    """For `absolute`: the most loss allowed (accuracy: 1 - accuracy)."""
-
-    @model_validator(mode="after")
-    def _complete(self) -> Self:
-        if (self.vs == "absolute") != (self.max is not None):
-            raise ValueError("`max` belongs to `vs: absolute`, and that needs it")
-        return self
-
-
-class Rollout(_Part):
-    """How an accepted version comes to answer requests."""
-
-    strategy: Literal["canary", "direct"] = "canary"
-    steps: tuple[float, ...] = (0.05, 0.25, 0.5)
-    """Shares of the canary; full traffic is promotion."""
-    step_for: Duration = timedelta(minutes=10)
-    """Least time in a step."""
-    minimum_requests: int = Field(default=100, ge=0)
-    """Least requests that the canary answers in a step."""
-    give_up_after: Duration = timedelta(days=1)
-    """A canary without a decision by then ends without promotion."""
-    window: str | None = None
-    """When changes are allowed, `Mon-Thu 08:00-16:00 Europe/Berlin`; always when absent."""
-    approval: Literal["auto", "manual"] = "auto"
-    probation: Duration = timedelta(hours=1)
-    """How long after promotion degraded quality rolls back by itself."""
-
-    @model_validator(mode="after")
-    def _steps_rise(self) -> Self:
-        rising = all(a < b for a, b in zip(self.steps, self.steps[1:], strict=False))
-        if not rising or not all(0 < step < 1 for step in self.steps):
-            raise ValueError("steps rise and lie between 0 and 1; full traffic is promotion")
-        return self
-
-    @field_validator("window")
-    @classmethod
-    def _window_can_be_read(cls, value: str | None) -> str | None:
-        if value is not None:
-            read_window(value)
-        return value
-
-
-class Triggers(_Part):
+class Triggers(Part):
     """What starts a training."""
 
     dataset: Literal["material_change", "any", "off"] = "material_change"
@@ -220,7 +148,7 @@ class Triggers(_Part):
         return self
 
 
-class Serving(_Part):
+class Serving(Part):
     """How the endpoint answers."""
 
     entity: ColumnNameText | None = None
@@ -233,7 +161,7 @@ class Serving(_Part):
     """Latency that an answer should keep."""
 
 
-class Monitor(_Part):
+class Monitor(Part):
     """What is watched."""
 
     window: int = Field(default=1000, ge=20)
@@ -246,7 +174,7 @@ class Monitor(_Part):
     """Least time between two requests to retrain."""
 
 
-class ModelSpec(_Part):
+class ModelSpec(Part):
     """One model: the only truth behind YAML, API and command."""
 
     api_version: Literal["tidewheel/v1"] = Field(alias="apiVersion")
@@ -258,20 +186,38 @@ class ModelSpec(_Part):
     train: Train = Train()
     gates: tuple[GateRule, ...] = ()
     """By default the champion and the baseline on the task's metric."""
+    slices: tuple[Slice, ...] = ()
+    checks: Checks = Checks()
+    evaluation: Evaluation = Evaluation()
     rollout: Rollout = Rollout()
     triggers: Triggers = Triggers()
     serving: Serving = Serving()
     monitor: Monitor = Monitor()
 
+    @model_validator(mode="after")
+    def _slices_are_known(self) -> Self:
+        no_duplicates([part.name for part in self.slices], "slice")
+        no_duplicates([probe.name for probe in self.checks.probes], "probe")
+        effective_slices(self.slices, self.gates)
+        return self
+
     @property
     def metric(self) -> str:
-        """The loss that orders candidates and is watched: the first gate's, else the task's."""
-        return self.gates[0].metric if self.gates else _METRICS[self.task]
+        """The loss that orders candidates and is watched: a gate's, if a mean over rows."""
+        named = (gate.metric for gate in self.gates if is_row_metric(gate.metric))
+        return next(named, _METRICS[self.task])
+
+    @property
+    def conditions(self) -> dict[str, str]:
+        """The condition behind each slice that a gate or a slice names."""
+        return effective_slices(self.slices, self.gates)
 
     @property
     def effective_gates(self) -> tuple[GateRule, ...]:
         """The gates with the mandatory baseline and, when none is named, the champion."""
         gates = self.gates or (GateRule(metric=_METRICS[self.task], vs="champion"),)
+        if not any(gate.vs == "champion" for gate in gates):
+            gates = (GateRule(metric=gates[0].metric, vs="champion"), *gates)
         if not any(gate.vs == "baseline" for gate in gates):
             gates = (*gates, GateRule(metric=gates[0].metric, vs="baseline"))
         return gates

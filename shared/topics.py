@@ -47,7 +47,7 @@ DATASETS: Final = Topic(
     name="tidewheel.datasets.v1",
     writer="registry",
     types=(e.DatasetPublished, e.DatasetRefused),
-    readers=("registry", "trainer"),
+    readers=("registry", "trainer", "deployer"),
 )
 MODELS: Final = Topic(
     name="tidewheel.models.v1",
@@ -64,7 +64,7 @@ TRAINING: Final = Topic(
 EVALUATION: Final = Topic(
     name="tidewheel.evaluation.v1",
     writer="evaluator",
-    types=(e.EvaluationCompleted,),
+    types=(e.EvaluationCompleted, e.AnchorMoved, e.AnchorRetired),
     readers=("registry", "deployer"),
 )
 DEPLOYMENT: Final = Topic(
@@ -75,6 +75,11 @@ DEPLOYMENT: Final = Topic(
         e.ApprovalRequested,
         e.ApprovalGranted,
         e.ApprovalDenied,
+        e.ApprovalExpired,
+        e.RequestRefused,
+        e.FreezeDeclared,
+        e.FreezeLifted,
+        e.WindowOverridden,
         e.WindowAwaited,
         e.DeploymentDesired,
         e.RolloutAdvanced,
@@ -129,11 +134,27 @@ MONITORING: Final = Topic(
         e.DriftCleared,
         e.QualityMeasured,
         e.QualityDegraded,
+        e.LossesObserved,
         e.QualityRecovered,
         e.RetrainingRequested,
         e.RetrainingWithheld,
     ),
     readers=("registry", "trainer", "deployer"),
+)
+REQUESTS: Final = Topic(
+    name="tidewheel.requests.v1",
+    writer="registry and outside tools, each request signed",
+    types=(e.ApprovalGiven, e.RollbackRequested, e.BestRequested),
+    readers=("registry", "deployer", "evaluator"),
+    sequenced=False,
+    retention=timedelta(days=30),
+)
+AUDIT: Final = Topic(
+    name="tidewheel.audit.v1",
+    writer="registry",
+    types=(e.AuditAnchored,),
+    readers=("registry",),
+    partitions=1,
 )
 
 
@@ -163,6 +184,8 @@ ALL: Final[tuple[Topic, ...]] = (
     PREDICTIONS,
     FEEDBACK,
     MONITORING,
+    REQUESTS,
+    AUDIT,
     *DEAD_LETTERS.values(),
 )
 BY_NAME: Final[Mapping[str, Topic]] = {topic.name: topic for topic in ALL}

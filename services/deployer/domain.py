@@ -71,13 +71,13 @@ def policy_of(spec: Json) -> Policy:
     read = read_spec(spec)
     rollout = read.rollout
     return Policy(
-        strategy=rollout.strategy,
+        strategy="direct" if rollout.strategy == "direct" else "canary",
         steps=rollout.steps,
         step_for=rollout.step_for,
         minimum_requests=rollout.minimum_requests,
         give_up_after=rollout.give_up_after,
-        window=rollout.window,
-        approval=rollout.approval,
+        window=rollout.window[0] if rollout.window else None,
+        approval="manual" if rollout.approval.needed else "auto",
         probation=rollout.probation,
         objective=read.serving.objective,
     )

@@ -53,7 +53,7 @@ def test_every_event_type_is_said_on_exactly_one_kind_of_topic() -> None:
 
 
 def test_every_topic_of_facts_has_one_service_as_writer() -> None:
-    doors = {topics.OFFERS.name, topics.FEEDBACK.name}
+    doors = {topics.OFFERS.name, topics.FEEDBACK.name, topics.REQUESTS.name}
 
     writers = {t.name: t.writer for t in topics.ALL if t.name not in doors}
 

@@ -101,8 +101,8 @@ def test_a_margin_in_the_specification_holds_for_refreshes() -> None:
 def test_limits_are_tested_on_the_bound_not_on_the_estimate() -> None:
     limit = {"metric": "mae", "vs": "absolute", "max": 5.0}
 
-    within = judge(spec(limit), {"0": compared(0.1, 1.0), "1": GOOD}, "first", None)
-    unsure = judge(spec(limit), {"0": compared(-0.1, 1.0), "1": GOOD}, "first", None)
+    within = judge(spec(limit), {"1": compared(0.1, 1.0), "2": GOOD}, "first", None)
+    unsure = judge(spec(limit), {"1": compared(-0.1, 1.0), "2": GOOD}, "first", None)
 
     assert within.accepted
     assert unsure.reason == "limit"

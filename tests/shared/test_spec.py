@@ -49,7 +49,11 @@ def test_classification_has_its_own_defaults() -> None:
 def test_the_baseline_is_judged_even_when_no_gate_names_it() -> None:
     gates = [{"metric": "rmse", "vs": "absolute", "max": 3}]
 
-    assert [gate.vs for gate in read(gates=gates).effective_gates] == ["absolute", "baseline"]
+    assert [gate.vs for gate in read(gates=gates).effective_gates] == [
+        "champion",
+        "absolute",
+        "baseline",
+    ]
 
 
 def test_a_time_column_splits_by_time() -> None:
