@@ -215,6 +215,16 @@ def test_code_digests_follow_the_specification_and_what_it_names() -> None:
     assert digest != code_digest(read_spec(a_spec()), versions)
 
 
+def test_a_changed_rollout_or_gate_is_no_change_of_code() -> None:
+    spec = read_spec(a_spec())
+    gated = read_spec(
+        a_spec(gates=[{"metric": "mae", "vs": "baseline"}], rollout={"strategy": "direct"})
+    )
+
+    assert code_digest(gated, {}) == code_digest(spec, {})
+    assert gated.digest() != spec.digest()
+
+
 def test_what_is_not_installed_here_counts_by_the_lock() -> None:
     versions = Lock({}, "f" * 64).versions(frozenset({"nowhere_to_be_found"}))
 

@@ -1,6 +1,6 @@
 """Which code a specification stands for: its own text and the libraries that it names.
 
-The digest covers the canonical specification and, by name, the version of every distribution
+The digest covers what the canonical specification says about fitting and, by name, the version of every distribution
 that its estimators come from. Versions are read from the lock of the installation, because the
 estimators run in the trainer's environment, which need not be the registry's. Only the
 distributions that are named count: an update of anything else trains nothing anew. Where the lock
@@ -89,10 +89,18 @@ def _installed(name: str) -> str | None:
         return None
 
 
+_FITTED: Final = ("task", "data", "train")
+"""The parts that decide what is fitted. A changed rollout or gate trains nothing anew."""
+
+
 def code_digest(spec: ModelSpec, versions: Mapping[str, str]) -> Digest:
-    """Digest of a specification together with the versions of what it names."""
+    """Digest of what is fitted and how, together with the versions of what that names."""
+    canonical = spec.canonical()
     text = json.dumps(
-        {"spec": spec.canonical(), "distributions": dict(versions)},
+        {
+            "spec": {part: canonical[part] for part in _FITTED},
+            "distributions": dict(versions),
+        },
         sort_keys=True,
         separators=(",", ":"),
     )
