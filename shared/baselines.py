@@ -46,7 +46,8 @@ def fit_rule(baseline: Baseline, targets: Sequence[Value]) -> Json:
             return {"rule": "majority", "shares": shares}
         case "constant":
             return {"rule": "constant", "value": baseline.value}
-        case "column":
+        case "column" | "last_value" | "seasonal_naive":
+            # One rule once it is fitted: the request names the value, whatever people call it.
             spare = _middle_or_mode(targets)
             return {"rule": "column", "column": baseline.column, "otherwise": spare}
         case "expression":

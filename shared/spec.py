@@ -86,9 +86,19 @@ class Range(Part):
 class Baseline(Part):
     """The simple predictor every candidate must beat; computable from the request alone."""
 
-    rule: Literal["mean", "median", "majority", "constant", "column", "expression"]
+    rule: Literal[
+        "mean",
+        "median",
+        "majority",
+        "constant",
+        "last_value",
+        "seasonal_naive",
+        "column",
+        "expression",
+    ]
     column: ColumnNameText | None = None
-    """For `column`: the feature that is the answer, such as the last known value."""
+    """The feature that is the answer: for `last_value` the last known outcome, for
+    `seasonal_naive` the outcome one season ago, for `column` any."""
     value: float | str | bool | None = None
     """For `constant`."""
     expression: str | None = Field(default=None, max_length=500)
@@ -101,11 +111,30 @@ class Baseline(Part):
 
     @model_validator(mode="after")
     def _complete(self) -> Self:
-        needed = {"constant": "value", "column": "column", "expression": "expression"}
-        name = needed.get(self.rule)
+        name = _NEEDED.get(self.rule)
         if name and getattr(self, name) is None:
-            raise ValueError(f"baseline rule {self.rule} needs {name}")
+            raise ValueError(f"baseline rule {self.rule} needs {name}{_HINTS.get(self.rule, '')}")
+        if self.column is not None and self.lag is None:
+            raise ValueError(f"baseline rule {self.rule} reads no column; take `column` out")
         return self
+
+    @property
+    def lag(self) -> str | None:
+        """The feature that the rule answers with; None for a rule that needs none."""
+        return self.column if _NEEDED.get(self.rule) == "column" else None
+
+
+_NEEDED: Final = {
+    "constant": "value",
+    "last_value": "column",
+    "seasonal_naive": "column",
+    "column": "column",
+    "expression": "expression",
+}
+_HINTS: Final = {
+    "last_value": ", the feature that holds the last known outcome, like load_1h_ago",
+    "seasonal_naive": ", the feature that holds the outcome one season ago, like load_24h_ago",
+}
 
 
 class Train(Part):

@@ -18,7 +18,7 @@ from services.trainer.domain import (
     Situation,
     Trigger,
 )
-from shared.spec import Baseline, ModelSpec
+from shared.spec import ModelSpec
 
 MATERIAL_SHARE: Final = 0.05
 """Of the champion's rows; fewer new ones could hardly change a model."""
@@ -114,17 +114,13 @@ def unfit(spec: ModelSpec, version: DatasetVersion) -> str:
         "target": spec.data.target,
         "time": spec.data.time,
         "entity": spec.serving.entity,
-        "baseline": _column_of(spec.effective_baseline),
+        "baseline": spec.effective_baseline.lag,
     }
     missing = [f"{name!r} ({part})" for part, name in needed.items() if _lacks(version, name)]
     missing += [f"{name!r} (feature)" for name in spec.data.features or () if _lacks(version, name)]
     if not missing:
         return ""
     return f"version {version.version} of {version.dataset} has no column {', '.join(missing)}"
-
-
-def _column_of(baseline: Baseline) -> str | None:
-    return baseline.column if baseline.rule == "column" else None
 
 
 def _lacks(version: DatasetVersion, name: str | None) -> bool:

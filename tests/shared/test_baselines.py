@@ -46,6 +46,19 @@ def test_a_column_answers_and_the_median_where_it_is_missing(
     row: dict[str, Any], expected: float
 ) -> None:
     assert answer(rule("column", [1.0, 2.0, 6.0], column="lag"), row) == expected
+    assert answer(rule("last_value", [1.0, 2.0, 6.0], column="lag"), row) == expected
+    assert answer(rule("seasonal_naive", [1.0, 2.0, 6.0], column="lag"), row) == expected
+
+
+@pytest.mark.parametrize("word", ["last_value", "seasonal_naive"])
+def test_a_rule_over_the_past_says_which_column_it_needs(word: str) -> None:
+    with pytest.raises(ValueError, match=f"{word} needs column, the feature that holds"):
+        Baseline.model_validate(word)
+
+
+def test_a_column_that_no_rule_reads_is_refused() -> None:
+    with pytest.raises(ValueError, match="median reads no column"):
+        Baseline(rule="median", column="lag")
 
 
 @pytest.mark.parametrize(

@@ -57,7 +57,7 @@ def _baseline(spec: ModelSpec, kinds: Mapping[str, str] | None) -> Iterator[Faul
         return
     hint = "the rule is answered from a request's features; name one of them"
     for name in sorted(needed):
-        pointer = f"/train/baseline/{rule.rule}"
+        pointer = f"/train/baseline/{'column' if rule.lag else rule.rule}"
         if name in {spec.data.target, spec.data.time} or (
             spec.data.features is not None and name not in spec.data.features
         ):
@@ -82,8 +82,8 @@ def _fits_task(rule: Baseline, spec: ModelSpec) -> Iterator[Fault]:
 
 
 def _needed(rule: Baseline) -> frozenset[str]:
-    if rule.rule == "column" and rule.column:
-        return frozenset({rule.column})
+    if rule.lag:
+        return frozenset({rule.lag})
     if rule.rule == "expression" and rule.expression:
         return columns_of(rule.expression)
     return frozenset()

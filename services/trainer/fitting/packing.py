@@ -90,7 +90,7 @@ def fitted_rule(spec: ModelSpec, columns: Sequence[Column], labels: NDArray[Any]
         CannotTrain: it cannot be computed from the columns of a request.
     """
     rule = spec.effective_baseline
-    needed = {rule.column} if rule.rule == "column" and rule.column else set()
+    needed = {rule.lag} if rule.lag else set()
     try:
         if rule.rule == "expression" and rule.expression:
             needed |= baselines.columns_of(rule.expression)
