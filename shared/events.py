@@ -775,7 +775,8 @@ class ServingRefused(Event):
     replica_sequence: int
     generation: int
     version: int
-    reason: Literal["digest_mismatch", "unsafe", "load_failed", "missing"]
+    reason: Literal["digest_mismatch", "unsafe", "load_failed", "missing", "faulty"]
+    """`faulty`: it was loaded, and what it did beside the champion may not go on."""
     detail: str
 
 
@@ -865,6 +866,8 @@ class PredictionRow:
     """The share of requests that the arm had."""
     shadow_of: str | None = None
     """For an answer that nobody saw: the prediction that was seen instead."""
+    arms: tuple[int, ...] = ()
+    """Versions that requests were shared among, the champion's first; none while it is alone."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
