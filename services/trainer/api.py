@@ -30,7 +30,7 @@ def router(store: PostgresStore, trainer: Trainer) -> APIRouter:
     @routes.post("/models/{model}/train")
     async def train(model: str, request: Request, principal: Scientist) -> Response:
         async def action() -> tuple[int, Json]:
-            return 202, _outcome(await trainer.train(ModelName(_text(model))))
+            return 202, _outcome(await trainer.train(ModelName(_text(model)), principal.name))
 
         return await once(request, store.database, principal, action)
 

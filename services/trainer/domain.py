@@ -104,6 +104,8 @@ class Order:
     code_digest: Digest
     exclusions_digest: Digest
     due_at: datetime
+    requested_by: str = ""
+    """Who asked for it, where a person did; whoever that is may not approve it alone."""
 
     def plain(self) -> Json:
         """As the payload of a job."""
@@ -118,7 +120,11 @@ class Order:
 
 
 def order_for(
-    definition: Definition, version: DatasetVersion, trigger: Trigger, due_at: datetime
+    definition: Definition,
+    version: DatasetVersion,
+    trigger: Trigger,
+    due_at: datetime,
+    requested_by: str = "",
 ) -> Order:
     """The order to fit this definition to this version."""
     return Order(
@@ -135,4 +141,5 @@ def order_for(
         code_digest=definition.code_digest,
         exclusions_digest=NO_EXCLUSIONS,
         due_at=due_at,
+        requested_by=requested_by,
     )

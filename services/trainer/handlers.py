@@ -116,8 +116,11 @@ class Trainer:
             outcome = await self._consider(definition, "time", cause)
             await self.store.say([(cause, event) for event in _told([outcome])], step="time")
 
-    async def train(self, model: ModelName) -> Outcome:
+    async def train(self, model: ModelName, by: str) -> Outcome:
         """Somebody asks for a training; it does not wait for the end of a cool-down.
+
+        Args:
+            by: the person, who counts among the authors of what comes of it.
 
         Raises:
             NotFound: there is no such model.
@@ -127,7 +130,7 @@ class Trainer:
         if definition is None:
             raise NotFound(f"There is no model {model}.")
         cause = Cause.outside()
-        outcome = await self._consider(definition, "manual", cause)
+        outcome = await self._consider(definition, "manual", cause, by)
         if outcome.run is None and outcome.skipped is None:
             raise Conflict(
                 f"The dataset {definition.dataset} has no version yet; publish one.",
@@ -138,7 +141,9 @@ class Trainer:
 
     # --- one decision ---------------------------------------------------------------------------
 
-    async def _consider(self, definition: Definition, trigger: Trigger, cause: Cause) -> Outcome:
+    async def _consider(
+        self, definition: Definition, trigger: Trigger, cause: Cause, by: str = ""
+    ) -> Outcome:
         """Decide about a locked model and the newest version of its dataset, and act on it."""
         version = await self.store.newest_version(definition.dataset)
         if version is None:
@@ -150,11 +155,11 @@ class Trainer:
             case Train():
                 if decision.retry:
                     key = f"{key}#{await self.store.tries_of(key)}"
-                order = order_for(definition, version, trigger, decision.run_after)
+                order = order_for(definition, version, trigger, decision.run_after, by)
                 return await self._queue(order, key, cause)
             case Join(run=run):
                 if trigger == "manual":
-                    await self.store.hasten(run, self.now())
+                    await self.store.hasten(run, self.now(), by)
                 telemetry.log("training_joined", model=definition.model, run=str(run))
                 return Outcome(run=run, joined=True)
             case Skip():

@@ -44,11 +44,19 @@ _SITUATION: Final = f"""
         order by r.rank limit 1
     ) found on true
 """  # noqa: S608 - put together from constants
+_HASTEN: Final = """
+    update job set run_after = least(run_after, $2), payload = case
+        when coalesce(payload ->> 'requested_by', '') = ''
+        then jsonb_set(payload, '{requested_by}', to_jsonb($3::text)) else payload end
+    where id = $1 and state = 'waiting'
+"""
 _RUNS: Final = """
     select j.id, j.subject, j.state, j.attempt, j.created_at, j.run_after, j.finished_at, j.detail,
         j.correlation, j.payload ->> 'dataset' as dataset,
         (j.payload ->> 'dataset_version')::bigint as dataset_version,
-        j.payload ->> 'trigger' as trigger, r.started_at, r.outcome, r.reason, r.result
+        j.payload ->> 'trigger' as trigger,
+        nullif(j.payload ->> 'requested_by', '') as requested_by,
+        r.started_at, r.outcome, r.reason, r.result
     from job j left join run r on r.id = j.id
     where j.kind = 'training'
 """
@@ -172,13 +180,9 @@ class PostgresStore:
         )
         return int(count)
 
-    async def hasten(self, run: UUID, now: datetime) -> None:
-        """Let a waiting job wait no longer."""
-        await self.database.execute(
-            "update job set run_after = least(run_after, $2) where id = $1 and state = 'waiting'",
-            run,
-            now,
-        )
+    async def hasten(self, run: UUID, now: datetime, by: str) -> None:
+        """Let a waiting job wait no longer; whoever asked first counts as who asked for it."""
+        await self.database.execute(_HASTEN, run, now, by)
 
     # --- schedules ------------------------------------------------------------------------------
 
@@ -305,6 +309,7 @@ def _run(row: Row) -> Json:
         "dataset": row["dataset"],
         "dataset_version": row["dataset_version"],
         "trigger": row["trigger"],
+        "requested_by": row["requested_by"],
         "state": row["state"],
         "attempt": row["attempt"],
         "queued_at": row["created_at"],

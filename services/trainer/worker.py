@@ -238,6 +238,7 @@ def completed(
         candidates=tuple(CandidateScore(**candidate) for candidate in result["candidates"]),
         seed=result["seed"],
         seconds={"queue": max(0.0, waited), **result["seconds"]},
+        requested_by=order.requested_by,
     )
 
 

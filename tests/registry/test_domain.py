@@ -15,7 +15,7 @@ from services.registry.domain.datasets import (
     settled_kinds,
 )
 from services.registry.domain.definitions import faults_of
-from services.registry.domain.numbering import Newest, decide_number
+from services.registry.domain.numbering import Newest, authors_of, decide_number
 from services.registry.lineage.code import Lock, code_digest, modules_of
 from services.registry.lineage.narration import DECISIONS, sentence
 from services.registry.profiling.profile import Oddity, Profile
@@ -138,10 +138,10 @@ def test_a_refusal_carries_no_more_reasons_than_an_event_may() -> None:
 def test_numbers_rise_by_one_and_late_old_data_gets_none() -> None:
     newest = Newest(version=4, trained_on="pumps", trained_on_version=6)
 
-    first = decide_number(a_training(), None, {})
-    same = decide_number(a_training(dataset_version=6), newest, {})
-    late = decide_number(a_training(dataset_version=5), newest, {})
-    moved = decide_number(a_training(dataset="others", dataset_version=1), newest, {})
+    first = decide_number(a_training(), None, {}, {})
+    same = decide_number(a_training(dataset_version=6), newest, {}, {})
+    late = decide_number(a_training(dataset_version=5), newest, {}, {})
+    moved = decide_number(a_training(dataset="others", dataset_version=1), newest, {}, {})
 
     assert isinstance(first, ModelRegistered)
     assert isinstance(same, ModelRegistered)
@@ -149,6 +149,15 @@ def test_numbers_rise_by_one_and_late_old_data_gets_none() -> None:
     assert (first.version, same.version, moved.version) == (1, 5, 5)
     assert isinstance(late, CandidateSuperseded)
     assert (late.by_version, late.by_dataset_version) == (4, 6)
+
+
+def test_authors_are_named_by_their_part_and_nobody_is_invented() -> None:
+    authors = authors_of(spec="ada", data="bob", training="")
+
+    said = decide_number(a_training(), None, {}, authors)
+
+    assert isinstance(said, ModelRegistered)
+    assert said.authors == {"spec": "ada", "data": "bob"}
 
 
 def faults(**changes: Any) -> list[str]:
@@ -165,8 +174,13 @@ def faults(**changes: Any) -> list[str]:
         ({"data": {"dataset": "d", "target": "y", "time": "y"}}, ["/data/time"]),
         ({"serving": {"entity": "y"}}, ["/serving/entity"]),
         ({"train": {"baseline": {"rule": "column", "column": "a"}}}, []),
+        ({"train": {"baseline": {"rule": "last_value", "column": "a"}}}, []),
         (
             {"train": {"baseline": {"rule": "column", "column": "y"}}},
+            ["/train/baseline/column"],
+        ),
+        (
+            {"train": {"baseline": {"rule": "seasonal_naive", "column": "gone"}}},
             ["/train/baseline/column"],
         ),
         (

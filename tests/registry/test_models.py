@@ -135,6 +135,18 @@ async def test_a_candidate_gets_the_next_number(fed: House) -> None:
     assert (await fed.get("/v1/models/pump"))["version"] == 2
 
 
+async def test_a_version_names_who_wrote_its_specification_its_data_and_its_training(
+    fed: House,
+) -> None:
+    await _trained(fed, requested_by="carla")
+    await _trained(fed)
+
+    by_hand, by_data = await fed.said("model.registered")
+
+    assert by_hand["data"]["authors"] == {"spec": "admin", "data": "admin", "training": "carla"}
+    assert by_data["data"]["authors"] == {"spec": "admin", "data": "admin"}
+
+
 async def test_the_same_completion_again_gets_no_second_number(fed: House) -> None:
     definition = await fed.get("/v1/models/pump")
     event = heard(a_training(spec_digest=Digest(definition["spec_digest"])))

@@ -6,6 +6,7 @@ from uuid import uuid4
 
 import pytest
 
+from services.trainer.domain import Order, order_for
 from services.trainer.worker import Schedules
 from shared.artifacts import digest_of
 from shared.errors import Conflict, NotFound
@@ -19,7 +20,7 @@ from shared.events import (
     TrainingSkipped,
 )
 from tests.support.house import a_spec, some_rows
-from tests.trainer.builders import defined
+from tests.trainer.builders import NOW, a_definition, a_version, defined
 from tests.trainer.conftest import Room
 
 pytestmark = pytest.mark.real
@@ -249,10 +250,33 @@ async def test_asking_by_hand_ends_the_wait(room: Room) -> None:
     assert await room.jobs.claim("a test") is None
 
     async with room.database.transaction():
-        outcome = await room.trainer.train(DEMAND)
+        outcome = await room.trainer.train(DEMAND, "ada")
 
     assert outcome.joined
-    assert await room.jobs.claim("a test") is not None
+    job = await room.jobs.claim("a test")
+    assert job is not None
+    assert Order.of(job.payload).requested_by == "ada"
+
+
+async def test_whoever_asked_for_a_run_first_is_the_one_who_asked_for_it(room: Room) -> None:
+    await room.hear(a_definition_of())
+    await room.publish(1, 100)
+    await end(room, "failed")
+
+    for person in ("ada", "bob"):
+        async with room.database.transaction():
+            await room.trainer.train(DEMAND, person)
+    job = await room.jobs.claim("a test")
+
+    assert job is not None
+    assert Order.of(job.payload).requested_by == "ada"
+
+
+def test_an_order_of_before_people_were_noted_can_be_read() -> None:
+    plain = order_for(a_definition(), a_version(), "manual", NOW, "ada").plain()
+    del plain["requested_by"]
+
+    assert Order.of(plain).requested_by == ""
 
 
 async def test_by_hand_what_failed_is_tried_again_and_only_then_is_it_on_its_way(
@@ -265,10 +289,10 @@ async def test_by_hand_what_failed_is_tried_again_and_only_then_is_it_on_its_way
     runs = []
     for _ in range(2):
         async with room.database.transaction():
-            runs.append(await room.trainer.train(DEMAND))
+            runs.append(await room.trainer.train(DEMAND, "ada"))
     await end(room)
     async with room.database.transaction():
-        over = await room.trainer.train(DEMAND)
+        over = await room.trainer.train(DEMAND, "ada")
 
     assert not runs[0].joined
     assert runs[1].joined
@@ -280,11 +304,11 @@ async def test_by_hand_what_failed_is_tried_again_and_only_then_is_it_on_its_way
 async def test_asking_for_what_does_not_exist_is_refused(room: Room) -> None:
     with pytest.raises(NotFound):
         async with room.database.transaction():
-            await room.trainer.train(ModelName("nobody"))
+            await room.trainer.train(ModelName("nobody"), "ada")
     await room.hear(a_definition_of())
     with pytest.raises(Conflict, match="no version yet"):
         async with room.database.transaction():
-            await room.trainer.train(DEMAND)
+            await room.trainer.train(DEMAND, "ada")
 
 
 async def test_a_schedule_that_is_due_is_considered_once(room: Room) -> None:

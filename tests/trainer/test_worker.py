@@ -95,13 +95,14 @@ async def test_the_same_data_and_seed_give_the_same_version_however_the_data_arr
         (in_memory,) = await has_said(room, TrainingCompleted)
     await room.database.execute("update job set state = 'failed'")
     async with room.database.transaction():
-        await room.trainer.train(in_memory.event.model)
+        await room.trainer.train(in_memory.event.model, "ada")
 
     async with at_work(replace(workshop, inline_bytes=10)):
         as_a_file = (await has_said(room, TrainingCompleted, 2))[1]
 
     assert as_a_file.event.run != in_memory.event.run
     assert as_a_file.event.manifest == in_memory.event.manifest
+    assert (in_memory.event.requested_by, as_a_file.event.requested_by) == ("", "ada")
 
 
 async def test_every_bad_end_has_its_reason_and_its_number_of_tries(

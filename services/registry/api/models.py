@@ -179,7 +179,9 @@ async def _manifest(artifacts: ArtifactStore, version: ModelVersion) -> Any:
 async def _lineage(store: Store, version: ModelVersion) -> dict[str, Any]:
     """What the version came from: data, specification, code."""
     training = version.training
-    definition = await store.models.definition_with(version.model, training["spec_digest"])
+    definition = await store.models.definition_with(
+        version.model, training["spec_digest"], training["code_digest"]
+    )
     data = await store.datasets.version(version.dataset, version.dataset_version)
     return {
         "dataset": {

@@ -1,5 +1,6 @@
 """Which number a candidate gets, and when it gets none."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from shared.events import CandidateSuperseded, Json, ModelRegistered, TrainingCompleted
@@ -14,8 +15,17 @@ class Newest:
     trained_on_version: int
 
 
+def authors_of(*, spec: str, data: str, training: str) -> Mapping[str, str]:
+    """Who made a candidate what it is, by part; where nobody did, the part is left out."""
+    parts = {"spec": spec, "data": data, "training": training}
+    return {part: who for part, who in parts.items() if who}
+
+
 def decide_number(
-    completed: TrainingCompleted, newest: Newest | None, spec: Json
+    completed: TrainingCompleted,
+    newest: Newest | None,
+    spec: Json,
+    authors: Mapping[str, str],
 ) -> ModelRegistered | CandidateSuperseded:
     """The next number, unless a version trained on newer data already has one.
 
@@ -48,6 +58,7 @@ def decide_number(
         hyperparameters=completed.hyperparameters,
         trigger=completed.trigger,
         seconds=completed.seconds,
+        authors=authors,
     )
 
 

@@ -1,16 +1,17 @@
 """The registry's reactions, and the commands that HTTP and Kafka share."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Final, TypeVar, cast
 from uuid import UUID
 
 from services.registry.domain.datasets import File, decide_version, refusals, refuse
 from services.registry.domain.definitions import faults_of
-from services.registry.domain.numbering import decide_number
+from services.registry.domain.numbering import authors_of, decide_number
 from services.registry.lineage.code import Lock, code_digest, modules_of
 from services.registry.store import Store
 from services.registry.store.datasets import DatasetVersion
+from services.registry.store.models import Definition
 from shared import telemetry
 from shared.errors import InvalidInput, Unprocessable, wrong_things
 from shared.events import (
@@ -119,13 +120,16 @@ class Registry:
         await self.store.models.lock(completed.model)
         if await self.store.models.is_numbered(completed.run):
             return ()
-        definition = await self.store.models.definition_with(completed.model, completed.spec_digest)
+        definition = await self.store.models.definition_with(
+            completed.model, completed.spec_digest, completed.code_digest
+        )
         if definition is None:
             raise Unprocessable(
                 f"{completed.model} was never defined with specification {completed.spec_digest}"
             )
         newest = await self.store.models.newest(completed.model)
-        decided = decide_number(completed, newest, dict(definition.spec))
+        authors = await self._authors(completed, definition)
+        decided = decide_number(completed, newest, dict(definition.spec), authors)
         await self.store.log.remember([heard])
         if isinstance(decided, ModelRegistered):
             said = await self._say(decided, Cause.of(heard))
@@ -133,6 +137,16 @@ class Registry:
         else:
             await self._say(decided, Cause.of(heard))
         return ()
+
+    async def _authors(
+        self, completed: TrainingCompleted, definition: Definition
+    ) -> Mapping[str, str]:
+        data = await self.store.datasets.version(completed.dataset, completed.dataset_version)
+        return authors_of(
+            spec=definition.defined_by,
+            data=data.published_by if data else "",
+            training=completed.requested_by,
+        )
 
     async def known(self, dataset: str, digest: Digest) -> Receipt | None:
         """The first receipt of these bytes, if they are a version already."""

@@ -1,11 +1,12 @@
 """Which code a specification stands for: its own text and the libraries that it names.
 
-The digest covers what the canonical specification says about fitting and, by name, the version of every distribution
-that its estimators come from. Versions are read from the lock of the installation, because the
-estimators run in the trainer's environment, which need not be the registry's. Only the
-distributions that are named count: an update of anything else trains nothing anew. Where the lock
-does not pin a distribution, the version installed here counts; where there is none either, the
-digest of the lock stands in for it, so that a change of the environment is never missed.
+The digest covers what the canonical specification says about fitting and, by name, the version of
+every distribution that its estimators come from. Versions are read from the lock of the
+installation, because the estimators run in the trainer's environment, which need not be the
+registry's. Only the distributions that are named count: an update of anything else trains nothing
+anew. Where the lock does not pin a distribution, the version installed here counts; where there is
+none either, the digest of the lock stands in for it, so that a change of the environment is never
+missed.
 """
 
 import hashlib

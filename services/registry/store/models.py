@@ -111,13 +111,16 @@ class Models:
         row = await self.database.fetchrow(_NEWEST_DEFINITION, model)
         return _definition(row) if row else None
 
-    async def definition_with(self, model: str, spec_digest: str) -> Definition | None:
-        """The newest definition with this specification."""
+    async def definition_with(
+        self, model: str, spec_digest: str, code_digest: str
+    ) -> Definition | None:
+        """The newest definition with this specification, of this code if there is one."""
         row = await self.database.fetchrow(
             "select * from definition where model = $1 and spec_digest = $2 "
-            "order by number desc limit 1",
+            "order by code_digest = $3 desc, number desc limit 1",
             model,
             spec_digest,
+            code_digest,
         )
         return _definition(row) if row else None
 
