@@ -183,6 +183,14 @@ def _first_line(error: Exception) -> str:
     return str(error) or type(error).__name__
 
 
+def changed_fields(event: Event) -> dict[str, Any]:
+    """The data of an event as plain JSON, without the fields that have their defaults."""
+    found: dict[str, Any] = _adapter(type(event)).dump_python(
+        event, mode="json", exclude_defaults=True
+    )
+    return found
+
+
 def json_schema(kind: type[Event]) -> dict[str, Any]:
     """The JSON Schema of the data of one kind of event."""
     return _adapter(kind).json_schema()

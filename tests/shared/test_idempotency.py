@@ -14,7 +14,7 @@ from shared.idempotency import forget, once
 from shared.postgres import Database
 
 pytestmark = pytest.mark.real
-VERA = Principal(name="vera", key="k", roles=frozenset(Role), teams=frozenset({"*"}))
+VERA = Principal(name="vera", key="k", grants={"*": frozenset(Role)})
 
 
 def a_request(key: str, body: bytes = b"{}") -> Request:
