@@ -5,6 +5,7 @@ from typing import Any, Final, Literal, Self
 
 from pydantic import Field, field_validator, model_validator
 
+from shared.calendar_rules import read_earliest, read_freeze
 from shared.spec_parts import Duration, Part
 from shared.windows import read_window
 
@@ -140,4 +141,18 @@ class Rollout(Part):
     def _windows_can_be_read(cls, value: tuple[str, ...]) -> tuple[str, ...]:
         for text in value:
             read_window(text)
+        return value
+
+    @field_validator("freeze")
+    @classmethod
+    def _freezes_can_be_read(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        for text in value:
+            read_freeze(text)
+        return value
+
+    @field_validator("not_before")
+    @classmethod
+    def _earliest_can_be_read(cls, value: str | None) -> str | None:
+        if value is not None:
+            read_earliest(value)
         return value
