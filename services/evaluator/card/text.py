@@ -11,8 +11,9 @@ MOST_CHARACTERS: Final = 300
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 _UNSEEN: Final = re.compile("[\x00-\x1f\x7f-\x9f\u200e\u200f\u2028-\u202e\u2066-\u2069\ufeff]+")
 """Control characters, and those that turn the direction of the text around them."""
-_MARKS: Final = re.compile(r"([\\`*_{}\[\]()#+!|~$^])")
-_NUMBERED: Final = re.compile(r"^(\d+)([.)])")
+_MARKS: Final = re.compile(r"([\\`*_{}\[\]#|~$])")
+_LISTED: Final = re.compile(r"^(\d*)([-+.)])(?=\s|$)")
+"""What would begin a list."""
 
 
 def plain(value: Any) -> str:
@@ -57,6 +58,6 @@ def markdown(text: str) -> str:
     """Text that Markdown shows as it is, also in a table, and that is no HTML."""
     marked = _MARKS.sub(r"\\\1", text)
     marked = marked.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
-    marked = _NUMBERED.sub(r"\1\\\2", marked)
+    marked = _LISTED.sub(r"\1\\\2", marked)
     # An address that stands alone would become a link by itself.
     return marked.replace("://", ":&#47;&#47;").replace("www.", "www&#46;").replace("@", "&#64;")
