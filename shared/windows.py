@@ -155,7 +155,7 @@ def _days(text: str) -> frozenset[int]:
 
 
 def next_opening(window: Window | None, now: datetime) -> datetime | None:
-    """`now` while changes are allowed, else the next moment when they are; None if in no 9 years."""
+    """`now` while changes are allowed, else the next moment when they are; None if never."""
     if window is None:
         return now
     today = day_of(now, window.zone)

@@ -4,9 +4,9 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Final
 
-from services.deployer import api
+from services.deployer.api import deciding, reading
 from services.deployer.domain import Limits
-from services.deployer.handlers import Deployer
+from services.deployer.handlers import Acting, People, Rollouts
 from services.deployer.settings import Settings
 from services.deployer.store import PostgresStore
 from services.deployer.worker import Timers
@@ -41,22 +41,25 @@ async def serve(settings: Settings) -> None:
     async def rule_of(manifest: Digest) -> Json:
         return read_manifest(await artifacts.aget(manifest)).baseline
 
-    deployer = Deployer(store=store, rule_of=rule_of, now=clock.now, limits=limits_of(settings))
+    acting = Acting(store=store, now=clock.now, limits=limits_of(settings))
+    rollouts = Rollouts(acting=acting, rule_of=rule_of)
+    reactions = rollouts.reactions()
     bus = Bus(
         database,
         settings.kafka,
         "deployer",
-        deployer.reactions(),
+        reactions,
         topic_prefix=settings.topic_prefix,
         replica=settings.replica,
     )
-    timers = Timers(database, store, deployer, clock.now)
+    timers = Timers(database, store, rollouts, clock.now)
     app = http.build(
         "deployer",
         settings,
         [
-            api.router(store, deployer, clock.now),
-            dead_letters.router(database, deployer.reactions()),
+            reading.router(store, clock.now),
+            deciding.router(database, People(acting=acting)),
+            dead_letters.router(database, reactions),
         ],
         ready=bus.state,
     )

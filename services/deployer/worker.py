@@ -4,7 +4,7 @@ import asyncio
 import random
 from typing import Final
 
-from services.deployer.handlers import Deployer
+from services.deployer.handlers import Rollouts
 from services.deployer.store import Store
 from shared import telemetry
 from shared.clock import Clock
@@ -19,10 +19,10 @@ _RETRY_SECONDS: Final = 2.0
 class Timers:
     """Claims timers that ran out; several processes may do this side by side."""
 
-    def __init__(self, database: Database, store: Store, deployer: Deployer, now: Clock) -> None:
+    def __init__(self, database: Database, store: Store, rollouts: Rollouts, now: Clock) -> None:
         self._database = database
         self._store = store
-        self._deployer = deployer
+        self._rollouts = rollouts
         self._now = now
 
     async def run(self) -> None:
@@ -41,7 +41,7 @@ class Timers:
         async with self._database.transaction():
             found = await self._store.lock_due(self._now())
             if found is not None:
-                await self._deployer.look_again(*found)
+                await self._rollouts.look_again(*found)
         return found is not None
 
     async def _rest(self) -> float:

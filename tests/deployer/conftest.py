@@ -9,9 +9,9 @@ from uuid import UUID
 import httpx
 import pytest
 
-from services.deployer import api
+from services.deployer.api import deciding, reading
 from services.deployer.app import MIGRATIONS
-from services.deployer.handlers import Deployer
+from services.deployer.handlers import Acting, People, Rollouts
 from services.deployer.store import PostgresStore
 from services.deployer.worker import Timers
 from shared import clock, codec, http
@@ -30,11 +30,11 @@ class Site:
         self.now: datetime = NOON
         self.database = database
         self.store = PostgresStore(database)
-        self.deployer = Deployer(
-            store=self.store, rule_of=_rule_of, now=lambda: self.now, limits=LIMITS
-        )
-        self.timers = Timers(database, self.store, self.deployer, lambda: self.now)
-        self._reactions = {reaction.kind: reaction for reaction in self.deployer.reactions()}
+        self.acting = Acting(store=self.store, now=lambda: self.now, limits=LIMITS)
+        self.people = People(acting=self.acting)
+        rollouts = Rollouts(acting=self.acting, rule_of=_rule_of)
+        self.timers = Timers(database, self.store, rollouts, lambda: self.now)
+        self._reactions = {reaction.kind: reaction for reaction in rollouts.reactions()}
 
     async def hear(
         self, event: Event, *, event_id: UUID | None = None, cascade: UUID | None = None
@@ -75,7 +75,10 @@ async def client(site: Site, tmp_path: Path) -> AsyncIterator[httpx.AsyncClient]
     app = http.build(
         "deployer",
         settings,
-        [api.router(site.store, site.deployer, lambda: site.now)],
+        [
+            reading.router(site.store, lambda: site.now),
+            deciding.router(site.database, site.people),
+        ],
         ready=lambda: {"ready": True},
     )
     transport = httpx.ASGITransport(app=app)

@@ -1,0 +1,71 @@
+"""HTTP: what answers now, and what is on its way."""
+
+from typing import Any
+
+from fastapi import APIRouter
+
+from services.deployer.api.asking import NEWEST, Limit, Reader, number_of, text_of
+from services.deployer.domain import Endpoint, Rollout
+from services.deployer.routing import route_of
+from services.deployer.store import PostgresStore, Replica, plain_rollout
+from shared.clock import Clock
+from shared.errors import NotFound
+from shared.events import Json
+from shared.http import page
+
+
+def router(store: PostgresStore, now: Clock) -> APIRouter:
+    """The routes for whoever looks."""
+    routes = APIRouter(prefix="/v1", dependencies=[Reader])
+
+    @routes.get("/deployments")
+    async def deployments(limit: Limit = 100, cursor: str = "") -> dict[str, Any]:
+        found = await store.endpoints(after=text_of(cursor), limit=limit)
+        items = [_summary(endpoint) for endpoint in found]
+        return page(items, str(found[-1].model) if len(found) == limit else None)
+
+    @routes.get("/models/{model}/deployment")
+    async def deployment(model: str) -> Json:
+        endpoint = await store.endpoint(text_of(model))
+        if endpoint is None:
+            raise NotFound(f"No version of {model} was ever rolled out.")
+        return _deployment(endpoint, await store.replicas(model, now()))
+
+    @routes.get("/models/{model}/rollouts")
+    async def rollouts(model: str, limit: Limit = 100, cursor: str = "") -> dict[str, Any]:
+        below = number_of(cursor) if cursor else NEWEST
+        found = await store.rollouts(text_of(model), below=below, limit=limit)
+        items = [_rollout(rollout) for rollout in found]
+        return page(items, str(found[-1].version) if len(found) == limit else None)
+
+    return routes
+
+
+def _summary(endpoint: Endpoint) -> Json:
+    return {
+        "model": endpoint.model,
+        "generation": endpoint.generation,
+        "champion": endpoint.champion_version,
+        "previous": endpoint.previous.version if endpoint.previous else None,
+        "rollout": _rollout(endpoint.rollout) if endpoint.rollout else None,
+        "awaiting": _rollout(endpoint.awaiting) if endpoint.awaiting else None,
+        "probation_until": endpoint.probation_until,
+    }
+
+
+def _deployment(endpoint: Endpoint, replicas: list[Replica]) -> Json:
+    route = route_of(endpoint)
+    return _summary(endpoint) | {
+        "arms": route.arms if route else (),
+        "ladder": route.ladder if route else (),
+        "salt": endpoint.salt,
+        "former_champions": [champion.version for champion in endpoint.past],
+        "replicas": replicas,
+        "applied_by_all": bool(replicas)
+        and all(replica.generation >= endpoint.generation for replica in replicas),
+    }
+
+
+def _rollout(rollout: Rollout) -> Json:
+    plain = plain_rollout(rollout)
+    return {**plain, "weight": rollout.weight}
