@@ -523,6 +523,23 @@ class ApprovalDenied(Event):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class ApprovalWithdrawn(Event):
+    """A person took an approval back before the version answered anybody; the rollout waits."""
+
+    TYPE = "tidewheel.approval.withdrawn.v1"
+    KEY = "model"
+
+    model: ModelName
+    rollout: RolloutId
+    version: int
+    manifest: Digest
+    by: str
+    comment: str
+    missing: int
+    """Approvals needed now."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class ApprovalExpired(Event):
     """Not enough people approved in time; the rollout ends."""
 
@@ -1095,6 +1112,8 @@ class ApprovalGiven(Event):
     granted: bool
     by: str
     comment: str = ""
+    evaluation: UUID | None = None
+    """The verdict that was looked at; a later one needs a new approval."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

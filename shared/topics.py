@@ -75,6 +75,7 @@ DEPLOYMENT: Final = Topic(
         e.ApprovalRequested,
         e.ApprovalGranted,
         e.ApprovalDenied,
+        e.ApprovalWithdrawn,
         e.ApprovalExpired,
         e.RequestRefused,
         e.FreezeDeclared,
