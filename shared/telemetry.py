@@ -35,6 +35,8 @@ CounterName = Literal[
     "tidewheel_predictions_total",
     # Answers of an arm that counted as errors, by model. Worry: any.
     "tidewheel_prediction_errors_total",
+    # Rows that a shadow was to answer, by outcome: answered, failed, dropped. Worry: many dropped.
+    "tidewheel_shadow_answers_total",
     # Predictions answered and not logged, because the spool was full. Worry: any.
     "tidewheel_prediction_log_gaps_total",
     # Labels, by what became of them: joined, early, duplicate, revised, unknown, conflict, invalid,
@@ -94,6 +96,7 @@ LABELS: Final[Mapping[str, tuple[str, ...]]] = {
     "tidewheel_leases_lost_total": ("kind",),
     "tidewheel_predictions_total": ("model", "rung"),
     "tidewheel_prediction_errors_total": ("model",),
+    "tidewheel_shadow_answers_total": ("outcome",),
     "tidewheel_prediction_log_gaps_total": (),
     "tidewheel_labels_total": ("outcome",),
     "tidewheel_windows_total": ("model", "outcome"),

@@ -17,7 +17,8 @@ from starlette.types import Receive, Scope, Send
 from services.serving.domain.endpoints import Endpoint, Step, standing
 from services.serving.handlers.deployments import Deployments
 from services.serving.handlers.feedback import Feedback
-from services.serving.handlers.predictions import Prediction, Predictions, apart, arm_name
+from services.serving.handlers.log import Prediction, arm_name
+from services.serving.handlers.predictions import Predictions, apart
 from services.serving.prediction.reading import Row, read_json, rows_of
 from shared.access import Principal, Role
 from shared.errors import NotFound, NotPermitted, Refused
@@ -209,8 +210,11 @@ def summary(endpoint: Endpoint, now: float) -> dict[str, Any]:
                 "digest": arm.manifest,
                 "weight": arm.weight,
                 "loaded": path[0].loaded is not None,
+                "stopped": endpoint.stopped.get(index),
             }
-            for arm, path in zip(endpoint.desired.arms, endpoint.paths, strict=False)
+            for index, (arm, path) in enumerate(
+                zip(endpoint.desired.arms, endpoint.paths, strict=False)
+            )
         ],
     }
 

@@ -15,6 +15,7 @@ from services.serving.handlers.asking import Asker, Limits
 from services.serving.handlers.deployments import Deployments, Patience
 from services.serving.handlers.feedback import Feedback
 from services.serving.handlers.predictions import Predictions
+from services.serving.handlers.shadows import ShadowLimits, Shadows
 from services.serving.handlers.voice import Voice
 from services.serving.settings import Settings
 from services.serving.store.disk import Disk, DiskRefused
@@ -75,11 +76,19 @@ class Serving:
             ),
             time.perf_counter,
         )
+        self.shadows = Shadows(
+            deployments=self.deployments,
+            spool=self.spool,
+            limits=ShadowLimits(seconds=settings.shadow_seconds, rows=settings.shadow_rows),
+            now=clock.now,
+            wake=self.sender.wake,
+        )
         self.predictions = Predictions(
             deployments=self.deployments,
             spool=self.spool,
             voice=self.voice,
             asker=self.asker,
+            shadows=self.shadows,
             now=clock.now,
             monotonic=time.perf_counter,
             wake=self.sender.wake,
@@ -111,6 +120,7 @@ class Serving:
         """What runs until the process stops."""
         return [
             self.deployments.run,
+            self.shadows.run,
             self.sender.run,
             self.upkeep.measure,
             self.upkeep.announce,
@@ -153,7 +163,8 @@ class Serving:
         }
 
     async def finish(self) -> None:
-        """Say the last measures, send what can be sent, close the files."""
+        """Let the shadows end, say the last measures, send what can be sent, close the files."""
+        await self.shadows.finish()
         self.upkeep.say_measures(all_of_them=True)
         await self.sender.finish()
         self.places.write()

@@ -40,6 +40,12 @@ class Settings(ServiceSettings):
     answer_threads: int = Field(default=4, ge=1, le=64)
     """Threads for slower versions and large requests."""
 
+    shadow_seconds: float = Field(default=2.0, gt=0, le=60)
+    """Seconds. A question to a shadow that takes longer is its error; nobody waits for it."""
+
+    shadow_rows: int = Field(default=1_000, ge=1, le=100_000)
+    """Rows that wait for shadows; who comes while there are so many is dropped and counted."""
+
     spool_bytes: int = Field(default=512 * 2**20, ge=10_000)
     """Bytes. What the spool holds at most while the broker is away; the 5 % above it are for this
     replica's own events. Full, it refuses (`lineage: required`) or counts gaps (`best_effort`)."""

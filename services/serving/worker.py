@@ -161,6 +161,7 @@ def _row(value: bytes, names: dict[tuple[str, ...], int]) -> PredictionRow:
     found, plain = orjson.loads(value)
     index = names.setdefault(tuple(found), len(names))
     plain["features"] = tuple(plain["features"])
+    plain["arms"] = tuple(plain.get("arms", ()))
     plain["at"] = datetime.fromisoformat(plain["at"])
     return PredictionRow(**plain, columns=index)
 

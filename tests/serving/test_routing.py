@@ -1,24 +1,39 @@
-"""Which arm answers: by weight, and the same one for the same entity."""
+"""Which arm answers: by weight, the same one for the same entity, and hardly ever another one."""
 
 import hashlib
-from typing import Literal
+from collections.abc import Sequence
+from itertools import pairwise
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from services.serving.routing import choose_arm, point_of
+from services.serving.routing import point_of, split_of
 from shared.events import Arm, Digest
 
-Role = Literal["champion", "challenger"]
 weights = st.floats(0.0, 1.0, allow_nan=False)
 points = st.floats(0.0, 1.0, allow_nan=False)
+salts = st.text(max_size=8)
+shares = st.lists(st.floats(0.0, 0.24), min_size=1, max_size=4)
+GRID = [i / 997 for i in range(997)]
 
 
-def arms(weight: float) -> tuple[Arm, Arm]:
-    def arm(role: Role, version: int, share: float) -> Arm:
-        return Arm(role=role, version=version, manifest=Digest("0" * 64), weight=share)
+def arms(challengers: Sequence[float], first: int = 2, shadow: float | None = None) -> list[Arm]:
+    """A champion, challengers of these weights whose versions count up, and perhaps a shadow."""
+    none = Digest("0" * 64)
+    found = [Arm(role="champion", version=1, manifest=none, weight=1 - sum(challengers))]
+    found += [
+        Arm(role="challenger", version=first + i, manifest=none, weight=share)
+        for i, share in enumerate(challengers)
+    ]
+    if shadow is not None:
+        found.insert(1, Arm(role="shadow", version=99, manifest=none, weight=shadow))
+    return found
 
-    return arm("champion", 1, 1 - weight), arm("challenger", 2, weight)
+
+def versions_met(given_arms: Sequence[Arm], salt: str) -> list[int]:
+    split = split_of(given_arms, salt)
+    return [given_arms[split.arm_at(point)].version for point in GRID]
 
 
 def test_the_point_is_the_first_eight_bytes_of_the_hash_of_salt_and_entity() -> None:
@@ -33,50 +48,117 @@ def test_an_entity_always_lies_at_the_same_point_between_0_and_1(salt: str, enti
     assert point_of(salt, entity) == point_of(salt, entity)
 
 
-@given(weight=weights, point=points)
-def test_the_challenger_answers_exactly_below_its_weight(weight: float, point: float) -> None:
-    assert (choose_arm(arms(weight), point) == 1) == (point < weight)
-
-
-@given(first=weights, second=weights, point=points)
-def test_nobody_goes_back_to_the_champion_while_the_weight_grows(
-    first: float, second: float, point: float
+@given(weight=weights, salt=salts)
+def test_a_challenger_holds_exactly_its_weight_from_its_own_place_on(
+    weight: float, salt: str
 ) -> None:
-    low, high = sorted((first, second))
+    split = split_of(arms([weight]), salt)
+    edges = [*split.starts, 2**64]
+    held = sum(
+        b - a for (a, b), arm in zip(pairwise(edges), split.holders, strict=True) if arm == 1
+    )
 
-    if choose_arm(arms(low), point) == 1:
-        assert choose_arm(arms(high), point) == 1
+    assert held == int(weight * 2**64)
+    if weight > 1e-12:
+        assert split.arm_at(point_of(salt, "version 2")) == 1
 
 
-@given(
-    parts=st.lists(st.floats(0.01, 1.0), min_size=1, max_size=5),
-    champion=st.integers(0, 4),
-    point=points,
-)
-def test_some_arm_always_answers(parts: list[float], champion: int, point: float) -> None:
-    total = sum(parts)
-    several = [
-        Arm(
-            role="champion" if i == champion else "challenger",
-            version=i,
-            manifest=Digest("0" * 64),
-            weight=part / total,
-        )
-        for i, part in enumerate(parts)
-    ]
+@given(shares=shares, salt=salts)
+def test_every_arm_holds_exactly_its_weight(shares: list[float], salt: str) -> None:
+    split = split_of(arms(shares), salt)
+    edges = [*split.starts, 2**64]
 
-    assert 0 <= choose_arm(several, point) < len(several)
+    for index, share in enumerate(shares, 1):
+        parts = zip(pairwise(edges), split.holders, strict=True)
+        assert sum(b - a for (a, b), arm in parts if arm == index) == int(share * 2**64)
+
+
+@given(before=shares, more=st.lists(st.floats(0, 1), min_size=4, max_size=4), salt=salts)
+def test_nobody_goes_back_to_the_champion_while_weights_grow_and_arms_are_added(
+    before: list[float], more: list[float], salt: str
+) -> None:
+    padded = before + [0.0] * (4 - len(before))
+    after = [a + (0.25 - a) * b for a, b in zip(padded, more, strict=True)]
+
+    met = zip(versions_met(arms(before), salt), versions_met(arms(after), salt), strict=True)
+
+    assert not any(first != 1 and second == 1 for first, second in met)
+
+
+@given(before=shares, weight=st.floats(0, 0.04), salt=salts)
+def test_an_arm_that_is_added_last_takes_its_share_from_the_champion_alone(
+    before: list[float], weight: float, salt: str
+) -> None:
+    added = 1 + len(before) + 1
+
+    met = zip(
+        versions_met(arms(before), salt), versions_met(arms([*before, weight]), salt), strict=True
+    )
+
+    assert all(
+        second in (first, added) and (second == first or first == 1) for first, second in met
+    )
+
+
+@given(before=shares, growth=st.floats(0, 1), salt=salts)
+def test_a_last_arm_that_grows_moves_nobody_of_the_others(
+    before: list[float], growth: float, salt: str
+) -> None:
+    last = before[-1] + (0.25 - before[-1]) * growth
+    version = 1 + len(before)
+
+    met = zip(
+        versions_met(arms(before), salt),
+        versions_met(arms([*before[:-1], last]), salt),
+        strict=True,
+    )
+
+    assert all(first == second or (first, second) == (1, version) for first, second in met)
+
+
+def test_the_oldest_arm_that_goes_leaves_almost_everybody_where_they_were() -> None:
+    moved = 0
+    for salt in map(str, range(50)):
+        three = versions_met(arms([0.1, 0.1, 0.1]), salt)
+        two = versions_met(arms([0.1, 0.1], first=3), salt)
+        moved += sum(a not in (2, b) for a, b in zip(three, two, strict=True))
+
+    assert moved < 0.04 * 50 * len(GRID)
+
+
+@given(shares=shares, shadow=weights, point=points, salt=salts)
+def test_a_shadow_changes_nothing_about_who_is_seen(
+    shares: list[float], shadow: float, point: float, salt: str
+) -> None:
+    alone, beside = arms(shares), arms(shares, shadow=shadow)
+
+    seen = beside[split_of(beside, salt).arm_at(point)]
+
+    assert seen == alone[split_of(alone, salt).arm_at(point)]
+    assert seen.role != "shadow"
+
+
+@pytest.mark.parametrize("shadows", [[], [0.5]])
+def test_without_an_arm_that_is_seen_nobody_is_chosen(shadows: list[float]) -> None:
+    unseen = [Arm(role="shadow", version=1, manifest=Digest("0" * 64), weight=w) for w in shadows]
+
+    split = split_of(unseen, "salt")
+
+    assert (split.arm_at(0.3), split.is_shared) == (len(unseen), False)
 
 
 def test_entities_are_split_as_the_weights_say() -> None:
-    chosen = [choose_arm(arms(0.25), point_of("rollout", f"pump-{i}")) for i in range(20_000)]
+    split = split_of(arms([0.25, 0.1]), "rollout")
+    chosen = [split.arm_at(point_of("rollout", f"pump-{i}")) for i in range(20_000)]
 
-    assert abs(sum(chosen) / len(chosen) - 0.25) < 0.015
+    assert abs(chosen.count(1) / len(chosen) - 0.25) < 0.015
+    assert abs(chosen.count(2) / len(chosen) - 0.1) < 0.01
 
 
 def test_another_salt_makes_other_entities_the_first_to_meet_the_challenger() -> None:
     def early(salt: str) -> set[int]:
-        return {i for i in range(5_000) if choose_arm(arms(0.1), point_of(salt, str(i))) == 1}
+        split = split_of(arms([0.1]), salt)
+        return {i for i in range(5_000) if split.arm_at(point_of(salt, str(i))) == 1}
 
     both = len(early("a") & early("b"))
 

@@ -3,12 +3,13 @@
 An `Endpoint` is never changed: a new desired state is a new one, put in place by one assignment.
 """
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 
-from services.serving.domain.tallies import ArmTally
+from services.serving.domain.tallies import ArmTally, Met
 from services.serving.domain.versions import Loaded
 from services.serving.prediction.rows import Schema
+from services.serving.routing import Split, split_of
 from shared.events import Arm, DeploymentDesired, Digest, Heard, Json, ModelName, Rung
 from shared.manifest import Manifest
 
@@ -43,8 +44,13 @@ class Endpoint:
     """One model as this replica answers it by one generation.
 
     Attributes:
-        paths: one for each arm, in the order of the arms; a single one when there is no arm.
+        paths: one for each arm, in the order of the arms, a shadow's with a single step; then the
+            ladder alone, for rows that no arm answers.
         tallies: beside the paths; what each did since the last measure.
+        split: which arm answers whom.
+        met: who asked in this generation; kept only while arms share the requests.
+        stopped: challengers and shadows, by index, that this replica asks no longer, and why. It
+            changes while the endpoint stands, and ends with it.
     """
 
     heard: Heard[DeploymentDesired]
@@ -52,6 +58,11 @@ class Endpoint:
     manifest: Manifest | None
     paths: tuple[Path, ...]
     tallies: tuple[ArmTally, ...]
+    split: Split
+    met: Met
+    shadows: tuple[int, ...]
+    seen_versions: tuple[int, ...]
+    stopped: dict[int, str] = field(default_factory=dict)
 
     @property
     def desired(self) -> DeploymentDesired:
@@ -76,13 +87,13 @@ class Endpoint:
     @property
     def main_path(self) -> Path:
         """The champion's path, by which the standing of the endpoint is told."""
-        champion = (i for i, arm in enumerate(self.desired.arms) if arm.role == "champion")
-        return self.paths[next(champion, 0)]
+        found = {arm.role: index for index, arm in reversed([*enumerate(self.desired.arms)])}
+        return self.paths[found.get("champion", found.get("challenger", len(self.desired.arms)))]
 
     @property
     def is_watched(self) -> bool:
-        """Whether it is measured each second: more than one arm, or a young champion."""
-        return len(self.desired.arms) > 1 or self.desired.probation
+        """Whether it is measured each second: more than one arm, a shadow, or a young champion."""
+        return len(self.desired.arms) > 1 or bool(self.shadows) or self.desired.probation
 
     def versions(self) -> tuple[int, ...]:
         """The versions of its arms."""
@@ -102,8 +113,13 @@ def build_endpoint(
     heard: Heard[DeploymentDesired],
     loaded: Mapping[Digest, Loaded],
     manifests: Mapping[Digest, Manifest],
+    met: Met | None = None,
 ) -> Endpoint:
-    """The endpoint of a desired state, as far as its versions could be loaded."""
+    """The endpoint of a desired state, as far as its versions could be loaded.
+
+    Args:
+        met: of the endpoint that it takes the place of, if that was of the same generation.
+    """
     desired = heard.event
     champion = _manifest_of_champion(desired, manifests)
     known = [manifests[digest] for digest in named_by(desired) if digest in manifests]
@@ -114,29 +130,40 @@ def build_endpoint(
         manifest=champion,
         paths=paths,
         tallies=tuple(ArmTally() for _ in paths),
+        split=split_of(desired.arms, desired.salt),
+        met=met or Met(),
+        shadows=tuple(i for i, arm in enumerate(desired.arms) if arm.role == "shadow"),
+        seen_versions=_seen_versions(desired.arms),
     )
+
+
+def _seen_versions(arms: Sequence[Arm]) -> tuple[int, ...]:
+    """The versions that requests are shared among, the champion's first; none while it is alone."""
+    seen = sorted((arm for arm in arms if arm.role != "shadow"), key=lambda a: a.role != "champion")
+    has_champion = bool(seen) and seen[0].role == "champion"
+    return tuple(arm.version for arm in seen) if has_champion and len(seen) > 1 else ()
 
 
 def _manifest_of_champion(
     desired: DeploymentDesired, manifests: Mapping[Digest, Manifest]
 ) -> Manifest | None:
-    """Of the champion, else of the first of the others that could be read."""
+    """Of the champion, else of the first of the others that could be read; shadows decide last."""
     champions = [arm.manifest for arm in desired.arms if arm.role == "champion"]
-    order = [*champions, *named_by(desired)]
+    unseen = {arm.manifest for arm in desired.arms if arm.role == "shadow"}
+    order = [*champions, *sorted(named_by(desired), key=lambda digest: digest in unseen)]
     return next((manifests[digest] for digest in order if digest in manifests), None)
 
 
 def _paths(desired: DeploymentDesired, loaded: Mapping[Digest, Loaded]) -> tuple[Path, ...]:
     ladder = tuple(_rung_step(rung, loaded) for rung in desired.ladder)
-    if not desired.arms:
-        return (ladder,)
-    return tuple(
-        (
-            _arm_step(arm, loaded),
-            *(step for step in ladder if step.digest is None or step.digest != arm.manifest),
-        )
-        for arm in desired.arms
-    )
+    return (*(_path_of(arm, ladder, loaded) for arm in desired.arms), ladder)
+
+
+def _path_of(arm: Arm, ladder: Path, loaded: Mapping[Digest, Loaded]) -> Path:
+    own = _arm_step(arm, loaded)
+    if arm.role == "shadow":
+        return (own,)
+    return (own, *(step for step in ladder if step.digest is None or step.digest != arm.manifest))
 
 
 def _arm_step(arm: Arm, loaded: Mapping[Digest, Loaded]) -> Step:

@@ -4,7 +4,6 @@ from dataclasses import dataclass
 
 from services.serving.domain.endpoints import Endpoint
 from shared.events import ArmMeasure
-from shared.latency import CELLS
 
 
 @dataclass(slots=True, kw_only=True)
@@ -30,11 +29,15 @@ class Measure:
                 requests=tally.requests,
                 errors=tally.errors,
                 latency_counts=tuple(tally.counts),
+                new_entities=tally.new_entities,
+                dropped=tally.dropped,
+                compared=tally.compared,
+                disagreed=tally.disagreed,
             )
             for arm, tally in zip(arms, self.endpoint.tallies, strict=False)
         )
-        if not any(measure.requests for measure in found):
+        if all(tally.is_empty for tally in self.endpoint.tallies):
             return ()
         for tally in self.endpoint.tallies:
-            tally.requests, tally.errors, tally.counts = 0, 0, [0] * CELLS
+            tally.clear()
         return found

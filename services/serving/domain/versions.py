@@ -13,8 +13,9 @@ Value = float | str | bool
 Said = tuple[Value, list[float] | None]
 """An answer and, for classification, the probabilities of the classes."""
 
-RefusalReason = Literal["digest_mismatch", "unsafe", "load_failed", "missing"]
+RefusalReason = Literal["digest_mismatch", "unsafe", "load_failed", "missing", "faulty"]
 FAILURES_IN_A_ROW: Final = 3
+OUT_OF_TIME: Final = "out of time"
 SMALL_ROWS: Final = 32
 
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from functools import partial
 from itertools import islice
 
-from services.serving.domain.versions import SMALL_ROWS, Loaded, Said
+from services.serving.domain.versions import OUT_OF_TIME, SMALL_ROWS, Loaded, Said
 from services.serving.prediction.reading import Row
 from shared import telemetry
 from shared.events import Digest
@@ -53,7 +53,7 @@ class Asker:
             return None
 
     def _note_failure(self, loaded: Loaded, rows: Sequence[Row], error: Exception) -> None:
-        cause = "out of time" if isinstance(error, TimeoutError) else str(error)[:300]
+        cause = OUT_OF_TIME if isinstance(error, TimeoutError) else str(error)[:300]
         telemetry.log("version_failed", level="warning", version=loaded.version, cause=cause)
         # Many versions cannot do without a value. That a caller does not have it says nothing
         # against them, and must not send them to rest for all the others.

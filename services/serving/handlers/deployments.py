@@ -141,8 +141,10 @@ class Deployments:
         known = self.problems.get(desired.model, {}).keys()
         self.problems[desired.model] = problems
         refused = {arm.manifest: arm.version for arm in desired.arms if arm.manifest in problems}
-        if self._is_progress(desired, is_whole=not refused, is_new=problems.keys() != known):
-            self._swap(heard, is_whole=not refused)
+        # A shadow that cannot be had is refused too, and keeps nobody from being answered.
+        is_whole = all(arm.role == "shadow" or arm.manifest not in refused for arm in desired.arms)
+        if self._is_progress(desired, is_whole=is_whole, is_new=problems.keys() != known):
+            self._swap(heard, is_whole=is_whole)
         if not from_disk:
             self._refuse(heard, {refused[d]: problems[d] for d in refused})
         if problems:
@@ -162,7 +164,9 @@ class Deployments:
     def _swap(self, heard: Heard[DeploymentDesired], *, is_whole: bool) -> None:
         model = heard.event.model
         before = self.endpoints.get(model)
-        endpoint = build_endpoint(heard, self._loaded, self._manifests)
+        is_same = before is not None and before.generation == heard.event.generation
+        met = before.met if before is not None and is_same else None
+        endpoint = build_endpoint(heard, self._loaded, self._manifests, met)
         self.endpoints[model] = endpoint
         for measure in self.measures:
             measure.is_replaced = measure.is_replaced or measure.endpoint is before
@@ -196,6 +200,14 @@ class Deployments:
             if not problem.passing and said not in self._refusals:
                 self._refusals.add(said)
                 self._voice.refused(heard, version, problem)
+
+    def stop(self, endpoint: Endpoint, arm: int, cause: str) -> None:
+        """Ask a challenger or a shadow no longer while this endpoint stands, and say so once."""
+        if arm in endpoint.stopped:
+            return
+        endpoint.stopped[arm] = cause
+        problem = Problem(reason="faulty", detail=cause[:300])
+        self._refuse(endpoint.heard, {endpoint.desired.arms[arm].version: problem})
 
     def _let_go(self) -> None:
         """Forget versions that no endpoint uses; requests in flight hold theirs themselves."""

@@ -4,43 +4,28 @@ import asyncio
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
-from datetime import datetime
 from typing import Any, Final, ParamSpec, TypeVar
 
-import orjson
-
 from services.serving.domain.endpoints import Endpoint, Step, standing
-from services.serving.domain.versions import Loaded, Said, Value
+from services.serving.domain.versions import FAILURES_IN_A_ROW, OUT_OF_TIME, Loaded, Said, Value
 from services.serving.handlers.asking import Asker, is_complete
 from services.serving.handlers.deployments import Deployments
+from services.serving.handlers.log import Prediction, log_rows, new_id
+from services.serving.handlers.shadows import Shadows
 from services.serving.handlers.voice import Voice
 from services.serving.prediction.answers import is_usable
 from services.serving.prediction.reading import Row
 from services.serving.prediction.rows import check_rows, entity_of
-from services.serving.routing import choose_arm, point_of
+from services.serving.routing import point_of
 from services.serving.store.spool import Spool
 from shared import baselines, telemetry
 from shared.clock import Clock
 from shared.errors import NotFound, Saturated, Unprocessable
 from shared.events import ModelName
-from shared.ids import uuid7
 
 MANY_ROWS: Final = 300
 P = ParamSpec("P")
 T = TypeVar("T")
-
-
-@dataclass(slots=True, kw_only=True)
-class Prediction:
-    """One row on its way to its answer."""
-
-    id: str
-    row: Row
-    entity: str | None
-    arm: int
-    value: Value = False
-    probabilities: list[float] | None = None
-    step: Step | None = None
 
 
 @dataclass(slots=True)
@@ -51,6 +36,7 @@ class Predictions:
     spool: Spool
     voice: Voice
     asker: Asker
+    shadows: Shadows
     now: Clock
     monotonic: Callable[[], float]
     wake: Callable[[], None]
@@ -73,8 +59,9 @@ class Predictions:
             raise Saturated("Its log is full, and this model only answers what it can log.")
         predictions = await apart(len(rows), self._routed, endpoint, rows)
         await self._answer(endpoint, predictions, started)
-        log_rows = await apart(len(rows), _log_rows, endpoint, predictions, self.now())
-        self._log(endpoint, predictions, log_rows)
+        logged = await apart(len(rows), log_rows, endpoint, predictions, self.now())
+        self._log(endpoint, predictions, logged)
+        self.shadows.follow(endpoint, predictions)
         telemetry.observe("tidewheel_predict_seconds", self.monotonic() - started, model=model)
         return endpoint, predictions
 
@@ -96,13 +83,12 @@ class Predictions:
         return [self._routed_row(endpoint, row) for row in rows]
 
     def _routed_row(self, endpoint: Endpoint, row: Row) -> Prediction:
-        prediction_id = f"p-{uuid7().hex}"
+        prediction_id = new_id()
         entity = entity_of(row, endpoint.schema)
-        arms = endpoint.desired.arms
-        arm = 0
-        if len(arms) > 1:
+        arm = endpoint.split.holders[0]
+        if endpoint.split.is_shared:
             point = point_of(endpoint.desired.salt, prediction_id if entity is None else entity)
-            arm = choose_arm(arms, point)
+            arm = endpoint.split.arm_at(point)
         return Prediction(id=prediction_id, row=row, entity=entity, arm=arm)
 
     # --- answering
@@ -110,8 +96,8 @@ class Predictions:
     async def _answer(
         self, endpoint: Endpoint, predictions: Sequence[Prediction], started: float
     ) -> None:
-        if len(endpoint.paths) == 1:
-            groups = {0: predictions}
+        if not endpoint.split.is_shared:
+            groups = {endpoint.split.holders[0]: predictions}
         else:
             split: dict[int, list[Prediction]] = defaultdict(list)
             for prediction in predictions:
@@ -126,20 +112,52 @@ class Predictions:
         """Ask the arm, then rung by rung what is below it, until every row has an answer."""
         path = endpoint.paths[arm]
         left: Sequence[Prediction] = group
-        failed = 0
+        failed: Sequence[Prediction] = ()
         for index, step in enumerate(path):
-            left = await self._ask(step, left)
+            if index or arm not in endpoint.stopped:
+                left = await self._ask(step, left)
             if index == 0:
-                failed = len(left)
+                failed = left
             if not left:
                 break
         seconds = self.monotonic() - started
-        endpoint.tallies[arm].add(len(group), failed, seconds)
-        if failed:
-            telemetry.count("tidewheel_prediction_errors_total", failed, model=endpoint.model)
-            self.tell_standing(endpoint)
+        self._note(endpoint, arm, group, failed, seconds)
         if left:
             raise Saturated("No version and no rule of this model can answer at the moment.")
+
+    def _note(
+        self,
+        endpoint: Endpoint,
+        arm: int,
+        group: Sequence[Prediction],
+        failed: Sequence[Prediction],
+        seconds: float,
+    ) -> None:
+        tally = endpoint.tallies[arm]
+        tally.add(len(group), len(failed), seconds)
+        if endpoint.split.is_shared:
+            tally.new_entities += endpoint.met.count_new(p.entity for p in group)
+        if failed:
+            telemetry.count("tidewheel_prediction_errors_total", len(failed), model=endpoint.model)
+            self._stop_if_faulty(endpoint, arm, failed)
+            self.tell_standing(endpoint)
+
+    def _stop_if_faulty(self, endpoint: Endpoint, arm: int, failed: Sequence[Prediction]) -> None:
+        """A challenger that does what its champion does not is asked no longer, and that is said.
+
+        One answer that may not be given is enough where a version below had one to the same row;
+        raising takes three in a row. Being slow may be the machine's fault: that is measured.
+        """
+        arms = endpoint.desired.arms
+        loaded = endpoint.paths[arm][0].loaded
+        if loaded is None or arm >= len(arms) or arms[arm].role != "challenger":
+            return
+        for p in failed:
+            if p.unusable and p.unusable[0] is loaded and p.step is not None and p.step.loaded:
+                self.deployments.stop(endpoint, arm, unusable(p.unusable[1], p.step))
+                return
+        if loaded.health.failures >= FAILURES_IN_A_ROW and loaded.health.cause != OUT_OF_TIME:
+            self.deployments.stop(endpoint, arm, f"raised in a row: {loaded.health.cause}")
 
     async def _ask(self, step: Step, asked: Sequence[Prediction]) -> Sequence[Prediction]:
         """Give the rows what this step answers; those that it cannot answer come back."""
@@ -153,6 +171,8 @@ class Predictions:
             if is_usable(value, probabilities, loaded.manifest):
                 prediction.value, prediction.probabilities = value, probabilities
                 prediction.step = step
+            elif prediction.unusable is None:
+                prediction.unusable = (loaded, value)
         return [p for p in asked if p.step is None]
 
     async def _said(
@@ -216,6 +236,11 @@ class Predictions:
             )
 
 
+def unusable(answer: Value, step: Step) -> str:
+    """What is wrong with a version whose answer may not be given while another's may."""
+    return f"it answered {str(answer)[:50]}, where version {step.version} had a usable answer"
+
+
 def _has_all(row: Row, loaded: Loaded) -> bool:
     """Whether a row names all that a version needs; another version may need more of it."""
     return all(name in row for name in loaded.names)
@@ -227,52 +252,8 @@ def _step_of(prediction: Prediction) -> Step:
     return prediction.step
 
 
-def arm_name(endpoint: Endpoint, prediction: Prediction) -> str:
-    """The role of the arm that the row was routed to."""
-    arms = endpoint.desired.arms
-    return arms[prediction.arm].role if arms else "none"
-
-
 async def apart(rows: int, work: Callable[P, T], *args: P.args, **named: P.kwargs) -> T:
     """Work on many rows goes to a thread, so that it does not hold up everybody else."""
     if rows <= MANY_ROWS:
         return work(*args, **named)
     return await asyncio.to_thread(work, *args, **named)
-
-
-def _log_rows(endpoint: Endpoint, predictions: Sequence[Prediction], at: datetime) -> list[bytes]:
-    return [_log_row(endpoint, prediction, at) for prediction in predictions]
-
-
-def _plain(value: Any) -> Any:
-    """Whole numbers are logged as the numbers that the model saw."""
-    return float(value) if type(value) is int else value
-
-
-def _log_row(endpoint: Endpoint, prediction: Prediction, at: datetime) -> bytes:
-    """A row as it waits in the spool: the names of its features, and its `PredictionRow`."""
-    step = _step_of(prediction)
-    names = endpoint.schema.names if step.loaded is None else step.loaded.names
-    row = prediction.row
-    if not names:
-        names = tuple(sorted(row))
-    shares = prediction.probabilities
-    return orjson.dumps(
-        [
-            names,
-            {
-                "id": prediction.id,
-                "model": endpoint.model,
-                "version": step.version,
-                "manifest": step.digest,
-                "rung": step.rung,
-                "arm": arm_name(endpoint, prediction),
-                "generation": endpoint.generation,
-                "entity": prediction.entity,
-                "features": [_plain(row.get(name)) for name in names],
-                "answer": prediction.value,
-                "score": shares[1] if shares is not None and len(shares) == 2 else None,
-                "at": at,
-            },
-        ]
-    )
