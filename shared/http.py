@@ -7,7 +7,7 @@ it cannot be built. Errors are RFC 9457 problems.
 import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, Protocol
 from uuid import uuid4
 
 import orjson
@@ -20,7 +20,7 @@ from starlette.routing import BaseRoute
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from shared import telemetry
-from shared.access import Keys, Principal, Role
+from shared.access import Keys, Principal, Role, words_of
 from shared.errors import (
     Fault,
     InvalidInput,
@@ -36,6 +36,9 @@ from shared.settings import ServiceSettings
 
 OPEN_PATHS: Final = frozenset({"/live", "/ready"})
 """The only paths that need no key."""
+
+KEY_PREFIX: Final = "tw_"
+"""API keys begin with it; anything else is a token."""
 
 Ready = Callable[[], Mapping[str, Any]]
 TITLES: Final = {
@@ -109,12 +112,22 @@ def problem_of(error: Exception, request_id: str, path: str) -> Response:
     return problem(request_id, path, 500, "internal_error", detail)
 
 
-class Door:
-    """The outermost layer: request id, key, body limit, errors, metrics."""
+class Tokens(Protocol):
+    """Tells by a token who somebody is."""
 
-    def __init__(self, app: ASGIApp, keys: Keys, body_limit: int) -> None:
+    async def principal(self, token: str) -> Principal:
+        """Whoever shows this token; raises `Unauthenticated` or `NotPermitted`."""
+
+
+class Door:
+    """The outermost layer: request id, key or token, body limit, errors, metrics."""
+
+    def __init__(
+        self, app: ASGIApp, keys: Keys, body_limit: int, tokens: Tokens | None = None
+    ) -> None:
         self.app = app
         self.keys = keys
+        self.tokens = tokens
         self.body_limit = body_limit
         self.unlimited: frozenset[str] = frozenset()
 
@@ -130,7 +143,7 @@ class Door:
         answer = _Answer(send, request_id)
         try:
             if path not in OPEN_PATHS:
-                scope["state"]["principal"] = self._principal(scope)
+                scope["state"]["principal"] = await self._principal(scope)
             await self.app(scope, self._limited(scope, receive), answer)
         except Exception as error:
             if answer.status:
@@ -143,13 +156,19 @@ class Door:
                 "tidewheel_http_requests_total", route=route, status=f"{answer.status // 100}xx"
             )
 
-    def _principal(self, scope: Scope) -> Principal:
-        scheme, _, key = _header(scope, b"authorization").partition(" ")
-        if scheme.lower() != "bearer" or not key:
+    async def _principal(self, scope: Scope) -> Principal:
+        shown = [value for name, value in scope["headers"] if name == b"authorization"]
+        scheme, _, text = (shown[0] if len(shown) == 1 else b"").partition(b" ")
+        key = text.strip().decode("latin-1")
+        if scheme.lower() != b"bearer" or not key:
             raise Unauthenticated("Send your key as `Authorization: Bearer tw_…`.")
-        principal = self.keys.principal(key.strip())
+        if self.tokens is not None and not key.startswith(KEY_PREFIX):
+            return await self.tokens.principal(key)
+        principal = self.keys.principal(key)
         if principal is None:
-            raise Unauthenticated("This key is not known; ask an admin for a new one.")
+            raise Unauthenticated(
+                "This key is not known, or does not count any more; ask an admin for a new one."
+            )
         return principal
 
     def _limited(self, scope: Scope, receive: Receive) -> Receive:
@@ -219,8 +238,7 @@ class Allowed:
         """
         principal: Principal = request.state.principal
         if not principal.may(self.roles):
-            wanted = ", ".join(sorted(self.roles))
-            raise NotPermitted(f"This needs one of the roles {wanted}.")
+            raise NotPermitted(f"This needs {words_of(self.roles)}.")
         return principal
 
 
@@ -269,14 +287,25 @@ def build(
     app.add_exception_handler(Unavailable, _ours)
     keys = Keys(Path(settings.keys_file))
     app.add_middleware(
-        _door_with(frozenset(unlimited)), keys=keys, body_limit=settings.body_limit_bytes
+        _door_with(frozenset(unlimited), _tokens(settings, keys)),
+        keys=keys,
+        body_limit=settings.body_limit_bytes,
     )
     return app
 
 
-def _door_with(unlimited: frozenset[str]) -> Callable[..., Door]:
+def _tokens(settings: ServiceSettings, people: Keys) -> Tokens | None:
+    if not settings.oidc_issuer:
+        return None
+    # Cryptography and an HTTP client: only installations with an issuer carry them in memory.
+    from shared.oidc import open_tokens  # noqa: PLC0415
+
+    return open_tokens(settings, people)
+
+
+def _door_with(unlimited: frozenset[str], tokens: Tokens | None) -> Callable[..., Door]:
     def make(app: ASGIApp, keys: Keys, body_limit: int) -> Door:
-        door = Door(app, keys, body_limit)
+        door = Door(app, keys, body_limit, tokens)
         door.unlimited = unlimited
         return door
 
