@@ -61,6 +61,19 @@ def t_quantile(level: float, df: float) -> float:
     return _bisect(lambda t: t_sf(t, df) > level, 0.0, high)
 
 
+def binomial_sf(x: int, n: int) -> float:
+    """P(X >= x) for n throws of a fair coin, from whole numbers."""
+    if x <= 0:
+        return 1.0
+    if x > n:
+        return 0.0
+    ways = term = math.comb(n, x)
+    for k in range(x, n):
+        term = term * (n - k) // (k + 1)
+        ways += term
+    return ways / (1 << n)
+
+
 def hypergeometric_sf(x: float, total: float, marked: float, drawn: float) -> float:
     """P(X >= x), the marked among `drawn` of `total` things, `marked` of which are marked."""
     total, marked, drawn, x = round(total), round(marked), round(drawn), math.ceil(x)

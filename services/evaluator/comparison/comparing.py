@@ -1,0 +1,413 @@
+"""All comparisons of a verdict at once, so that they share their draws."""
+
+import math
+from collections.abc import Callable, Hashable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Final, Literal, TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from services.evaluator.comparison.drawing import Pool, Units, circular, first_of, with_spare
+from services.evaluator.comparison.intervals import Accelerated, Interval, Student, Studentised
+from services.evaluator.comparison.single import (
+    LEAST_UNITS,
+    allowed_mistakes,
+    are_alike,
+    areas,
+    block_means,
+    check_rows,
+    entity_sums,
+    mistakes,
+    starting_blocks,
+    too_dependent,
+)
+from services.evaluator.evidence import Evidence, Floats, Mask
+from services.evaluator.metrics import (
+    Finish,
+    Insufficient,
+    Measure,
+    kind_of,
+    losses_of,
+    measure_of,
+    sides,
+)
+from shared.probability import normal_quantile
+
+Dependence = Literal["rows", "entities", "blocks"]
+Found = Interval | Insufficient
+"""An interval, or why there is none."""
+
+GROUPS: Final = 200
+"""Most groups of the jackknife."""
+_WILD_SHARE: Final = 0.01
+_TRACE: Final = 2.0**-34
+
+Key = tuple[str, str, bytes]
+"""Predictor, metric and the mask of a part of the rows."""
+_Resampled = TypeVar("_Resampled", Student, Studentised)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Asked:
+    """One comparison: by default of the candidate; the other is a predictor or a limit of loss."""
+
+    metric: str
+    other: str | float
+    candidate: str = "candidate"
+    mask: Mask | None = None
+    """Only these rows."""
+
+
+def dependence_of(evidence: Evidence) -> Dependence:
+    """Which rows depend on each other: those of one entity, else neighbours in time, else none.
+
+    Fewer than 10 entities cannot be compared; rows in time then are compared by blocks, each of
+    which holds all of them.
+    """
+    if evidence.entities is not None:
+        entities = len(np.unique(evidence.entities))
+        if entities >= LEAST_UNITS or not evidence.ordered:
+            return "rows" if entities == len(evidence) else "entities"
+    return "blocks" if evidence.ordered else "rows"
+
+
+def compare(
+    evidence: Evidence, asked: Mapping[str, Asked], *, draws: int, seed: int
+) -> dict[str, Found]:
+    """Intervals by name.
+
+    Args:
+        evidence: rows in the order of decision, with usable answers.
+
+    Raises:
+        Unprocessable: a metric does not fit the answers.
+    """
+    verdicts = _Comparisons(evidence, draws=draws, seed=seed)
+    for name, question in asked.items():
+        verdicts.begin(name, question)
+    return verdicts.finished()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Rows:
+    """A part of the evidence, and its place in the whole."""
+
+    evidence: Evidence
+    places: NDArray[np.intp]
+    key: bytes = b""
+
+
+@dataclass(slots=True)
+class _Comparisons:
+    evidence: Evidence
+    draws: int = field(kw_only=True)
+    seed: int = field(kw_only=True)
+    found: dict[str, Found] = field(default_factory=dict)
+    later: dict[str, Callable[[Mapping[Hashable, Floats]], Interval]] = field(default_factory=dict)
+    dependence: Dependence = "rows"
+    units: Units = field(default_factory=lambda: Units(count=0))
+    pool: Pool = field(default_factory=lambda: Pool(units=Units(count=0), rows=0))
+    losses: dict[tuple[str, str], Floats] = field(default_factory=dict)
+    measures: dict[Key, Measure] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        self.dependence = dependence_of(self.evidence)
+        self.units = Units(count=len(self.evidence))
+        if self.dependence == "entities" and self.evidence.entities is not None:
+            # Entities are numbered as they first appear in the order of decision.
+            _, first, codes = np.unique(
+                self.evidence.entities, return_index=True, return_inverse=True
+            )
+            numbers = np.empty(len(first), dtype=np.int64)
+            numbers[np.argsort(first)] = np.arange(len(first))
+            self.units = Units(count=len(first), of_row=numbers[codes])
+        self.pool = Pool(units=self.units, rows=len(self.evidence))
+
+    # --- one comparison -----------------------------------------------------------------------
+
+    def begin(self, name: str, asked: Asked) -> None:
+        """Answer at once, or plan what must be known of each draw."""
+        part = self._part(asked.mask)
+        try:
+            check_rows(len(part.places))
+            self._check_outcomes(asked.metric, part)
+            kind = kind_of(asked.metric)
+            if kind in ("mean", "mistakes"):
+                self._of_rows(name, asked, part)
+            elif kind == "area" and self.dependence == "rows":
+                self.found[name] = self._areas(asked, part)
+            elif self.dependence == "blocks":
+                self.found[name] = self._circular(asked, part)
+            else:
+                self._resampled(name, asked, part)
+        except Insufficient as reason:
+            self.found[name] = reason
+
+    def finished(self) -> dict[str, Found]:
+        """Everything, with the draws where there are any."""
+        if self.later:
+            drawn = self.pool.run(self.seed, with_spare(self.draws))
+            for name, finish in self.later.items():
+                try:
+                    self.found[name] = finish(drawn)
+                except Insufficient as reason:
+                    self.found[name] = reason
+        return self.found
+
+    def _part(self, mask: Mask | None) -> _Rows:
+        if mask is None:
+            places = np.arange(len(self.evidence))
+            return _Rows(evidence=self.evidence, places=places)
+        places = np.flatnonzero(mask)
+        return _Rows(evidence=self.evidence.taken(places), places=places, key=mask.tobytes())
+
+    def _check_outcomes(self, metric: str, part: _Rows) -> None:
+        if metric == "mape" and np.any(part.evidence.y == 0):
+            zeros = int(np.sum(part.evidence.y == 0))
+            raise Insufficient(f"{zeros} rows have an outcome of 0, of which no share exists")
+
+    # --- means of rows ------------------------------------------------------------------------
+
+    def _of_rows(self, name: str, asked: Asked, part: _Rows) -> None:
+        own = self._losses(asked.candidate, asked.metric)[part.places]
+        if isinstance(asked.other, str):
+            other: Floats | float = self._losses(asked.other, asked.metric)[part.places]
+        else:
+            other = asked.other
+        d: Floats = other - own
+        is_share = kind_of(asked.metric) == "mistakes"
+        if self.dependence == "blocks":
+            self.found[name] = _with_wild_rows(block_means(d), d)
+        elif self.dependence == "entities" and is_share:
+            self.found[name] = entity_sums(*self._entity_sums(d, part)[:2])
+        elif is_share and isinstance(other, float):
+            self.found[name] = allowed_mistakes(own, other)
+        elif is_share:
+            self.found[name] = mistakes(d)
+        else:
+            self._studentised(name, d, part)
+
+    def _losses(self, predictor: str, metric: str) -> Floats:
+        key = (predictor, metric)
+        if key not in self.losses:
+            self.losses[key] = losses_of(self.evidence, predictor, metric)
+        return self.losses[key]
+
+    def _entity_sums(self, d: Floats, part: _Rows) -> tuple[Floats, Floats, Floats]:
+        """Sums and rows of the units with any rows here, and the same sums of all units."""
+        columns = np.zeros((len(self.evidence), 2))
+        columns[part.places] = np.column_stack([d, np.ones_like(d)])
+        summed = self.units.sums(columns)
+        present = summed[:, 1] > 0
+        return summed[present, 0], summed[present, 1], summed
+
+    def _studentised(self, name: str, d: Floats, part: _Rows) -> None:
+        sums, sizes, everywhere = self._entity_sums(d, part)
+        base = entity_sums(sums, sizes)
+        if np.ptp(d) == 0:
+            self.found[name] = _without_width(base)
+            return
+        c = everywhere[:, 0] - base.estimate * everywhere[:, 1]
+        n = everywhere[:, 1]
+        table = [c, np.square(c), n]
+        if self.dependence == "entities":
+            table += [c * n, np.square(n)]
+        self.pool.add_columns(name, np.column_stack(table), _pivots_of(np.square(c).max()))
+        self.later[name] = lambda drawn: _with_wild_rows(self._of_pivots(base, drawn[name]), d)
+
+    def _of_pivots(self, base: Student, pivots: Floats) -> Studentised:
+        usable, again = first_of(pivots, self.draws)
+        return Studentised(
+            estimate=base.estimate,
+            se=base.se,
+            rows=base.rows,
+            units=base.units,
+            test="bootstrap_t",
+            detail=_told(self.draws, again, self.dependence),
+            draws=self.draws,
+            pivots=np.sort(usable),
+        )
+
+    # --- anything else ------------------------------------------------------------------------
+
+    def _areas(self, asked: Asked, part: _Rows) -> Interval:
+        own = sides(part.evidence, asked.candidate)
+        if isinstance(asked.other, str):
+            return areas(own, sides(part.evidence, asked.other))
+        return areas(own, float(asked.other))
+
+    def _measures(self, asked: Asked, part: _Rows) -> list[tuple[Key, Measure]]:
+        names = [asked.candidate]
+        if isinstance(asked.other, str):
+            names.append(asked.other)
+        found = []
+        for predictor in names:
+            key = (predictor, asked.metric, part.key)
+            if key not in self.measures:
+                self.measures[key] = measure_of(part.evidence, predictor, asked.metric)
+            found.append((key, self.measures[key]))
+        return found
+
+    def _resampled(self, name: str, asked: Asked, part: _Rows) -> None:
+        measures = self._measures(asked, part)
+        for key, measure in measures:
+            self.pool.add_measure(key, measure, part.places)
+        codes = _compact(self.units, part)
+        units = int(codes.max()) + 1
+        if units < LEAST_UNITS:
+            raise Insufficient(f"{units} entities are fewer than {LEAST_UNITS}")
+        groups = min(GROUPS, units)
+        estimate, jackknifed = _left_out(measures, asked.other, codes * groups // units, groups)
+
+        def finish(drawn: Mapping[Hashable, Floats]) -> Interval:
+            values = _difference([drawn[key] for key, _ in measures], asked.other)
+            return self._accelerated(estimate, jackknifed, values, len(part.places), units)
+
+        self.later[name] = finish
+
+    def _circular(self, asked: Asked, part: _Rows) -> Interval:
+        """Blocks as for block means; their means are the jackknife's pseudo-values."""
+        measures, rows = self._measures(asked, part), len(part.places)
+        blocks = starting_blocks(rows)
+        while blocks >= LEAST_UNITS and rows >= blocks:
+            groups = np.arange(rows) * blocks // rows
+            estimate, jackknifed = _left_out(measures, asked.other, groups, blocks)
+            if not are_alike(jackknifed):
+                drawn = [
+                    circular(measure, rows, blocks, self.seed, with_spare(self.draws))
+                    for _, measure in measures
+                ]
+                values = _difference(drawn, asked.other)
+                return self._accelerated(estimate, jackknifed, values, rows, blocks)
+            blocks //= 2
+        raise too_dependent(rows)
+
+    def _accelerated(
+        self, estimate: float, jackknifed: Floats, values: Floats, rows: int, units: int
+    ) -> Interval:
+        usable, again = first_of(values, self.draws)
+        return accelerated(
+            estimate,
+            jackknifed,
+            usable,
+            rows=rows,
+            units=units,
+            detail=_told(self.draws, again, self.dependence, units),
+        )
+
+
+def accelerated(
+    estimate: float, jackknifed: Floats, drawn: Floats, *, rows: int, units: int, detail: str
+) -> Interval:
+    """BCa bounds from draws and from what the metric is without each group of units.
+
+    Raises:
+        Insufficient: the metric does not exist on these rows, or not without one of the groups.
+    """
+    if not math.isfinite(estimate) or not np.isfinite(jackknifed).all():
+        raise Insufficient("too few rows of a class, or outcomes that are all alike")
+    if np.ptp(drawn) == 0:
+        return Student(
+            estimate=estimate, se=0.0, rows=rows, units=units, test="bca", detail=detail, df=1.0
+        )
+    return Accelerated(
+        estimate=estimate,
+        se=_spread(drawn),
+        rows=rows,
+        units=units,
+        test="bca",
+        detail=detail,
+        draws=len(drawn),
+        drawn=np.sort(drawn),
+        bias=_bias(drawn, estimate),
+        skew=_skew(jackknifed),
+        df=len(jackknifed) - 1,
+    )
+
+
+def _spread(drawn: Floats) -> float:
+    mean = math.fsum(drawn) / len(drawn)
+    return math.sqrt(math.fsum(np.square(drawn - mean)) / (len(drawn) - 1))
+
+
+def _bias(drawn: Floats, estimate: float) -> float:
+    below = float(np.sum(drawn < estimate)) + float(np.sum(drawn == estimate)) / 2
+    share = min(max(below, 0.5), len(drawn) - 0.5) / len(drawn)
+    return float(f"{normal_quantile(share):.12g}")
+
+
+def _skew(jackknifed: Floats) -> float:
+    away = math.fsum(jackknifed) / len(jackknifed) - jackknifed
+    squares = math.fsum(np.square(away))
+    if squares == 0:
+        return 0.0
+    return math.fsum(away * away * away) / (6 * squares * math.sqrt(squares))
+
+
+def _left_out(
+    measures: Sequence[tuple[Key, Measure]],
+    other: str | float,
+    groups: NDArray[np.intp],
+    count: int,
+) -> tuple[float, Floats]:
+    """The difference on all rows, and without each group, shape (groups,)."""
+    everything = np.ones((1, len(groups)))
+    whole = _difference([part.of_weights(everything) for _, part in measures], other)
+    without = _difference([part.without(groups, count) for _, part in measures], other)
+    return float(whole[0]), without
+
+
+def _difference(values: Sequence[Floats], other: str | float) -> Floats:
+    """Loss of the other (or the limit) less that of the candidate, which comes first."""
+    return (float(other) if len(values) == 1 else values[1]) - values[0]
+
+
+def _pivots_of(largest: float) -> Finish:
+    """From sums of c, c2, n (and cn, n2 where units have many rows) to t*.
+
+    c is a unit's sum less the estimate for as many rows, so that its sum is the resampled
+    difference's distance from the estimate.
+
+    Args:
+        largest: of c2; less than a trace of it is no spread but rounding.
+    """
+
+    def finish(sums: Floats) -> Floats:
+        c, squares, n = sums[:, 0], sums[:, 1], sums[:, 2]
+        cross, size = (sums[:, 3], sums[:, 4]) if sums.shape[1] > 3 else (c, n)
+        shift = c / n
+        spread = squares - 2 * shift * cross + np.square(shift) * size
+        spread = np.where(spread > largest * _TRACE, spread, np.nan)
+        return shift / (np.sqrt(spread) / n)
+
+    return finish
+
+
+def _compact(units: Units, part: _Rows) -> NDArray[np.intp]:
+    """The unit of each row here, numbered without gaps."""
+    if units.of_row is None:
+        return np.arange(len(part.places))
+    return np.unique(units.of_row[part.places], return_inverse=True)[1]
+
+
+def _without_width(base: Student) -> Student:
+    return replace(base, se=0.0, test="bootstrap_t", detail="the same difference on every row")
+
+
+def _told(draws: int, again: int, dependence: Dependence, units: int = 0) -> str:
+    what = {"rows": "rows", "entities": "entities", "blocks": f"{units} circular blocks"}
+    extra = f", {again} of them drawn again" if again else ""
+    return f"{draws} draws of {what[dependence]}{extra}"
+
+
+def _with_wild_rows(found: _Resampled, d: Floats) -> _Resampled:
+    """Say how much of all differences few rows make up: one wild row can decide."""
+    size = np.abs(d)
+    total = math.fsum(size)
+    if total == 0:
+        return found
+    top = max(1, math.ceil(_WILD_SHARE * len(d)))
+    share = math.fsum(np.partition(size, len(d) - top)[-top:]) / total
+    said = f"{found.detail}; the top {top} of {len(d)} rows carry {share:.0%} of all differences"
+    return replace(found, detail=said)
