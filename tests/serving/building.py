@@ -14,11 +14,13 @@ from uuid import uuid4
 
 import httpx
 import numpy as np
+import orjson
 from sklearn.linear_model import LogisticRegression, Ridge
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
 from services.serving.app import Serving
+from services.serving.domain.versions import Loaded
 from services.serving.settings import Settings
 from shared import models
 from shared.access import hash_of
@@ -126,7 +128,9 @@ def a_manifest(file: Digest, size: int) -> Manifest:
 
 
 def an_arm(
-    version: Version, weight: float = 1.0, role: Literal["champion", "challenger"] = "champion"
+    version: Version,
+    weight: float = 1.0,
+    role: Literal["champion", "challenger", "shadow"] = "champion",
 ) -> Arm:
     return Arm(role=role, version=version.number, manifest=version.digest, weight=weight)
 
@@ -140,6 +144,8 @@ def a_desired(
     *,
     previous: Version | None = None,
     challenger: Version | None = None,
+    shadow: Version | None = None,
+    share: float = 1.0,
     weight: float = 0.5,
     rule: Json | None = A_RULE,
     model: str = FLOW,
@@ -153,6 +159,8 @@ def a_desired(
         ladder.append(Rung(kind="champion", version=champion.number, manifest=champion.digest))
     if challenger is not None:
         arms.append(an_arm(challenger, weight, "challenger"))
+    if shadow is not None:
+        arms.append(an_arm(shadow, share, "shadow"))
     if previous is not None:
         ladder.append(Rung(kind="previous", version=previous.number, manifest=previous.digest))
     if rule is not None:
@@ -253,6 +261,35 @@ async def a_replica(
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
         await serving.finish()
+
+
+class Interference:
+    """Stands between a loaded version and its callers."""
+
+    def __init__(self, replica: Replica, version: Version) -> None:
+        loaded = replica.serving.deployments._loaded
+        self.before: Loaded = loaded[version.digest]
+        self.say: Callable[[Sequence[Any]], Any] = self.before.say
+        self.asked = 0
+        object.__setattr__(self.before, "say", self._ask)
+        self._real = self.say
+
+    def _ask(self, rows: Sequence[Any]) -> Any:
+        self.asked += 1
+        return self.say(rows)
+
+    def fail(self, _: Sequence[Any]) -> Any:
+        raise RuntimeError("out of order")
+
+    def heal(self) -> None:
+        self.say = self._real
+
+
+def logged_rows(replica: Replica) -> list[dict[str, Any]]:
+    rows = replica.serving.spool._connection.execute(
+        "select value from waiting order by position"
+    ).fetchall()
+    return [orjson.loads(value)[1] for (value,) in rows]
 
 
 async def until(condition: Callable[[], bool], *, seconds: float = 20.0) -> None:

@@ -4,14 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
 
-import orjson
 import pytest
 
-from services.serving.domain.versions import Loaded
 from services.serving.settings import Settings
 from shared.artifacts import ArtifactStore
 from shared.events import GroundTruthObserved, PredictionsLogged, ServingFellBack, ServingMeasured
@@ -20,44 +16,16 @@ from shared.telemetry import REGISTRY
 from tests.serving.building import (
     A_ROW,
     NAMES,
+    Interference,
     Replica,
-    Version,
     a_classifier,
     a_desired,
     a_replica,
     a_version,
+    logged_rows,
     settings_for,
     until,
 )
-
-
-class Interference:
-    """Stands between a loaded version and its callers."""
-
-    def __init__(self, replica: Replica, version: Version) -> None:
-        loaded = replica.serving.deployments._loaded
-        self.before: Loaded = loaded[version.digest]
-        self.say: Callable[[Sequence[Any]], Any] = self.before.say
-        self.asked = 0
-        object.__setattr__(self.before, "say", self._ask)
-        self._real = self.say
-
-    def _ask(self, rows: Sequence[Any]) -> Any:
-        self.asked += 1
-        return self.say(rows)
-
-    def fail(self, _: Sequence[Any]) -> Any:
-        raise RuntimeError("out of order")
-
-    def heal(self) -> None:
-        self.say = self._real
-
-
-def logged_rows(replica: Replica) -> list[dict[str, Any]]:
-    rows = replica.serving.spool._connection.execute(
-        "select value from waiting order by position"
-    ).fetchall()
-    return [orjson.loads(value)[1] for (value,) in rows]
 
 
 async def test_every_answer_tells_where_it_came_from(

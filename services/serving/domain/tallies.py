@@ -51,12 +51,13 @@ class ArmTally:
 class Met:
     """The entities that asked in one generation; each meets the same arm as long as it lasts."""
 
+    most: int = MOST_MET
     hashes: set[int] = field(default_factory=set)
 
     @property
     def is_full(self) -> bool:
         """Whether new entities can no longer be told from known ones."""
-        return len(self.hashes) >= MOST_MET
+        return len(self.hashes) >= self.most
 
     def count_new(self, entities: Iterable[str | None]) -> int:
         """How many of them are here for the first time; 0 once it is full."""
