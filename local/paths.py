@@ -78,6 +78,11 @@ class Places:
         return self.folder / "keys.secret.json"
 
     @property
+    def signing_key(self) -> Path:
+        """The registry's own; it signs what people ask for on the bus."""
+        return self.folder / "signing.secret.json"
+
+    @property
     def passwords(self) -> Path:
         return self.folder / "passwords.secret.json"
 

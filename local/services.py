@@ -69,7 +69,9 @@ class Services:
         self._kind = kind
         self._command = command
         self._ready_after: dict[str, tuple[int, float]] = {}
-        self.keys = settle_keys(self.places.plain_keys, self.places.hashed_keys)
+        self.keys = settle_keys(
+            self.places.plain_keys, self.places.hashed_keys, self.places.signing_key
+        )
         end_leftovers(self.places.service_pids)
         self.supervisor = Supervisor(
             map(self._program, self.names), pid_folder=self.places.service_pids
@@ -213,6 +215,7 @@ class Services:
             settings["DATABASE"] = self.database_url(name)
         if name == "registry":
             settings["UPLOADS"] = str(self.places.uploads)
+            settings["SIGNING_KEY"] = str(self.places.signing_key)
         return _environment_of(name, {**settings, **self._knobs[name]})
 
     def _database_name(self, name: str) -> str:

@@ -46,6 +46,14 @@ class Settings(DatabaseSettings):
     offer_workers: int = Field(default=1, ge=1, le=16)
     """Offers that are worked on at the same time."""
 
+    anchor_seconds: float = Field(default=300, gt=0)
+    """Seconds between two looks at the head of the log's chain; a head that has moved is told on
+    the topic of anchors. What is cut off later than the last anchor cannot be noticed."""
+
+    signing_key: Path | None = None
+    """File of the private key (`{"id", "private_key"}`, Ed25519, 0600) with which requests of
+    people are signed before they are said on the bus. Without it they are not taken here."""
+
     lock: Path | None = Path(__file__).parents[2] / "constraints.lock"
     """File of pinned requirements of the installation; versions of estimators in code digests
     come from it."""

@@ -170,3 +170,52 @@ def test_a_route_that_does_not_say_who_may_use_it_cannot_be_built(tmp_path: Path
 
     with pytest.raises(RuntimeError, match="does not say who may use it"):
         http.build("test", settings_with_keys(tmp_path), [router], ready=dict)
+
+
+@pytest.mark.parametrize(
+    "shown",
+    [
+        [],
+        ["Bearer"],
+        ["Bearer "],
+        ["Basic dmVyYTp4"],
+        [f"Bearer {VIEWER}x"],
+        [f"Bearer {VIEWER[:-1]}"],
+        [f"Bearer {VIEWER}", f"Bearer {ADMIN}"],
+        ["Bearer eyJhbGciOiJub25lIn0.e30."],
+        ["Bearer \xe9"],
+        [VIEWER],
+    ],
+    ids=str,
+)
+async def test_whoever_shows_no_good_key_is_told_to_show_one(
+    client: httpx.AsyncClient, shown: list[str]
+) -> None:
+    headers = [(b"authorization", text.encode("latin-1")) for text in shown]
+
+    answer = await client.get("/v1/things", headers=headers)
+
+    assert answer.status_code == 401
+    assert answer.headers["www-authenticate"] == "Bearer"
+    assert answer.json()["code"] == "unauthenticated"
+
+
+async def test_the_body_of_a_stranger_is_not_read(tmp_path: Path) -> None:
+    app = http.build("registry", settings_with_keys(tmp_path), [a_router()], ready=dict)
+    told: list[dict[str, Any]] = []
+
+    async def receive() -> Any:
+        raise AssertionError("the body was read")
+
+    async def send(message: Any) -> None:
+        told.append(message)
+
+    scope = {
+        "type": "http",
+        "method": "POST",
+        "path": "/v1/raw",
+        "headers": [(b"content-length", b"999999999")],
+    }
+    await app(scope, receive, send)
+
+    assert told[0]["status"] == 401
