@@ -8,34 +8,14 @@
 | other | BCa | BCa over entities | BCa over circular blocks |
 """
 
-from services.evaluator.comparison.comparing import Asked, Dependence, Found, compare, dependence_of
-from services.evaluator.comparison.former import (
+from services.evaluator.comparison.comparing import (
+    Asked,
     Compared,
-    Differences,
-    TooFewRows,
-    block_means,
-    bootstrap_t,
-    is_finite,
-    linearised_roots,
-    paired_mistakes,
-    plain,
+    Dependence,
+    Found,
+    compare,
+    dependence_of,
 )
 from services.evaluator.comparison.intervals import Interval
 
-__all__ = [
-    "Asked",
-    "Compared",
-    "Dependence",
-    "Differences",
-    "Found",
-    "Interval",
-    "TooFewRows",
-    "block_means",
-    "bootstrap_t",
-    "compare",
-    "dependence_of",
-    "is_finite",
-    "linearised_roots",
-    "paired_mistakes",
-    "plain",
-]
+__all__ = ["Asked", "Compared", "Dependence", "Found", "Interval", "compare", "dependence_of"]

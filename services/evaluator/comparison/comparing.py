@@ -38,10 +38,36 @@ Dependence = Literal["rows", "entities", "blocks"]
 Found = Interval | Insufficient
 """An interval, or why there is none."""
 
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Compared:
+    """What came of one comparison.
+
+    Attributes:
+        candidate_value, other_value: the metric of both sides, as a loss; None where it does not
+            exist on these rows.
+        independent: differences of single rows where rows do not depend on each other and the
+            metric is their mean, shape (rows,).
+    """
+
+    interval: Found
+    rows: int
+    candidate_value: float | None
+    other_value: float | None
+    independent: Floats | None = None
+
+    @property
+    def draws(self) -> int:
+        """How many resamples it is read off."""
+        return 0 if isinstance(self.interval, Insufficient) else self.interval.draws
+
+
 GROUPS: Final = 200
 """Most groups of the jackknife."""
 _WILD_SHARE: Final = 0.01
 _TRACE: Final = 2.0**-34
+
+_NOT_YET: Final = Insufficient("this was not compared")
 
 Key = tuple[str, str, bytes]
 """Predictor, metric and the mask of a part of the rows."""
@@ -74,8 +100,8 @@ def dependence_of(evidence: Evidence) -> Dependence:
 
 def compare(
     evidence: Evidence, asked: Mapping[str, Asked], *, draws: int, seed: int
-) -> dict[str, Found]:
-    """Intervals by name.
+) -> dict[str, Compared]:
+    """Intervals and values by name.
 
     Args:
         evidence: rows in the order of decision, with usable answers.
@@ -104,6 +130,7 @@ class _Comparisons:
     draws: int = field(kw_only=True)
     seed: int = field(kw_only=True)
     found: dict[str, Found] = field(default_factory=dict)
+    begun: dict[str, Compared] = field(default_factory=dict)
     later: dict[str, Callable[[Mapping[Hashable, Floats]], Interval]] = field(default_factory=dict)
     dependence: Dependence = "rows"
     units: Units = field(default_factory=lambda: Units(count=0))
@@ -129,6 +156,7 @@ class _Comparisons:
     def begin(self, name: str, asked: Asked) -> None:
         """Answer at once, or plan what must be known of each draw."""
         part = self._part(asked.mask)
+        self._begin_values(name, asked, part)
         try:
             check_rows(len(part.places))
             self._check_outcomes(asked.metric, part)
@@ -144,7 +172,7 @@ class _Comparisons:
         except Insufficient as reason:
             self.found[name] = reason
 
-    def finished(self) -> dict[str, Found]:
+    def finished(self) -> dict[str, Compared]:
         """Everything, with the draws where there are any."""
         if self.later:
             drawn = self.pool.run(self.seed, with_spare(self.draws))
@@ -153,7 +181,9 @@ class _Comparisons:
                     self.found[name] = finish(drawn)
                 except Insufficient as reason:
                     self.found[name] = reason
-        return self.found
+        return {
+            name: replace(began, interval=self.found[name]) for name, began in self.begun.items()
+        }
 
     def _part(self, mask: Mask | None) -> _Rows:
         if mask is None:
@@ -167,26 +197,56 @@ class _Comparisons:
             zeros = int(np.sum(part.evidence.y == 0))
             raise Insufficient(f"{zeros} rows have an outcome of 0, of which no share exists")
 
+    def _begin_values(self, name: str, asked: Asked, part: _Rows) -> None:
+        self.begun[name] = Compared(
+            interval=_NOT_YET,
+            rows=len(part.places),
+            candidate_value=self._value(asked.candidate, asked.metric, part),
+            other_value=self._value(asked.other, asked.metric, part),
+            independent=self._independent(asked, part),
+        )
+
+    def _value(self, predictor: str | float, metric: str, part: _Rows) -> float | None:
+        if not isinstance(predictor, str):
+            return predictor
+        if not len(part.places):
+            return None
+        if kind_of(metric) in ("mean", "mistakes"):
+            value = math.fsum(self._losses(predictor, metric)[part.places]) / len(part.places)
+        else:
+            measure = self._measure(predictor, metric, part)[1]
+            value = float(measure.of_weights(np.ones((1, len(part.places))))[0])
+        return value if math.isfinite(value) else None
+
+    def _independent(self, asked: Asked, part: _Rows) -> Floats | None:
+        if self.dependence != "rows" or kind_of(asked.metric) not in ("mean", "mistakes"):
+            return None
+        return self._row_differences(asked, part)
+
     # --- means of rows ------------------------------------------------------------------------
 
     def _of_rows(self, name: str, asked: Asked, part: _Rows) -> None:
-        own = self._losses(asked.candidate, asked.metric)[part.places]
-        if isinstance(asked.other, str):
-            other: Floats | float = self._losses(asked.other, asked.metric)[part.places]
-        else:
-            other = asked.other
-        d: Floats = other - own
+        d = self._row_differences(asked, part)
         is_share = kind_of(asked.metric) == "mistakes"
         if self.dependence == "blocks":
             self.found[name] = _with_wild_rows(block_means(d), d)
         elif self.dependence == "entities" and is_share:
             self.found[name] = entity_sums(*self._entity_sums(d, part)[:2])
-        elif is_share and isinstance(other, float):
-            self.found[name] = allowed_mistakes(own, other)
+        elif is_share and isinstance(asked.other, float):
+            own = self._losses(asked.candidate, asked.metric)[part.places]
+            self.found[name] = allowed_mistakes(own, asked.other)
         elif is_share:
             self.found[name] = mistakes(d)
         else:
             self._studentised(name, d, part)
+
+    def _row_differences(self, asked: Asked, part: _Rows) -> Floats:
+        own = self._losses(asked.candidate, asked.metric)[part.places]
+        if isinstance(asked.other, str):
+            other = self._losses(asked.other, asked.metric)[part.places]
+            with np.errstate(invalid="ignore"):  # shares of an outcome of 0, which is said below
+                return other - own
+        return asked.other - own
 
     def _losses(self, predictor: str, metric: str) -> Floats:
         key = (predictor, metric)
@@ -238,16 +298,14 @@ class _Comparisons:
         return areas(own, float(asked.other))
 
     def _measures(self, asked: Asked, part: _Rows) -> list[tuple[Key, Measure]]:
-        names = [asked.candidate]
-        if isinstance(asked.other, str):
-            names.append(asked.other)
-        found = []
-        for predictor in names:
-            key = (predictor, asked.metric, part.key)
-            if key not in self.measures:
-                self.measures[key] = measure_of(part.evidence, predictor, asked.metric)
-            found.append((key, self.measures[key]))
-        return found
+        names = [asked.candidate, *([asked.other] if isinstance(asked.other, str) else [])]
+        return [self._measure(predictor, asked.metric, part) for predictor in names]
+
+    def _measure(self, predictor: str, metric: str, part: _Rows) -> tuple[Key, Measure]:
+        key = (predictor, metric, part.key)
+        if key not in self.measures:
+            self.measures[key] = measure_of(part.evidence, predictor, metric)
+        return key, self.measures[key]
 
     def _resampled(self, name: str, asked: Asked, part: _Rows) -> None:
         measures = self._measures(asked, part)

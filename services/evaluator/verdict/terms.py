@@ -1,19 +1,25 @@
-"""Evidence, rules and what was known before, into a verdict: pure, and the same bit for bit."""
+"""What a verdict depends on, and what it says."""
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Final, Literal
+from typing import Any, Final, Literal, TypeVar
 
 import orjson
+from pydantic import ConfigDict, TypeAdapter, ValidationError
 
-from services.evaluator.evidence import Evidence, read_evidence
+from services.evaluator.slices import SliceTerms
+from shared.errors import Unprocessable
 from shared.events import Check, Gate, Json, SliceVerdict
-from shared.spec import ModelSpec
+from shared.spec import GateRule, ModelSpec
+from shared.spec_gate import Slice
 
 ENGINE: Final = "tidewheel/verdict/1"
 """Another name may give other last digits from the same evidence."""
 DRAWS: Final = 4_999
+FLEET_ALPHA: Final = 0.05
+
+Read = TypeVar("Read")
 
 Mode = Literal["first", "refresh", "change"]
 Reason = Literal[
@@ -46,23 +52,10 @@ class GateTerms:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class SliceTerms:
-    """A slice with its defaults worked out."""
-
-    name: str
-    where: str
-    role: Literal["required", "watched"]
-    metric: str
-    margin: float | None = None
-    """None: a tenth of the champion's proven gain in the metric."""
-    confidence: float = 0.95
-    min_rows: int = 50
-    min_positives: int = 0
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
 class Rules:
     """Everything in a specification that a verdict depends on."""
+
+    __pydantic_config__ = ConfigDict(extra="forbid")
 
     gates: tuple[GateTerms, ...]
     slices: tuple[SliceTerms, ...] = ()
@@ -75,7 +68,7 @@ class Rules:
     anchor: bool = True
     uses: int = 20
     draws: int = DRAWS
-    fleet_alpha: float = 0.05
+    fleet_alpha: float = FLEET_ALPHA
 
     def to_plain(self) -> Json:
         """As JSON; `rules_of` reads it back."""
@@ -98,6 +91,8 @@ class Given:
         anchor: whether there is an anchor that is not the champion.
         holdout_use: which verdict on these held-out rows this is, from 1.
     """
+
+    __pydantic_config__ = ConfigDict(extra="forbid")
 
     mode: Mode
     champion_proven: Mapping[str, float] = field(default_factory=dict)
@@ -131,34 +126,79 @@ class Verdict:
     engine: str = ENGINE
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Replay:
-    """A recorded verdict computed again."""
-
-    same: bool
-    differences: tuple[str, ...]
-    """Names of the fields that came out otherwise."""
-    verdict: Verdict
+_RULES: Final = TypeAdapter(Rules)
+_GIVEN: Final = TypeAdapter(Given)
 
 
-def rules_from(spec: ModelSpec, draws: int = DRAWS) -> Rules:
+def rules_from(spec: ModelSpec, draws: int = DRAWS, fleet_alpha: float = FLEET_ALPHA) -> Rules:
     """The rules of a specification, defaults worked out."""
-    raise NotImplementedError
+    gates = spec.effective_gates
+    return Rules(
+        gates=tuple(
+            GateTerms(
+                metric=gate.metric,
+                vs=gate.vs,
+                margin=gate.margin,
+                confidence=gate.confidence,
+                limit=gate.most_loss,
+                slice=gate.slice,
+            )
+            for gate in gates
+        ),
+        slices=tuple(_slice_terms(part, gates) for part in spec.slices),
+        checks=spec.checks.model_dump(mode="json"),
+        conditions=dict(spec.conditions),
+        split=spec.data.split_kind,
+        entity=spec.evaluation.entity,
+        anchor=spec.evaluation.anchor,
+        uses=spec.evaluation.uses,
+        draws=draws,
+        fleet_alpha=fleet_alpha,
+    )
+
+
+def _slice_terms(part: Slice, gates: Sequence[GateRule]) -> SliceTerms:
+    """Where nothing is said: metric, margin and confidence of the gate against the champion."""
+    metric = part.metric or gates[0].metric
+    against = [gate for gate in gates if gate.vs == "champion"]
+    gate = next((gate for gate in against if gate.metric == metric), None)
+    return SliceTerms(
+        name=part.name,
+        where=part.where,
+        role=part.role,
+        metric=metric,
+        margin=part.margin if part.margin is not None or gate is None else gate.margin,
+        confidence=(gate or gates[0]).confidence,
+        min_rows=part.min_rows,
+        min_positives=part.min_positives,
+    )
 
 
 def rules_of(plain: Json) -> Rules:
-    """Rules from what `Rules.to_plain` gave."""
-    raise NotImplementedError
+    """Rules from what `Rules.to_plain` gave.
+
+    Raises:
+        Unprocessable: they are none, or have a key that is not known here.
+    """
+    return _read(_RULES, plain, "rules of a verdict")
 
 
 def given_of(plain: Json) -> Given:
-    """What was known, from what `Given.to_plain` gave."""
-    raise NotImplementedError
+    """What was known, from what `Given.to_plain` gave.
+
+    Raises:
+        Unprocessable: it is something else.
+    """
+    return _read(_GIVEN, plain, "what a verdict was given")
 
 
-def decide(evidence: Evidence, rules: Rules, given: Given) -> Verdict:
-    """Accepted when every rule holds; else the reason of the first that does not."""
-    raise NotImplementedError
+def _read(adapter: TypeAdapter[Read], plain: Any, what: str) -> Read:
+    try:
+        return adapter.validate_python(plain)
+    except ValidationError as error:
+        first = error.errors()[0]
+        place = ".".join(str(part) for part in first["loc"])
+        raise Unprocessable(f"these are not the {what}: {place}: {first['msg']}") from error
 
 
 def refused(
@@ -185,25 +225,17 @@ def refused(
     return Verdict(accepted=False, reason=reason, gates=(gate,), checks=checks, rows=rows)
 
 
-def proven_gains(gates: tuple[Gate, ...]) -> dict[str, float]:
+def proven_gains(gates: Sequence[Gate]) -> dict[str, float]:
     """Per metric, how much better than the baseline a verdict has shown its version to be."""
-    raise NotImplementedError
+    return {
+        gate.metric: gate.lower
+        for gate in gates
+        if gate.versus == "baseline" and gate.slice is None
+        if gate.lower is not None and gate.lower > 0
+    }
 
 
-def is_shown_superior(gates: tuple[Gate, ...], versus: Literal["champion", "anchor"]) -> bool:
+def is_shown_superior(gates: Sequence[Gate], versus: Literal["champion", "anchor"]) -> bool:
     """Whether all gates on whole hold-outs against it have a lower bound above 0."""
-    raise NotImplementedError
-
-
-def replayed(event: Mapping[str, Any], evidence: bytes) -> Replay:
-    """Compute the verdict of a recorded event again, from its policy and its evidence.
-
-    Args:
-        event: the fields of the recorded `EvaluationCompleted`, as plain JSON.
-
-    Raises:
-        Unprocessable: the evidence or the policy cannot be read.
-    """
-    read_evidence(evidence)
-    rules_of(event["policy"]["rules"])
-    raise NotImplementedError
+    lowers = [gate.lower for gate in gates if gate.versus == versus and gate.slice is None]
+    return bool(lowers) and all(lower is not None and lower > 0 for lower in lowers)
