@@ -3,6 +3,6 @@
 Hears: predictions and ground truth (streams), `model.registered`, `model.promoted`,
 `deployment.rolled_back`.
 Says: `window.evaluated`, `drift.detected`/`cleared`, `quality.measured`/`degraded`/`recovered`,
-`retraining.requested`/`withheld`.
+`losses.observed`, `retraining.requested`/`withheld`.
 Owns: predictions and labels, sketches of windows, drift state, reports.
 """

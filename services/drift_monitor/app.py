@@ -6,7 +6,14 @@ from pathlib import Path
 from typing import Any, Final
 
 from services.drift_monitor import api, reports, streams
-from services.drift_monitor.handlers import Judging, Labels, Predictions, Profiles, Versions
+from services.drift_monitor.handlers import (
+    Judging,
+    Labels,
+    Predictions,
+    Profiles,
+    Telling,
+    Versions,
+)
 from services.drift_monitor.settings import Settings
 from services.drift_monitor.store import PostgresStore, Reading, Reporting
 from services.drift_monitor.worker import Forgetter, Reporter
@@ -32,8 +39,9 @@ async def serve(settings: Settings) -> None:
     store, reading, reporting = PostgresStore(database), Reading(database), Reporting(database)
     profiles = Profiles(artifacts.aget)
     judging = Judging(store=store, profiles=profiles, now=clock.now, alpha=settings.alpha)
-    predictions = Predictions(store=store, judging=judging)
-    labels = Labels(store=store, judging=judging)
+    telling = Telling(store=store)
+    predictions = Predictions(store=store, judging=judging, telling=telling)
+    labels = Labels(store=store, judging=judging, telling=telling)
     versions = Versions(store=store, predictions=predictions, fetch=artifacts.aget)
     jobs = Jobs(database, "report")
     reporter = Reporter(

@@ -45,6 +45,9 @@ class Kept:
 
     Attributes:
         window: number of the window that counted it; None while no version claims it.
+        weight: share of requests that its arm had.
+        arms: versions that requests were shared among, the champion's first; none without sharing.
+        told: whether its loss was told to those who compare arms.
     """
 
     id: str
@@ -59,6 +62,10 @@ class Kept:
     at: datetime
     window: int | None = None
     label: Label | None = None
+    entity: str | None = None
+    weight: float = 1.0
+    arms: tuple[int, ...] = ()
+    told: bool = False
 
     @classmethod
     def of(cls, batch: PredictionsLogged, row: PredictionRow) -> "Kept":
@@ -74,6 +81,9 @@ class Kept:
             arm=row.arm,
             rung=row.rung,
             at=row.at,
+            entity=row.entity,
+            weight=row.weight,
+            arms=row.arms,
         )
 
     def row(self) -> dict[str, Any]:

@@ -10,7 +10,14 @@ import pytest
 
 from services.drift_monitor import api
 from services.drift_monitor.app import MIGRATIONS
-from services.drift_monitor.handlers import Judging, Labels, Predictions, Profiles, Versions
+from services.drift_monitor.handlers import (
+    Judging,
+    Labels,
+    Predictions,
+    Profiles,
+    Telling,
+    Versions,
+)
 from services.drift_monitor.store import PostgresStore, Reading, Reporting
 from services.drift_monitor.worker import Forgetter
 from shared import clock, codec, http
@@ -52,8 +59,9 @@ class Site:
             now=lambda: self.now,
             alpha=5e-4,
         )
-        self.predictions = Predictions(store=self.store, judging=self.judging)
-        self.labels = Labels(store=self.store, judging=self.judging)
+        self.telling = Telling(store=self.store)
+        self.predictions = Predictions(store=self.store, judging=self.judging, telling=self.telling)
+        self.labels = Labels(store=self.store, judging=self.judging, telling=self.telling)
         self.versions = Versions(
             store=self.store, predictions=self.predictions, fetch=artifacts.aget
         )

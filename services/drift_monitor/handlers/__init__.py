@@ -3,6 +3,7 @@
 from services.drift_monitor.handlers.judging import Judging, Profiles
 from services.drift_monitor.handlers.labels import Labels
 from services.drift_monitor.handlers.predictions import Predictions
+from services.drift_monitor.handlers.telling import Telling
 from services.drift_monitor.handlers.versions import Versions
 
-__all__ = ["Judging", "Labels", "Predictions", "Profiles", "Versions"]
+__all__ = ["Judging", "Labels", "Predictions", "Profiles", "Telling", "Versions"]

@@ -7,6 +7,7 @@ from math import isfinite
 from typing import Final
 
 from services.drift_monitor.handlers.judging import Judging, judged
+from services.drift_monitor.handlers.telling import Telling
 from services.drift_monitor.quality import Label, becomes, is_usable
 from services.drift_monitor.store import Key, PostgresStore, Waiting
 from services.drift_monitor.windows import Kept, Watched
@@ -38,6 +39,7 @@ class Labels:
 
     store: PostgresStore
     judging: Judging
+    telling: Telling
 
     async def take(
         self, heards: Sequence[Heard[GroundTruthObserved]], _positions: Positions
@@ -66,7 +68,8 @@ class Labels:
             ]
         )
         await self.store.wait_for(list(changes.parked.values()))
-        return await self._conclude(changes, versions)
+        said = await self._conclude(changes, versions)
+        return [*said, *await self.telling.tell(list(changes.changed.values()))]
 
     async def take_one(self, heard: Heard[GroundTruthObserved]) -> Iterable[Event]:
         """One label by itself: how a dead letter is tried again."""

@@ -3,7 +3,9 @@
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 
+from services.drift_monitor.comparison import Unseen
 from services.drift_monitor.handlers.judging import Judging, judged
+from services.drift_monitor.handlers.telling import Telling
 from services.drift_monitor.quality import is_usable
 from services.drift_monitor.store import Judged, Key, PostgresStore
 from services.drift_monitor.windows import Kept, Watched, Window, fill
@@ -18,6 +20,7 @@ class Predictions:
 
     store: PostgresStore
     judging: Judging
+    telling: Telling
 
     async def take(
         self, heards: Sequence[Heard[PredictionsLogged]], _positions: Positions
@@ -30,20 +33,26 @@ class Predictions:
         batches = [heard.event for heard in heards]
         new = await self.store.note_batches([(b.replica, b.batch) for b in batches])
         rows: dict[str, Kept] = {}
+        unseen: dict[str, Unseen] = {}
         for batch in batches:
             if (batch.replica, batch.batch) in new:
                 new.discard((batch.replica, batch.batch))
-                rows |= {row.id: Kept.of(batch, row) for row in batch.rows if row.id not in rows}
-        return await self._absorb(rows)
+                for row in batch.rows:
+                    if row.shadow_of is None:
+                        rows.setdefault(row.id, Kept.of(batch, row))
+                    else:
+                        unseen.setdefault(row.id, Unseen.of(row))
+        return await self._absorb(rows, list(unseen.values()))
 
     async def take_one(self, heard: Heard[PredictionsLogged]) -> Iterable[Event]:
         """One batch by itself: how a dead letter is tried again."""
         return await self.take([heard], {})
 
-    async def _absorb(self, rows: dict[str, Kept]) -> list[Event]:
-        if not rows:
+    async def _absorb(self, rows: dict[str, Kept], unseen: Sequence[Unseen]) -> list[Event]:
+        if not rows and not unseen:
             return []
-        await self.store.lock(row.model for row in rows.values())
+        await self.store.lock([r.model for r in rows.values()] + [one.model for one in unseen])
+        unseen = await self.store.add_unseen(unseen)
         known = await self.store.known_ids(list(rows))
         versions = await self.store.versions(_keys(rows.values()))
         fresh = await self._labelled(
@@ -51,7 +60,9 @@ class Predictions:
         )
         placed, touched = await self.place(fresh, versions)
         await self.store.add_predictions(placed)
-        return await self.conclude(touched, versions)
+        said = await self.conclude(touched, versions)
+        told = await self.telling.tell_late(unseen, [row for row, _, _ in placed])
+        return [*said, *told]
 
     async def _labelled(self, rows: list[Kept], versions: dict[Key, Watched]) -> list[Kept]:
         """The rows, with the labels that came before them."""

@@ -1,6 +1,6 @@
 """Which versions there are, who is champion: what the facts topics say."""
 
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 
 from services.drift_monitor.domain import Policy, Watch
@@ -57,10 +57,13 @@ class Versions:
         await self.store.lock([told.model])
         await self.store.add_version(version)
         rows = await self.store.claim_unclaimed(told.model, told.version)
-        if not rows:
-            return []
         rows = [_with_usable_label(row, version) for row in rows]
-        versions = {(str(told.model), told.version): version}
+        said = await self._count(rows, version) if rows else []
+        telling = self.predictions.telling
+        return [*said, *await telling.tell_since_known(told.model, told.version, rows)]
+
+    async def _count(self, rows: Sequence[Kept], version: Watched) -> list[Event]:
+        versions = {(str(version.model), version.version): version}
         placed, touched = await self.predictions.place(rows, versions)
         await self.store.place_predictions(placed)
         return await self.predictions.conclude(touched, versions)

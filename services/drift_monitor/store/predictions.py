@@ -89,6 +89,11 @@ class PredictionTable:
         )
         return [_kept(row) for row in rows]
 
+    async def untold(self, model: str, version: int) -> list[Kept]:
+        """Labelled rows that could not be told while this other arm or shadow was not known."""
+        rows = await self.database.fetch(_UNTOLD, model, version)
+        return [_kept(row) for row in rows]
+
     async def label(self, rows: Sequence[Judged]) -> None:
         """Write the labels that count, with what they make of the losses."""
         await self.database.executemany(
@@ -100,20 +105,30 @@ class PredictionTable:
 
 _ADD_PREDICTIONS: Final = """
     insert into prediction (id, model, version, "window", names, features, answer, score, arm,
-        rung, predicted_at, label, revision, observed_at, label_event, loss, baseline_loss)
+        rung, predicted_at, label, revision, observed_at, label_event, loss, baseline_loss,
+        entity, weight, arms)
     select id, model, version, "window", names, features, answer::jsonb, score, arm, rung,
-        predicted_at, label::jsonb, revision, observed_at, label_event, loss, baseline_loss
+        predicted_at, label::jsonb, revision, observed_at, label_event, loss, baseline_loss,
+        entity, weight, arms::jsonb
     from unnest($1::text[], $2::text[], $3::int[], $4::int[], $5::text[], $6::bytea[],
         $7::text[], $8::float8[], $9::text[], $10::text[], $11::timestamptz[], $12::text[],
-        $13::int[], $14::timestamptz[], $15::uuid[], $16::float8[], $17::float8[])
+        $13::int[], $14::timestamptz[], $15::uuid[], $16::float8[], $17::float8[], $18::text[],
+        $19::float8[], $20::text[])
         with ordinality as r (id, model, version, "window", names, features, answer, score, arm,
-        rung, predicted_at, label, revision, observed_at, label_event, loss, baseline_loss, n)
+        rung, predicted_at, label, revision, observed_at, label_event, loss, baseline_loss,
+        entity, weight, arms, n)
     order by n
 """
 _KEPT: Final = (
     "select p.*, c.names as column_names from prediction p "
     "join column_names c on c.digest = p.names"
 )
+_UNTOLD: Final = f"""{_KEPT} where label is not null and id in (
+        select id from prediction where model = $1 and arms @> to_jsonb($2::int)
+            and not told and arms <> '[]'
+        union select seen from unseen where model = $1 and version = $2::int and not told
+    ) order by place for update of p
+"""  # noqa: S608 - constants only
 
 
 @lru_cache(maxsize=4096)
@@ -139,6 +154,9 @@ def _row_of(row: Kept, loss: float | None, baseline: float | None) -> tuple[Any,
         *label,
         loss,
         baseline,
+        row.entity,
+        row.weight,
+        orjson.dumps(row.arms).decode(),
     )
 
 
@@ -164,4 +182,8 @@ def _kept(row: Row) -> Kept:
         at=row["predicted_at"],
         window=row["window"],
         label=label,
+        entity=row["entity"],
+        weight=row["weight"],
+        arms=tuple(row["arms"]),
+        told=row["told"],
     )

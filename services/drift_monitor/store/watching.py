@@ -5,11 +5,12 @@ from datetime import datetime
 
 from services.drift_monitor.store.predictions import PredictionTable
 from services.drift_monitor.store.sketches import SketchTable
+from services.drift_monitor.store.unseen import UnseenTable
 from services.drift_monitor.store.versions import VersionTable
 from services.drift_monitor.store.waiting import WaitingTable
 
 
-class PostgresStore(VersionTable, PredictionTable, SketchTable, WaitingTable):
+class PostgresStore(VersionTable, PredictionTable, UnseenTable, SketchTable, WaitingTable):
     """The monitor's own database. Every method joins the open transaction."""
 
     async def lock(self, models: Iterable[str]) -> None:
@@ -26,5 +27,6 @@ class PostgresStore(VersionTable, PredictionTable, SketchTable, WaitingTable):
     async def forget(self, before: datetime) -> int:
         """Drop what is older; how many labels never found a prediction."""
         await self.database.execute("delete from prediction where heard_at < $1", before)
+        await self.database.execute("delete from unseen where heard_at < $1", before)
         await self.database.execute("delete from batch where heard_at < $1", before)
         return await self.database.execute("delete from waiting_label where heard_at < $1", before)
