@@ -1,11 +1,13 @@
 """Puts the registry together; the only module with side effects."""
 
 import asyncio
+from collections.abc import Awaitable, Callable
 from typing import Final
 
-from services.registry.api import datasets, events, models, uploads
+from services.registry.api import audit, datasets, events, models, production, requests, uploads
 from services.registry.handlers import Intake, Registry
 from services.registry.handlers.registry import OFFERS
+from services.registry.handlers.requests import Requests
 from services.registry.lineage.code import Lock
 from services.registry.profiling.examiner import Examiner
 from services.registry.profiling.limits import Limits
@@ -20,6 +22,7 @@ from shared.bus import Bus
 from shared.errors import StoreUnavailable
 from shared.jobs import Jobs
 from shared.postgres import Database
+from shared.signing import Seal
 
 _TIDY_SECONDS: Final = 600.0
 
@@ -52,6 +55,9 @@ async def serve(settings: Settings) -> None:
             datasets.router(store, artifacts),
             models.router(registry, store, artifacts),
             events.router(store.log, clock.now),
+            audit.router(store, clock.now),
+            production.router(store, clock.now),
+            requests.router(Requests(store, Seal(settings.signing_key))),
             dead_letters.router(database, registry.reactions()),
         ],
         ready=bus.state,
@@ -64,17 +70,31 @@ async def serve(settings: Settings) -> None:
         await asyncio.to_thread(files.sweep)
 
     async def tidy() -> None:
-        while True:
-            try:
-                await idempotency.forget(database)
-                await store.log.forget(clock.now())
-            except StoreUnavailable as error:
-                telemetry.log("not_tidied", level="warning", reason=str(error))
-            await asyncio.sleep(_TIDY_SECONDS)
+        await idempotency.forget(database)
+        await store.log.forget(clock.now())
 
     await running.run(
-        settings, app, [bus.run, worker.run, tidy], prepare=prepare, finish=examiner.confined.close
+        settings,
+        app,
+        [
+            bus.run,
+            worker.run,
+            lambda: _every(_TIDY_SECONDS, tidy),
+            lambda: _every(settings.anchor_seconds, registry.anchor),
+        ],
+        prepare=prepare,
+        finish=examiner.confined.close,
     )
+
+
+async def _every(seconds: float, step: Callable[[], Awaitable[object]]) -> None:
+    """Until cancelled; what the database keeps from being done is done the next time."""
+    while True:
+        try:
+            await step()
+        except StoreUnavailable as error:
+            telemetry.log("not_tidied", level="warning", reason=str(error))
+        await asyncio.sleep(seconds)
 
 
 def _limits(settings: Settings) -> Limits:

@@ -12,7 +12,7 @@ import httpx
 import pytest_asyncio
 from pydantic import SecretStr
 
-from services.registry.api import datasets, events, models, uploads
+from services.registry.api import audit, datasets, events, models, production, uploads
 from services.registry.handlers import Intake, Registry
 from services.registry.handlers.registry import OFFERS
 from services.registry.lineage.code import Lock
@@ -31,7 +31,12 @@ from shared.jobs import Jobs
 from shared.postgres import Cause, Database
 from tests.registry.builders import a_spec, some_rows
 
-KEYS = {"admin": ["admin"], "producer": ["producer"], "viewer": ["viewer"]}
+KEYS = {
+    "admin": ["admin"],
+    "producer": ["producer"],
+    "viewer": ["viewer"],
+    "auditor": ["auditor"],
+}
 
 
 @dataclass
@@ -105,6 +110,8 @@ async def house(database_url: str, tmp_path: Path, examiner: Examiner) -> AsyncI
             datasets.router(store, artifacts),
             models.router(registry, store, artifacts),
             events.router(store.log, clock.now),
+            audit.router(store, clock.now),
+            production.router(store, clock.now),
         ],
         ready=lambda: {"ready": True},
         unlimited=uploads.UNLIMITED,
@@ -130,9 +137,18 @@ async def fed(house: House) -> House:
 
 def _settings(folder: Path, url: str) -> Settings:
     keys = folder / "keys.json"
-    entries = [
+    entries: list[dict[str, Any]] = [
         {"id": name, "hash": hash_of(f"tw_{name}"), "roles": roles, "principal": name}
         for name, roles in KEYS.items()
+    ]
+    entries += [
+        {
+            "id": team,
+            "hash": hash_of(f"tw_{team}"),
+            "principal": team,
+            "grants": [{"team": team, "roles": ["auditor"]}],
+        }
+        for team in ("rotating", "elsewhere")
     ]
     keys.write_text(json.dumps({"keys": entries}))
     return Settings(

@@ -1,5 +1,5 @@
 """The registry's HTTP door: datasets, models, and the log."""
 
-from services.registry.api import datasets, events, models, uploads
+from services.registry.api import audit, datasets, events, models, production, requests, uploads
 
-__all__ = ["datasets", "events", "models", "uploads"]
+__all__ = ["audit", "datasets", "events", "models", "production", "requests", "uploads"]

@@ -2,7 +2,7 @@
 
 import asyncio
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from datetime import datetime
 from typing import Annotated, Any, Final
 from uuid import UUID
@@ -21,10 +21,14 @@ from services.registry.api.replies import (
     number_of,
     page_of,
 )
+from services.registry.lineage.narration import sentence
 from services.registry.store.log import Fact, Log
-from shared import telemetry
+from shared import codec, telemetry
+from shared.access import Principal, Role
 from shared.clock import Clock
+from shared.coarse import coarse
 from shared.errors import InvalidInput, NotFound, Unavailable
+from shared.events import EvaluationCompleted
 from shared.http import Json, allow
 from shared.outcomes import Outcome, State
 
@@ -33,6 +37,8 @@ _LOOK_SECONDS: Final = 0.5
 _ALIVE_SECONDS: Final = 15.0
 _BATCH: Final = 500
 
+Types = Annotated[str | None, Query(alias="type", max_length=1000)]
+Without = Annotated[str | None, Query(max_length=1000)]
 After = Annotated[int, Query(ge=0, le=LARGEST_POSITION)]
 
 
@@ -44,16 +50,29 @@ def router(log: Log, now: Clock) -> APIRouter:
     async def events(
         request: Request,
         subject: Text = None,
-        kind: Annotated[str | None, Query(alias="type", max_length=100)] = None,
+        kind: Types = None,
+        without: Without = None,
+        newest: bool = False,
         after: After = 0,
         limit: Limit = 100,
         cursor: Cursor = None,
     ) -> Response:
-        """Facts behind a position, in the order in which they were heard."""
-        types = [_type(name) for name in kind.split(",")] if kind else None
-        found = await log.page(number_of(cursor, after), limit, subject=subject, types=types)
-        following = found[-1].seq if len(found) == limit else None
-        return page_of(request, [plain(fact) for fact in found], following)
+        """Facts behind a position, in the order in which they were heard.
+
+        `newest` answers with the last page instead of the first; it has no page behind it.
+        """
+        found = await log.page(
+            number_of(cursor, after),
+            limit,
+            subject=subject,
+            types=_types(kind),
+            without=_types(without),
+            newest=newest,
+            owners=request.state.principal.visible,
+        )
+        following = found[-1].seq if len(found) == limit and not newest else None
+        principal = request.state.principal
+        return page_of(request, [plain(fact, principal) for fact in found], following)
 
     @routes.get("/v1/outcomes", operation_id="list_outcomes")
     async def outcomes(
@@ -71,25 +90,27 @@ def router(log: Log, now: Clock) -> APIRouter:
             state=state.value if state else None,
             after=_pair(cursor),
             limit=limit,
+            owners=request.state.principal.visible,
         )
         last = found[-1] if len(found) == limit else None
         following = f"{last.dataset}|{last.dataset_version}|{last.model}" if last else None
         return page_of(request, [ended(one, now()) for one in found], following)
 
     @routes.get("/v1/cascades/{cascade}", operation_id="get_cascade")
-    async def cascade(cascade: str) -> Response:
+    async def cascade(request: Request, cascade: str) -> Response:
         """Everything that one trigger brought about, and how it ended per model."""
         cascade_id = cascade_of(cascade)
-        facts = await log.of_cascade(cascade_id, 0, _MOST_OF_CASCADE)
+        owners = request.state.principal.visible
+        facts = await log.of_cascade(cascade_id, 0, _MOST_OF_CASCADE, owners)
         if not facts:
             raise NotFound("There is no such cascade.")
-        ends = await log.outcomes_of_cascade(cascade_id)
+        ends = await log.outcomes_of_cascade(cascade_id, owners)
         ordered = sorted(facts, key=lambda fact: (fact.time, fact.seq))
         return Json(
             {
                 "cascade": cascade_id,
                 "started_at": ordered[0].time,
-                "events": [plain(fact) for fact in ordered],
+                "events": [plain(fact, request.state.principal) for fact in ordered],
                 "outcomes": [ended(one, now()) for one in ends],
                 "ended": bool(ends) and all(one.is_terminal for one in ends),
             }
@@ -119,14 +140,16 @@ async def _frames(request: Request, log: Log, cascade: UUID, position: int) -> A
     while not request.app.state.stopping:
         ticket = log.news.ticket()
         try:
-            facts = await log.of_cascade(cascade, position, _BATCH)
+            owners = request.state.principal.visible
+            facts = await log.of_cascade(cascade, position, _BATCH, owners)
         except Unavailable as error:
             telemetry.log("watch_interrupted", level="warning", reason=str(error))
             await asyncio.sleep(_LOOK_SECONDS)
             continue
         for fact in facts:
             position = fact.seq
-            yield b"id: %d\ndata: %s\n\n" % (fact.seq, orjson.dumps(plain(fact), default=str))
+            shown = plain(fact, request.state.principal)
+            yield b"id: %d\ndata: %s\n\n" % (fact.seq, orjson.dumps(shown, default=str))
         if facts:
             alive_at = time.monotonic()
             continue
@@ -136,8 +159,8 @@ async def _frames(request: Request, log: Log, cascade: UUID, position: int) -> A
         await log.news.wait(ticket, _LOOK_SECONDS)
 
 
-def plain(fact: Fact) -> dict[str, Any]:
-    """A fact for people and programs."""
+def plain(fact: Fact, principal: Principal) -> dict[str, Any]:
+    """A fact for people and programs, with as many digits as the reader may see."""
     return {
         "position": fact.seq,
         "id": fact.event_id,
@@ -149,7 +172,37 @@ def plain(fact: Fact) -> dict[str, Any]:
         "time": fact.time,
         "correlation": fact.correlation,
         "causation": fact.causation,
-        "data": fact.data,
+        "data": data_for(fact, principal),
+    }
+
+
+def data_for(fact: Fact, principal: Principal) -> Mapping[str, Any]:
+    """What a fact says; of a verdict only auditors see every digit (see `shared.coarse`)."""
+    if fact.type != EvaluationCompleted.TYPE:
+        return fact.data
+    owner = str((fact.data.get("spec") or {}).get("owner", ""))
+    exact = principal.may_in(owner, frozenset({Role.AUDITOR}))
+    return fact.data if exact else coarse(fact.data)
+
+
+def told(fact: Fact, principal: Principal) -> dict[str, Any]:
+    """A fact in one sentence."""
+    attributes = {
+        "type": fact.type,
+        "id": str(fact.event_id),
+        "source": fact.source,
+        "time": fact.time.isoformat(),
+    }
+    data = dict(data_for(fact, principal))
+    if data.get("fleet"):
+        data["fleet"] = fact.data["fleet"]  # no sentence tells of it, and rounded it is no claim
+    event = codec.interpret(attributes, data).event
+    return {
+        "time": fact.time,
+        "type": fact.type,
+        "text": sentence(event),
+        "event_id": fact.event_id,
+        "cascade": fact.correlation,
     }
 
 
@@ -167,6 +220,10 @@ def ended(outcome: Outcome, now: datetime) -> dict[str, Any]:
         "age_seconds": round((now - outcome.at).total_seconds(), 3) if waits else None,
         "event_id": outcome.event_id,
     }
+
+
+def _types(names: str | None) -> list[str] | None:
+    return [_type(name) for name in names.split(",")] if names else None
 
 
 def _type(name: str) -> str:

@@ -6,6 +6,7 @@ import orjson
 from fastapi import APIRouter, Depends, Query, Request
 from fastapi.responses import Response
 
+from services.registry.api.events import told
 from services.registry.api.replies import (
     LARGEST_INTEGER,
     Cursor,
@@ -19,11 +20,9 @@ from services.registry.api.replies import (
     tagged,
 )
 from services.registry.handlers import Registry
-from services.registry.lineage.narration import DECISIONS, sentence
+from services.registry.lineage.narration import DECISIONS
 from services.registry.store import Store
-from services.registry.store.log import Fact
 from services.registry.store.models import Definition, ModelVersion
-from shared import codec
 from shared.access import Principal, Role
 from shared.artifacts import ArtifactStore
 from shared.errors import InvalidEvent, InvalidInput, NotFound, TidewheelError
@@ -59,14 +58,15 @@ def router(registry: Registry, store: Store, artifacts: ArtifactStore) -> APIRou
         request: Request, limit: Limit = 100, cursor: Cursor = None, dataset: Text = None
     ) -> Response:
         """All models with their newest definition, by name."""
-        found = await models.page(cursor or "", limit, dataset)
+        owners = request.state.principal.visible
+        found = await models.page(cursor or "", limit, dataset, owners)
         following = found[-1].model if len(found) == limit else None
         return page_of(request, [_short(definition) for definition in found], following)
 
     @routes.get("/v1/models/{name}", operation_id="get_model", dependencies=reading)
     async def one(request: Request, name: str) -> Response:
         """A model's newest definition."""
-        found = await _definition(store, name)
+        found = await _definition(store, name, request.state.principal)
         body = _short(found) | {"spec": dict(found.spec), "definition": found.number}
         return tagged(request, body, f"{found.event_id}-{found.latest}")
 
@@ -77,7 +77,7 @@ def router(registry: Registry, store: Store, artifacts: ArtifactStore) -> APIRou
         request: Request, name: str, limit: Limit = 100, cursor: Cursor = None
     ) -> Response:
         """The numbered candidates of a model, newest first."""
-        model = (await _definition(store, name)).model
+        model = (await _definition(store, name, request.state.principal)).model
         found = await models.versions(model, number_of(cursor, LARGEST_INTEGER), limit)
         following = found[-1].version if len(found) == limit else None
         return page_of(request, [_version(version) for version in found], following)
@@ -89,7 +89,8 @@ def router(registry: Registry, store: Store, artifacts: ArtifactStore) -> APIRou
     )
     async def numbered(request: Request, name: str, version: Version) -> Response:
         """One version: figures, digests, what it came from, and the files it is made of."""
-        found = await models.version(model_of(name), version)
+        model = (await _definition(store, name, request.state.principal)).model
+        found = await models.version(model, version)
         if found is None:
             raise NotFound("There is no such version of this model.")
         tag = str(found.event_id)
@@ -102,12 +103,13 @@ def router(registry: Registry, store: Store, artifacts: ArtifactStore) -> APIRou
         return tagged(request, body, tag) if manifest else Json(body)
 
     @routes.get("/v1/models/{name}/why", operation_id="explain_model", dependencies=reading)
-    async def why(name: str, limit: Last = 20) -> Response:
+    async def why(request: Request, name: str, limit: Last = 20) -> Response:
         """The last decisions about a model, in words, each with its event; newest first."""
-        definition = await _definition(store, name)
+        definition = await _definition(store, name, request.state.principal)
         types = [kind.TYPE for kind in DECISIONS]
         facts = await store.log.decisions(definition.model, definition.dataset, types, limit)
-        return Json({"model": definition.model, "items": [_told(fact) for fact in facts]})
+        items = [told(fact, request.state.principal) for fact in facts]
+        return Json({"model": definition.model, "items": items})
 
     return routes
 
@@ -115,6 +117,7 @@ def router(registry: Registry, store: Store, artifacts: ArtifactStore) -> APIRou
 async def _defined(
     registry: Registry, spec: ModelSpec, principal: Principal, commit: str | None
 ) -> tuple[int, Any]:
+    await registry.check_owner(spec, principal)
     try:
         defined = await registry.define(spec, Cause.outside(), by=principal.name, commit=commit)
     except InvalidEvent as error:
@@ -130,9 +133,9 @@ async def _defined(
     }
 
 
-async def _definition(store: Store, name: str) -> Definition:
+async def _definition(store: Store, name: str, principal: Principal) -> Definition:
     found = await store.models.definition(model_of(name))
-    if found is None:
+    if found is None or not principal.may_see(str(found.spec["owner"])):
         raise NotFound("There is no such model.")
     return found
 
@@ -201,21 +204,4 @@ async def _lineage(store: Store, version: ModelVersion) -> dict[str, Any]:
         "run": version.run,
         "split": training["split"],
         "exclusions_digest": training["exclusions_digest"],
-    }
-
-
-def _told(fact: Fact) -> dict[str, Any]:
-    attributes = {
-        "type": fact.type,
-        "id": str(fact.event_id),
-        "source": fact.source,
-        "time": fact.time.isoformat(),
-    }
-    event = codec.interpret(attributes, dict(fact.data)).event
-    return {
-        "time": fact.time,
-        "type": fact.type,
-        "text": sentence(event),
-        "event_id": fact.event_id,
-        "cascade": fact.correlation,
     }

@@ -1,20 +1,23 @@
 """The registry's reactions, and the commands that HTTP and Kafka share."""
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final, TypeVar, cast
 from uuid import UUID
 
 from services.registry.domain.datasets import File, decide_version, refusals, refuse
 from services.registry.domain.definitions import faults_of
 from services.registry.domain.numbering import authors_of, decide_number
+from services.registry.domain.teams import AUTHORS, NAME_TAKEN, team_of
 from services.registry.lineage.code import Lock, code_digest, modules_of
 from services.registry.store import Store
 from services.registry.store.datasets import DatasetVersion
 from services.registry.store.models import Definition
 from shared import telemetry
-from shared.errors import InvalidInput, Unprocessable, wrong_things
+from shared.access import Principal, act
+from shared.errors import Conflict, Fault, InvalidInput, Unprocessable, wrong_things
 from shared.events import (
+    AuditAnchored,
     DatasetName,
     DatasetOffered,
     DatasetRefused,
@@ -28,15 +31,27 @@ from shared.events import (
     Reason,
     TrainingCompleted,
 )
+from shared.ids import derived
 from shared.jobs import Jobs
 from shared.names import dataset_name
 from shared.postgres import Cause
 from shared.reactions import Reaction, on
 from shared.spec import ModelSpec
-from shared.topics import DATASETS, DEPLOYMENT, EVALUATION, MODELS, MONITORING, SERVING, TRAINING
+from shared.topics import (
+    DATASETS,
+    DEPLOYMENT,
+    EVALUATION,
+    MODELS,
+    MONITORING,
+    REQUESTS,
+    SERVING,
+    TRAINING,
+)
 
 E = TypeVar("E", bound=Event)
 OFFERS: Final = "offer"
+LOG: Final = "registry"
+"""The name under which the log of events is anchored."""
 _FOLDED_TOGETHER: Final = 100
 
 
@@ -88,6 +103,7 @@ class Registry:
         return [
             on(DatasetOffered, self.consider_offer),
             on(TrainingCompleted, self.number_candidate),
+            on(AuditAnchored, self.note_anchor),
             *(on(kind, self.remember, together=_FOLDED_TOGETHER) for kind in _FOLDED),
         ]
 
@@ -95,6 +111,21 @@ class Registry:
         """Keep the fact in the log that people read."""
         await self.store.log.remember([heard])
         return ()
+
+    async def note_anchor(self, heard: Heard[AuditAnchored]) -> Iterable[Event]:
+        """Keep the anchor as it came back from its topic; verifications compare with it."""
+        await self.store.audit.note(heard)
+        return ()
+
+    async def anchor(self) -> AuditAnchored | None:
+        """Tell the head of the chain where others remember it; None when it has not moved."""
+        async with self.store.database.transaction() as transaction:
+            head = await self.store.audit.head()
+            if head is None or not await self.store.audit.tell(head):
+                return None
+            said = AuditAnchored(log=LOG, position=head.position, chain=Digest(head.chain))
+            await transaction.say([said], base=derived(None, LOG, head.position, head.chain))
+        return said
 
     async def consider_offer(self, heard: Heard[DatasetOffered]) -> Iterable[Event]:
         """Queue a look at the file: reading it takes longer than a reaction may."""
@@ -161,10 +192,18 @@ class Registry:
         consumers = await self.store.datasets.consumers(file.dataset)
         return tuple(refusals(file.profile, before, consumers))
 
-    async def accept(self, file: File, cause: Cause) -> Receipt | Refusal:
-        """Make the file the next version, or refuse it, in the open transaction."""
-        datasets = self.store.datasets
+    async def accept(self, file: File, cause: Cause, *, owner: str = "") -> Receipt | Refusal:
+        """Make the file the next version, or refuse it, in the open transaction.
+
+        Raises:
+            Conflict: another team has claimed the name meanwhile.
+        """
+        datasets, owners = self.store.datasets, self.store.owners
         await datasets.lock(file.dataset)
+        await owners.lock(file.dataset)
+        claimed = await owners.dataset(file.dataset)
+        if owner and claimed and claimed != owner:
+            raise Conflict(NAME_TAKEN, code="name_taken")
         known = await self.known(file.dataset, file.digest)
         if known is not None:
             return known
@@ -173,8 +212,9 @@ class Registry:
         )
         if isinstance(decided, DatasetRefused):
             return await self._refuse(decided, cause)
-        said = await self._say(decided, cause)
+        said = await self._say(replace(decided, owner=claimed or owner), cause)
         await datasets.add(said)
+        await owners.claim(file.dataset, said.event.owner, said.time)
         telemetry.count("tidewheel_datasets_total", outcome="published")
         return Receipt(
             event_id=said.id,
@@ -185,6 +225,39 @@ class Registry:
             cascade=said.correlation,
             created=True,
         )
+
+    async def team_for(self, dataset: str, principal: Principal, asked: str | None) -> str:
+        """The team for which this principal may publish this dataset; empty for nobody's.
+
+        Raises:
+            Conflict: the name is another team's.
+            NotPermitted: the principal may see the dataset and not publish it.
+            InvalidInput: it is new, and may belong to several teams of the principal.
+        """
+        owner = await self.store.owners.dataset(dataset)
+        if owner is not None and not principal.may_see(owner):
+            raise Conflict(NAME_TAKEN, code="name_taken")
+        return team_of(dataset, owner, principal, asked)
+
+    async def check_owner(self, spec: ModelSpec, principal: Principal) -> None:
+        """Whether this principal may define this model, in the open transaction.
+
+        Raises:
+            Conflict: the name is another team's.
+            NotPermitted: the principal may see the model and not define it.
+            InvalidInput: the dataset is not for its eyes.
+        """
+        await self.store.models.lock(spec.name)
+        await self.store.owners.lock(spec.data.dataset)
+        before = await self.store.owners.model(spec.name)
+        if before is not None and not principal.may_see(before):
+            raise Conflict(NAME_TAKEN, code="name_taken")
+        for owner in {spec.owner, before or spec.owner}:
+            act(principal, owner, AUTHORS, f"You have no role in the team {owner}.")
+        data = await self.store.owners.dataset(spec.data.dataset)
+        if data is not None and not principal.may_see(data):
+            fault = Fault("/data/dataset", "another team's", "name a dataset that you may read")
+            raise InvalidInput("This dataset is not for you to train on.", [fault])
 
     async def refuse(
         self,
@@ -243,6 +316,7 @@ class Registry:
         )
         said = await self._say(defined, cause)
         await self.store.models.define(said)
+        await self.store.owners.claim(spec.data.dataset, spec.owner, said.time)
         return Defined(
             model=spec.name,
             spec_digest=defined.spec_digest,
@@ -270,13 +344,18 @@ class Registry:
         return cast(Heard[E], said)
 
 
+_REMEMBERED: Final = (
+    DATASETS,
+    MODELS,
+    TRAINING,
+    EVALUATION,
+    DEPLOYMENT,
+    SERVING,
+    MONITORING,
+    REQUESTS,
+)
 _FOLDED: Final[tuple[type[Event], ...]] = (
-    *(
-        kind
-        for topic in (DATASETS, MODELS, TRAINING, EVALUATION, DEPLOYMENT, SERVING, MONITORING)
-        for kind in topic.types
-        if kind is not TrainingCompleted
-    ),
+    *(kind for topic in _REMEMBERED for kind in topic.types if kind is not TrainingCompleted),
     EventParked,
 )
 

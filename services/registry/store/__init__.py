@@ -4,9 +4,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
+from services.registry.store.audit import Audit
 from services.registry.store.datasets import Datasets
+from services.registry.store.history import History
 from services.registry.store.log import Log
 from services.registry.store.models import Models
+from services.registry.store.owners import Owners
 from shared.postgres import Database
 
 MIGRATIONS: Final = Path(__file__).parents[1] / "migrations"
@@ -20,8 +23,19 @@ class Store:
     datasets: Datasets
     models: Models
     log: Log
+    audit: Audit
+    history: History
+    owners: Owners
 
     @classmethod
     def over(cls, database: Database) -> "Store":
         """All of it in one database."""
-        return cls(database, Datasets(database), Models(database), Log(database))
+        return cls(
+            database,
+            Datasets(database),
+            Models(database),
+            Log(database),
+            Audit(database),
+            History(database),
+            Owners(database),
+        )

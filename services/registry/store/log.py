@@ -9,6 +9,7 @@ from typing import Any, Final
 from uuid import UUID
 
 from services.registry.store.models import plain
+from services.registry.store.owners import OWNED_MODEL, owned_fact
 from shared.events import (
     Event,
     EventParked,
@@ -69,17 +70,23 @@ _OF_CASCADE: Final = f"""
         select c.dataset, c.dataset_version, c.model from claim c
         join event_log e on e.event_id = c.event_id
         where e.correlation = $1 and c.dataset is not null
-    ) {_BEST}
+    ) and ($2::text[] is null or {OWNED_MODEL % ("model", 2)}) {_BEST}
 """  # noqa: S608 - put together from constants
-_DECISIONS: Final = """
+_BESIDES: Final = 2
+"""Refused files and freezes that `why` tells of at most, so that they do not fill it."""
+_DECISIONS: Final = f"""
     select * from (
         (select * from event_log where subject = $1 and type = any($3)
             order by seq desc limit $4)
         union all
-        (select * from event_log where subject = $2 and $2 <> $1
-            and type = 'tidewheel.dataset.refused.v1' order by seq desc limit $4)
-    ) both_kinds order by seq desc limit $4
-"""
+        (select * from event_log where subject = $2 and type = 'tidewheel.dataset.refused.v1'
+            order by seq desc limit {_BESIDES})
+        union all
+        (select * from event_log where type = 'tidewheel.freeze.declared.v1'
+            and (data -> 'models' ? $1 or data -> 'models' = '[]')
+            order by seq desc limit {_BESIDES})
+    ) all_kinds order by seq desc limit $4
+"""  # noqa: S608 - put together from constants
 _FORGET: Final = "delete from event_log where type = $1 and time < $2"
 
 
@@ -100,7 +107,8 @@ class Fact:
     data: Mapping[str, Any]
 
 
-def _fact(row: Row) -> Fact:
+def fact_of(row: Row) -> Fact:
+    """A row of the log."""
     return Fact(**dict(row))
 
 
@@ -161,34 +169,51 @@ class Log:
         *,
         subject: str | None = None,
         types: Sequence[str] | None = None,
+        without: Sequence[str] | None = None,
+        newest: bool = False,
+        owners: Sequence[str] | None = None,
     ) -> list[Fact]:
-        """Facts behind a position, in order."""
+        """Facts behind a position, in order; the last of them when the newest are asked for."""
         where = ["seq > $1"]
         arguments: list[Any] = [after, limit]
-        for column, value in (("subject = $%d", subject), ("type = any($%d)", types)):
+        for column, value in (
+            ("subject = $%d", subject),
+            ("type = any($%d)", types),
+            ("type <> all($%d)", without),
+        ):
             if value is not None:
                 arguments.append(value if isinstance(value, str) else list(value))
                 where.append(column % len(arguments))
+        if owners is not None:
+            arguments.append(owners)
+            where.append(owned_fact(len(arguments)))
         # Put together from constants: one condition per question, so that each finds its index.
-        sql = f"select * from event_log where {' and '.join(where)} order by seq limit $2"  # noqa: S608
-        return [_fact(row) for row in await self.database.fetch(sql, *arguments)]
+        order = "seq desc" if newest else "seq"
+        sql = f"select * from event_log where {' and '.join(where)} order by {order} limit $2"  # noqa: S608
+        found = [fact_of(row) for row in await self.database.fetch(sql, *arguments)]
+        return found[::-1] if newest else found
 
-    async def of_cascade(self, cascade: UUID, after: int, limit: int) -> list[Fact]:
+    async def of_cascade(
+        self, cascade: UUID, after: int, limit: int, owners: Sequence[str] | None = None
+    ) -> list[Fact]:
         """Facts of one cascade behind a position, in the order in which they were folded."""
+        seen = "true" if owners is None else owned_fact(4)
         rows = await self.database.fetch(
-            "select * from event_log where correlation = $1 and seq > $2 order by seq limit $3",
-            cascade,
-            after,
-            limit,
+            "select * from event_log where correlation = $1 and seq > $2 "  # noqa: S608 - constants
+            f"and {seen} order by seq limit $3",
+            *(cascade, after, limit, *(() if owners is None else (owners,))),
         )
-        return [_fact(row) for row in rows]
+        return [fact_of(row) for row in rows]
 
     async def decisions(
         self, model: str, dataset: str, types: Sequence[str], limit: int
     ) -> list[Fact]:
-        """The last facts of these types about a model, and refusals of its data, newest first."""
+        """The last facts of these types about a model, newest first.
+
+        The last refusals of its data and the last freezes that concern it are among them.
+        """
         rows = await self.database.fetch(_DECISIONS, model, dataset, list(types), limit)
-        return [_fact(row) for row in rows]
+        return [fact_of(row) for row in rows]
 
     async def outcomes(
         self,
@@ -198,6 +223,7 @@ class Log:
         state: str | None,
         after: tuple[str, int, str],
         limit: int,
+        owners: Sequence[str] | None = None,
     ) -> list[Outcome]:
         """Where pairs stand: by dataset, newest version first, by model."""
         where = ["dataset is not null", "(dataset, -dataset_version, model) > ($1, $2, $3)"]
@@ -206,12 +232,18 @@ class Log:
             if value is not None:
                 arguments.append(value)
                 where.append(column % len(arguments))
+        if owners is not None:
+            arguments.append(owners)
+            where.append(OWNED_MODEL % ("model", len(arguments)))
         sql = _OUTCOMES % " and ".join(where)
         return [_outcome(row) for row in await self.database.fetch(sql, *arguments)]
 
-    async def outcomes_of_cascade(self, cascade: UUID) -> list[Outcome]:
+    async def outcomes_of_cascade(
+        self, cascade: UUID, owners: Sequence[str] | None = None
+    ) -> list[Outcome]:
         """Where the pairs stand that a cascade touched."""
-        return [_outcome(row) for row in await self.database.fetch(_OF_CASCADE, cascade)]
+        rows = await self.database.fetch(_OF_CASCADE, cascade, owners)
+        return [_outcome(row) for row in rows]
 
     async def forget(self, now: datetime) -> int:
         """Drop what says nothing any more: signs of life, and measures as old as their topic."""

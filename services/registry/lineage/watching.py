@@ -1,0 +1,80 @@
+"""What serving and the monitor saw, and what was set aside, in words."""
+
+from shared.events import (
+    AuditAnchored,
+    DriftCleared,
+    DriftDetected,
+    Event,
+    EventParked,
+    GroundTruthObserved,
+    LossesObserved,
+    PredictionsLogged,
+    QualityDegraded,
+    QualityMeasured,
+    QualityRecovered,
+    ReplicaAnnounced,
+    RetrainingRequested,
+    RetrainingWithheld,
+    ServingApplied,
+    ServingFellBack,
+    ServingMeasured,
+    ServingRefused,
+    WindowEvaluated,
+)
+
+
+def of_serving(event: Event) -> str:
+    """One sentence; empty for what is none of these."""
+    match event:
+        case ServingApplied(replica=replica, generation=generation):
+            return f"Replica {replica} answers by generation {generation}."
+        case ServingRefused(version=version, replica=replica, reason=reason, detail=detail):
+            return f"Replica {replica} refused version {version} ({reason}): {detail}."
+        case ServingMeasured(replica=replica, arms=arms, seconds=seconds):
+            requests = sum(arm.requests for arm in arms)
+            return f"Replica {replica} answered {requests} requests in {seconds:.0f} s."
+        case ServingFellBack(replica=replica, rung=rung, cause=cause):
+            return f"Replica {replica} answers from {rung}: {cause}."
+        case ReplicaAnnounced(replica=replica, models=models):
+            return f"Replica {replica} is alive with {models} models."
+        case PredictionsLogged(replica=replica, batch=batch, rows=rows):
+            return f"Replica {replica} answered {len(rows)} rows (batch {batch})."
+        case GroundTruthObserved(prediction=prediction, value=value):
+            return f"Prediction {prediction} turned out to be {value}."
+    return ""
+
+
+def of_monitoring(event: Event) -> str:
+    """One sentence; empty for what is none of these."""
+    match event:
+        case WindowEvaluated(version=version, window=window, rows=rows, drifted=drifted):
+            seen = "differ from" if drifted else "are like"
+            return f"The {rows} rows of window {window} of version {version} {seen} the reference."
+        case DriftDetected(version=version, window=window, features=features, severity=severity):
+            worst = ", ".join(feature.feature for feature in features[:3])
+            return f"Inputs of version {version} drifted in window {window} ({severity}): {worst}."
+        case DriftCleared(version=version, window=window):
+            return f"Inputs of version {version} are like the reference again in window {window}."
+        case QualityMeasured(version=version, metric=metric, value=value, labels=labels):
+            return f"{metric} of version {version} was {value:.4g} over {labels} labels."
+        case QualityDegraded(version=version, metric=metric, value=value, bound=bound):
+            return f"{metric} of version {version} is {value:.4g}, above {bound:.4g}."
+        case QualityRecovered(version=version, metric=metric, value=value):
+            return f"{metric} of version {version} is {value:.4g}, as on the held-out rows again."
+        case LossesObserved(champion=champion, challenger=challenger, pairs=pairs, singles=single):
+            count = len(pairs) + len(single)
+            return f"{count} losses of versions {champion} and {challenger} became known."
+    return _of_retraining(event)
+
+
+def _of_retraining(event: Event) -> str:
+    match event:
+        case RetrainingRequested(reason=reason, detail=detail):
+            return f"A retraining was asked for because of {reason}: {detail}."
+        case RetrainingWithheld(reason=reason, detail=detail):
+            return f"A retraining was not asked for ({reason}): {detail}."
+        case EventParked(event=parked, service=service, reason=reason):
+            return f"{service} set {parked} aside: {reason}."
+        case AuditAnchored(log=log, position=position):
+            return f"The log of {log} was anchored at position {position}."
+    return ""
