@@ -5,15 +5,19 @@ from typing import Final
 
 from services.evaluator import api
 from services.evaluator.handlers import Evaluator
+from services.evaluator.ranking import Ranking
+from services.evaluator.replaying import Again
 from services.evaluator.settings import Settings
 from services.evaluator.store import PostgresStore
 from services.evaluator.worker import Judge
 from shared import clock, dead_letters, http, running
+from shared.access import Keys
 from shared.artifacts import ArtifactStore
 from shared.bus import Bus
 from shared.confined import Confined
 from shared.jobs import Jobs
 from shared.postgres import Database
+from shared.signing import Signers
 
 MIGRATIONS: Final = Path(__file__).parent / "migrations"
 
@@ -23,22 +27,38 @@ async def serve(settings: Settings) -> None:
     database = await Database.lazily(
         settings.database.get_secret_value(), "evaluator", size=settings.pool_size
     )
-    jobs = Jobs(database, "verdict")
-    store = PostgresStore(database, jobs)
-    evaluator = Evaluator(store)
+    jobs, best_jobs = Jobs(database, "verdict"), Jobs(database, "best")
+    store = PostgresStore(database, jobs, best_jobs)
+    artifacts = ArtifactStore(settings.artifacts)
+    keys = Path(settings.keys_file)
+    evaluator = Evaluator(store, Signers(keys), Keys(keys))
     # The libraries that models need are loaded in the template, never in this process.
     confined = Confined(
-        ["services.evaluator.scoring", "shared.models:warm_up"], without=("pandas", "pyarrow")
+        [
+            "services.evaluator.scoring",
+            "services.evaluator.rejudging",
+            "shared.models:warm_up",
+        ],
+        without=("pandas", "pyarrow"),
     )
     judge = Judge(
         store=store,
         jobs=jobs,
-        artifacts=ArtifactStore(settings.artifacts),
+        artifacts=artifacts,
         confined=confined,
         now=clock.now,
         score_seconds=settings.score_seconds,
         score_megabytes=settings.score_megabytes,
         concurrency=settings.concurrency,
+        metric_packages=settings.metric_packages,
+        fleet_minimum=settings.fleet_minimum,
+    )
+    again = Again(
+        store=store,
+        artifacts=artifacts,
+        confined=confined,
+        seconds=settings.score_seconds,
+        megabytes=settings.score_megabytes,
     )
     bus = Bus(
         database,
@@ -51,7 +71,10 @@ async def serve(settings: Settings) -> None:
     app = http.build(
         "evaluator",
         settings,
-        [api.router(store), dead_letters.router(database, evaluator.reactions())],
+        [
+            api.router(store, artifacts, again, clock.now),
+            dead_letters.router(database, evaluator.reactions()),
+        ],
         ready=bus.state,
     )
 
@@ -62,7 +85,7 @@ async def serve(settings: Settings) -> None:
     await running.run(
         settings,
         app,
-        [bus.run, judge.run],
+        [bus.run, judge.run, Ranking(judge=judge, jobs=best_jobs).run],
         prepare=lambda: database.prepare([MIGRATIONS]),
         finish=finish,
     )

@@ -1,38 +1,32 @@
-"""What follows from the comparisons: gates, mode, margin, verdict. Plain numbers in and out."""
+"""What follows from verdicts and champions: mode, anchor, fleet, and names. Plain values only."""
 
 import hashlib
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
-from statistics import NormalDist
+from datetime import datetime
 from typing import Any, Final, Literal
 
-from pydantic import ValidationError
+from pydantic import TypeAdapter, ValidationError
 
-from shared.events import Digest, Gate, Json, ModelRegistered
-from shared.spec import GateRule, ModelSpec, read_spec
+from services.evaluator.fleet import FleetState
+from services.evaluator.verdict import (
+    Given,
+    Mode,
+    Rules,
+    Verdict,
+    is_shown_superior,
+    rules_from,
+)
+from shared.events import BestAsked, Digest, EvaluationCompleted, Json, ModelRegistered
+from shared.spec import ModelSpec, read_spec
 
-Mode = Literal["first", "refresh", "change"]
-Reason = Literal[
-    "accepted",
-    "worse",
-    "not_shown_better",
-    "not_shown_noninferior",
-    "below_baseline",
-    "limit",
-    "insufficient",
-    "cannot_compare",
-    "invalid_input",
-]
-
-GAIN_SHARE: Final = 0.1
-"""Part of the champion's proven gain over the baseline that a refresh may give away."""
-_POWER_Z: Final = NormalDist().inv_cdf(0.8)
+_VERDICT: Final = TypeAdapter(Verdict)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Champion:
-    """Who the candidate is compared with.
+    """A version that candidates are compared with: who answers now, or the best so far.
 
     Attributes:
         proven: per metric, the lower bound of its own gain over the baseline.
@@ -45,12 +39,74 @@ class Champion:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Judgement:
-    """A verdict and its reason."""
+class Standing:
+    """Who a model's candidates have to face.
 
-    accepted: bool
-    reason: Reason
-    gates: tuple[Gate, ...] = ()
+    Attributes:
+        anchor: the best champion so far, None where that is the champion.
+        reign: how often somebody was crowned.
+    """
+
+    champion: Champion | None = None
+    anchor: Champion | None = None
+    reign: int = 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Question:
+    """One candidate to be judged, against whom, on which rows and by which rules.
+
+    Attributes:
+        split: digest of the held-out rows.
+        rows_of: manifest of the version whose held-out rows judge; the candidate's own by default.
+        holdout_use: which verdict on these rows this would be.
+        new_uses: how many of those it takes itself; more when the candidate was chosen on them.
+    """
+
+    candidate: ModelRegistered
+    standing: Standing
+    spec: Json
+    rules: Rules
+    policy: str
+    mode: Mode
+    split: Digest
+    rows_of: Digest
+    holdout_use: int = 1
+    new_uses: int = 1
+    best: BestAsked | None = None
+
+    @property
+    def uses_before(self) -> int:
+        """Verdicts that these rows have given before."""
+        return self.holdout_use - self.new_uses
+
+    @property
+    def champion(self) -> Champion | None:
+        """Who answers now."""
+        return self.standing.champion
+
+    @property
+    def anchor(self) -> Champion | None:
+        """The best so far, where it counts and is somebody else."""
+        return self.standing.anchor if self.rules.anchor else None
+
+    def given(self) -> Given:
+        """What is known before the candidate is scored."""
+        champion, anchor = self.champion, self.anchor
+        return Given(
+            mode=self.mode,
+            champion_proven=dict((champion.proven if champion else None) or {}),
+            anchor=anchor is not None,
+            anchor_proven=dict((anchor.proven if anchor else None) or {}),
+            holdout_use=self.holdout_use,
+            seed=seed_of(
+                self.candidate.manifest,
+                champion.manifest if champion else "",
+                anchor.manifest if anchor else "",
+                self.split,
+                self.rules.digest(),
+            ),
+        )
 
 
 def mode_of(code_digest: str, champion: Champion | None) -> Mode:
@@ -60,22 +116,57 @@ def mode_of(code_digest: str, champion: Champion | None) -> Mode:
     return "refresh" if champion.code_digest == code_digest else "change"
 
 
-def margin_of(rule: GateRule, mode: Mode, champion: Champion | None) -> float:
-    """Loss that may be given away, fixed before the candidate is scored; 0 asks for superiority.
+def question_of(
+    candidate: ModelRegistered, spec: ModelSpec, standing: Standing, uses: int
+) -> Question:
+    """What is asked when a version has been registered, its rows having judged so often before."""
+    rules = rules_from(spec)
+    return Question(
+        candidate=candidate,
+        standing=standing,
+        spec=candidate.spec,
+        rules=rules,
+        policy=rules.digest(),
+        mode=mode_of(candidate.code_digest, standing.champion),
+        split=candidate.split,
+        rows_of=candidate.manifest,
+        holdout_use=uses + 1,
+    )
 
-    A change has to be better. A refresh may give away what the specification says, by default a
-    tenth of what the champion is proven to gain over the baseline; nothing proven, nothing to give.
+
+def ranked_question(
+    winner: ModelRegistered,
+    newest: ModelRegistered,
+    spec: ModelSpec,
+    standing: Standing,
+    asked: BestAsked,
+    uses: int,
+    key: str,
+) -> Question:
+    """What is asked of the best of several versions, by the newest rows and the newest rules.
+
+    It was chosen on the rows that judge it, so every version that it was chosen from takes a use
+    of them: the last one's share of alpha is not more than any other's.
+
+    Args:
+        key: tells this request from others.
     """
-    if rule.vs == "absolute":
-        return 0.0
-    if rule.vs == "baseline":
-        return rule.margin or 0.0
-    if mode == "change":
-        return 0.0
-    if rule.margin is not None:
-        return rule.margin
-    proven = champion.proven if champion else None
-    return max(0.0, GAIN_SHARE * (proven or {}).get(rule.metric, 0.0))
+    rules = rules_from(spec)
+    champion = standing.champion.version if standing.champion else None
+    chosen_from = sum(loss is not None and version != champion for version, loss in asked.ranking)
+    return Question(
+        candidate=winner,
+        standing=standing,
+        spec=newest.spec,
+        rules=rules,
+        policy=f"{rules.digest()}/best/{key}",
+        mode="first" if standing.champion is None else "change",
+        split=newest.split,
+        rows_of=newest.manifest,
+        holdout_use=uses + max(1, chosen_from),
+        new_uses=max(1, chosen_from),
+        best=asked,
+    )
 
 
 def spec_of(plain: Json) -> ModelSpec | None:
@@ -86,13 +177,10 @@ def spec_of(plain: Json) -> ModelSpec | None:
         return None
 
 
-def policy_digest(spec: ModelSpec | None) -> str:
+def policy_of(plain: Json) -> str:
     """Digest of everything in a specification that a verdict depends on."""
-    if spec is None:
-        return "unreadable"
-    rules = [rule.model_dump(mode="json") for rule in spec.effective_gates]
-    text = json.dumps({"gates": rules, "split": spec.data.split_kind}, sort_keys=True)
-    return hashlib.sha256(text.encode()).hexdigest()
+    spec = spec_of(plain)
+    return "unreadable" if spec is None else rules_from(spec).digest()
 
 
 def seed_of(*digests: str) -> int:
@@ -101,109 +189,88 @@ def seed_of(*digests: str) -> int:
     return int.from_bytes(hashlib.sha256(joined).digest()[:8], "big") >> 1
 
 
-def judge(
-    spec: ModelSpec, comparisons: Mapping[str, Json], mode: Mode, champion: Champion | None
-) -> Judgement:
-    """Accepted when every gate is passed; else the reason of the first that is not.
+def natural_key(candidate: ModelRegistered, champion: int | None, reign: int, policy: str) -> str:
+    """One job per candidate, champion and policy; a champion who has come back counts anew."""
+    return f"{candidate.model}/{candidate.version}/{champion or 'none'}/{reign}/{policy}"
+
+
+def verdict_to_plain(verdict: Verdict) -> Json:
+    """As JSON; `verdict_of` reads it back, bit for bit."""
+    plain: Json = _VERDICT.dump_python(verdict, mode="json")
+    return plain
+
+
+def verdict_of(plain: Any) -> Verdict:
+    """The verdict that a child gave back."""
+    return _VERDICT.validate_python(plain)
+
+
+# --- anchor -----------------------------------------------------------------------------------
+
+
+def anchor_moves(
+    version: int, anchor: Champion | None, verdict: EvaluationCompleted | None
+) -> Literal["first_champion", "shown_better"] | None:
+    """Why a promoted version is the best so far; None while that is not shown.
 
     Args:
-        comparisons: by the place of the gate in the specification, as `scoring.score` gives them.
+        anchor: the best until now; it may be the champion before this one.
+        verdict: by which the version was promoted.
     """
-    gates: list[Gate] = []
-    broken: list[Reason] = []
-    for place, rule in enumerate(spec.effective_gates):
-        if rule.vs == "champion" and champion is None:
-            continue
-        found = comparisons.get(str(place)) or {"insufficient": "this gate was not compared"}
-        gate, reason = _judged(rule, found, margin_of(rule, mode, champion))
-        gates.append(gate)
-        if reason != "accepted":
-            broken.append(reason)
-    if not gates:
-        broken.append("insufficient")
-    reason = broken[0] if broken else "accepted"
-    return Judgement(accepted=not broken, reason=reason, gates=tuple(gates))
+    if anchor is None:
+        return "first_champion"
+    if verdict is None or version != verdict.version or version == anchor.version:
+        return None
+    if verdict.anchor == anchor.version:
+        return "shown_better" if is_shown_superior(verdict.gates, "anchor") else None
+    if verdict.anchor is None and verdict.champion == anchor.version:
+        return "shown_better" if is_shown_superior(verdict.gates, "champion") else None
+    return None
 
 
-def _judged(rule: GateRule, found: Json, margin: float) -> tuple[Gate, Reason]:
-    if "insufficient" in found:
-        return _gate(
-            rule, found, margin, passed=False, detail=found["insufficient"]
-        ), "insufficient"
-    passed = found["lower"] > -margin
-    reason = "accepted" if passed else _reason(rule, found, margin)
-    lacks_evidence = reason in ("not_shown_better", "not_shown_noninferior")
-    detail = (
-        f"{found['detail']}; {_wanting(rule, found, margin)}" if lacks_evidence else found["detail"]
-    )
-    return _gate(rule, found, margin, passed=passed, detail=detail), reason
+# --- fleets -----------------------------------------------------------------------------------
 
 
-def _reason(rule: GateRule, found: Json, margin: float) -> Reason:
-    if rule.vs == "baseline":
-        return "below_baseline"
-    if rule.vs == "absolute":
-        return "limit"
-    if found["upper"] < -margin:
-        return "worse"
-    return "not_shown_noninferior" if margin else "not_shown_better"
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Stream:
+    """A fleet's budget of one quarter, and what was taken from it so far."""
+
+    name: str
+    state: FleetState
 
 
-def _wanting(rule: GateRule, found: Json, margin: float) -> str:
-    """What could have been seen on so many rows, and how many rows the margin would need."""
-    reach = (NormalDist().inv_cdf(rule.confidence) + _POWER_Z) * found["se"]
-    said = f"the smallest effect that {found['rows']} rows show is {reach:.4g}"
-    wanted = margin or abs(found["estimate"])
-    if wanted <= 0:
-        return said
-    return f"{said}; {wanted:.4g} would need about {found['rows'] * (reach / wanted) ** 2:.0f} rows"
+def fleet_of(spec: ModelSpec) -> str | None:
+    """Which models share a false-discovery budget with this one; None for those that share none.
+
+    By default those of one owner whose specifications differ by name and dataset only.
+    """
+    named = spec.evaluation.fleet
+    if named == "none":
+        return None
+    if named is not None:
+        return named
+    plain = spec.canonical()
+    del plain["name"]
+    plain["data"] = {name: value for name, value in plain["data"].items() if name != "dataset"}
+    text = json.dumps(plain, sort_keys=True, separators=(",", ":"))
+    return f"{spec.owner}/{hashlib.sha256(text.encode()).hexdigest()}"
 
 
-def _gate(rule: GateRule, found: Json, margin: float, *, passed: bool, detail: str) -> Gate:
-    return Gate(
-        metric=rule.metric,
-        versus=rule.vs,
-        passed=passed,
-        estimate=found.get("estimate"),
-        lower=found.get("lower"),
-        upper=found.get("upper"),
-        confidence=rule.confidence,
-        margin=margin,
-        rows=found.get("rows", 0),
-        test=found.get("test", "none"),
-        detail=detail,
-        candidate_value=found.get("candidate_value"),
-        other_value=found.get("other_value"),
-    )
+def stream_of(fleet: str, moment: datetime) -> str:
+    """The stream that a fleet's claims belong to; it begins anew each quarter."""
+    return f"{fleet}/{moment.year}-Q{(moment.month + 2) // 3}"
 
 
-def refused(reason: Literal["invalid_input", "cannot_compare"], detail: str) -> Judgement:
-    """A verdict without any comparison; its one gate carries why."""
-    gate = Gate(
-        metric="none",
-        versus="champion" if reason == "cannot_compare" else "absolute",
-        passed=False,
-        estimate=None,
-        lower=None,
-        upper=None,
-        confidence=0.0,
-        margin=0.0,
-        rows=0,
-        test="none",
-        detail=detail,
-    )
-    return Judgement(accepted=False, reason=reason, gates=(gate,))
+# --- held-out rows ----------------------------------------------------------------------------
 
 
-def proven_gains(gates: Sequence[Mapping[str, Any]]) -> dict[str, float]:
-    """Per metric, how much better than the baseline a verdict has shown its version to be."""
-    return {
-        gate["metric"]: gate["lower"]
-        for gate in gates
-        if gate["versus"] == "baseline" and gate["lower"] is not None and gate["lower"] > 0
-    }
+def is_retired(event: EvaluationCompleted, newest_split: str | None, uses: int) -> bool:
+    """Whether a verdict's held-out rows will judge no more, so that its figures may be known.
 
-
-def natural_key(candidate: ModelRegistered, champion: int | None, policy: str) -> str:
-    """One job, and one verdict, per candidate, champion and policy."""
-    return f"{candidate.model}/{candidate.version}/{champion or 'none'}/{policy}"
+    Args:
+        newest_split: of the model's newest verdict that looked at held-out rows.
+        uses: verdicts that these rows have given.
+    """
+    spec = spec_of(event.spec)
+    most = spec.evaluation.uses if spec else 0
+    return event.split != newest_split or uses >= most

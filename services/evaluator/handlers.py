@@ -2,9 +2,18 @@
 
 from collections.abc import Iterable
 from dataclasses import dataclass
+from typing import Final
 
+from services.evaluator.domain import anchor_moves
 from services.evaluator.store import Store
+from shared import telemetry
+from shared.access import Keys, Role, act
+from shared.errors import NotPermitted, Refused
 from shared.events import (
+    AnchorMoved,
+    AnchorRetired,
+    BestAsked,
+    BestRequested,
     DeploymentRolledBack,
     Event,
     Heard,
@@ -16,6 +25,11 @@ from shared.events import (
 )
 from shared.postgres import Cause
 from shared.reactions import Reaction, on
+from shared.signing import Signers
+from shared.spec_gate import check_metric
+
+MAY_ASK: Final = frozenset({Role.DATA_SCIENTIST, Role.OPERATOR})
+"""Who may have the best version looked for."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,6 +37,8 @@ class Evaluator:
     """The reactions. Judging itself is long work and happens in the worker."""
 
     store: Store
+    signers: Signers
+    keys: Keys
 
     def reactions(self) -> list[Reaction]:
         """All that it does about what it hears."""
@@ -32,6 +48,7 @@ class Evaluator:
             on(DeploymentRolledBack, self.crown_returned),
             on(RolloutAborted, self.note_aborted),
             on(RolloutSuperseded, self.note_superseded),
+            on(BestRequested, self.look_for_best),
         ]
 
     async def queue_candidate(self, heard: Heard[ModelRegistered]) -> Iterable[Event]:
@@ -47,14 +64,64 @@ class Evaluator:
         await self.store.crown(said.model, said.version, said.manifest)
         await self.store.set_state(said.model, said.version, "promoted")
         await self._judge_again(said.model, heard)
-        return ()
+        return await self._anchored(heard)
+
+    async def _anchored(self, heard: Heard[ModelPromoted]) -> Iterable[Event]:
+        """Who is shown to be better than the best so far is the best from now on."""
+        said = heard.event
+        before = await self.store.anchor(said.model)
+        verdict = await self.store.evaluation(said.evaluation)
+        reason = anchor_moves(said.version, before, verdict)
+        if reason is None:
+            return ()
+        await self.store.set_anchor(said.model, said.version, said.manifest, heard.time)
+        moved = AnchorMoved(
+            model=said.model,
+            version=said.version,
+            manifest=said.manifest,
+            previous=before.version if before else None,
+            reason=reason,
+        )
+        return (moved,)
 
     async def crown_returned(self, heard: Heard[DeploymentRolledBack]) -> Iterable[Event]:
         """A former champion answers again."""
         said = heard.event
         await self.store.crown(said.model, said.to_version, said.to_manifest)
+        said_of_anchor = await self._unanchored(heard)
         await self._judge_again(said.model, heard)
-        return ()
+        return said_of_anchor
+
+    async def _unanchored(self, heard: Heard[DeploymentRolledBack]) -> Iterable[Event]:
+        """Who was rolled back is not the best so far; the one before it is again."""
+        said = heard.event
+        anchor = await self.store.anchor(said.model)
+        if anchor is None or anchor.version != said.from_version:
+            return ()
+        await self.store.retire_anchor(
+            said.model, anchor.version, said.by, f"rolled back: {said.reason}", heard.time
+        )
+        previous = await self.store.anchor(said.model)
+        version, manifest = (
+            (previous.version, previous.manifest)
+            if previous
+            else (said.to_version, said.to_manifest)
+        )
+        if version is None or manifest is None:
+            reason = f"rolled back: {said.reason}"
+            return (
+                AnchorRetired(model=said.model, version=anchor.version, by=said.by, reason=reason),
+            )
+        if previous is None:
+            await self.store.set_anchor(said.model, version, manifest, heard.time)
+        moved = AnchorMoved(
+            model=said.model,
+            version=version,
+            manifest=manifest,
+            previous=anchor.version,
+            reason="rolled_back",
+        )
+        return (moved,)
 
     async def note_aborted(self, heard: Heard[RolloutAborted]) -> Iterable[Event]:
         """This version had its chance; it is not judged again."""
@@ -64,6 +131,27 @@ class Evaluator:
     async def note_superseded(self, heard: Heard[RolloutSuperseded]) -> Iterable[Event]:
         """A newer version took its place; it is not judged again."""
         await self.store.set_state(heard.event.model, heard.event.version, "ended")
+        return ()
+
+    async def look_for_best(self, heard: Heard[BestRequested]) -> Iterable[Event]:
+        """Somebody who may ask wants the best version; who may not changes nothing."""
+        said = heard.event
+        try:
+            signer = self.signers.verify(heard)
+            if not signer.speaks_for(said.by):
+                raise NotPermitted(f"{signer.principal} may not speak for {said.by}.")
+            who = self.keys.named(said.by)
+            if who is None:
+                raise NotPermitted(f"{said.by} is not known here.")
+            act(who, await self.store.owner(said.model), MAY_ASK)
+            check_metric(said.metric)
+        except (Refused, ValueError) as error:
+            telemetry.log(
+                "request_refused", level="warning", model=said.model, by=said.by, reason=str(error)
+            )
+            return ()
+        asked = BestAsked(by=said.by, metric=said.metric, reason=said.reason, ranking=())
+        await self.store.queue_best(said.model, asked, str(heard.id), Cause.of(heard))
         return ()
 
     async def _judge_again(self, model: ModelName, heard: Heard[Event]) -> None:

@@ -20,3 +20,10 @@ class Settings(DatabaseSettings):
 
     concurrency: int = Field(default=1, ge=1, le=64)
     """Verdicts worked on at a time."""
+
+    metric_packages: tuple[str, ...] = ()
+    """Packages whose functions may be metrics, `["acme"]` for `acme.losses:tail`. They are imported
+    in children only; whoever may install a package here may decide what is promoted."""
+
+    fleet_minimum: int = Field(default=100, ge=2)
+    """Models. A smaller fleet shares no false-discovery budget: each model keeps its own alpha."""

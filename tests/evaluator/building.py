@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 from sklearn.linear_model import LinearRegression, LogisticRegression
 
+from services.evaluator.verdict import Given, rules_from
 from shared import models
 from shared.artifacts import ArtifactStore, digest_of
 from shared.events import DatasetName, Digest, Json, ModelName, ModelRegistered, RunId
@@ -17,6 +18,7 @@ from shared.holdout import Holdout
 from shared.ids import derived
 from shared.manifest import Column, File, Manifest
 from shared.models import dump
+from shared.spec import read_spec
 
 ROWS = 200
 
@@ -143,7 +145,7 @@ def a_rule(task: str) -> Json:
 
 
 def a_spec(
-    task: str = "regression", *, gates: Sequence[Json] = (), ordered: bool = True
+    task: str = "regression", *, gates: Sequence[Json] = (), ordered: bool = True, **parts: Any
 ) -> dict[str, Any]:
     data = {"dataset": "flow", "target": "y"} | ({"time": "at"} if ordered else {})
     return {
@@ -153,18 +155,25 @@ def a_spec(
         "task": task,
         "data": data,
         "gates": list(gates),
+        **parts,
     }
 
 
 def a_registration(
-    version: int, files: Version, *, spec: Json | None = None, code: str = "b"
+    version: int,
+    files: Version,
+    *,
+    spec: Json | None = None,
+    code: str = "b",
+    split: str = "e",
+    model: str = "pump",
 ) -> ModelRegistered:
     return ModelRegistered(
-        model=ModelName("pump"),
+        model=ModelName(model),
         version=version,
-        run=RunId(derived(None, "run", version)),
+        run=RunId(derived(None, "run", model, version)),
         manifest=files.digest,
-        split=Digest("e" * 64),
+        split=Digest(split * 64),
         dataset=DatasetName("flow"),
         dataset_version=version,
         dataset_digest=Digest("d" * 64),
@@ -176,4 +185,36 @@ def a_registration(
         hyperparameters={},
         trigger="dataset",
         seconds={},
+        authors={"spec": "grace"},
     )
+
+
+def broken(value: float) -> Any:
+    """A regression whose every answer is this."""
+    model = an_estimator("regression", 1.0)
+    model.intercept_ = value
+    return model
+
+
+def an_argument(
+    candidate: Version,
+    champion: Version | None = None,
+    *,
+    spec: Json | None = None,
+    anchor: Version | None = None,
+    held: bytes | None = None,
+    metric_packages: Sequence[str] = (),
+    **given: Any,
+) -> dict[str, Any]:
+    """What the scoring child is asked."""
+    mode = "change" if champion else "first"
+    known = {"mode": mode, "anchor": anchor is not None, "seed": 11} | given
+    return {
+        "candidate": candidate.files(),
+        "champion": champion.files() if champion else None,
+        "anchor": anchor.files() if anchor else None,
+        "held": held,
+        "rules": rules_from(read_spec(spec or a_spec())).to_plain(),
+        "given": Given(**known).to_plain(),
+        "metric_packages": list(metric_packages),
+    }
