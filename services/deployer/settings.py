@@ -23,5 +23,6 @@ class Settings(DatabaseSettings):
     """Share of requests. A canary whose rate of errors and of slow answers surely lies below it
     may advance although its events are too rare to be compared with the champion's."""
 
-    approval_days: float = Field(default=7.0, gt=0, le=365)
-    """Days. A rollout that nobody approves or denies ends after this."""
+    young_error_limit: float = Field(default=0.2, gt=0, le=1)
+    """Share of requests. A champion in probation whose rate of errors surely lies above it is
+    rolled back, whatever the one before it did."""

@@ -7,8 +7,8 @@ a chance of at most alpha, however often one looks. Only logarithms of wealth ar
 
 Pairs are two answers to one request, one of them unseen. Without a shadow each request has one
 answer and the unit is the entity: with the challenger's share w known, loss / (1 - w) on the
-champion's arm and -loss / w on the challenger's has the mean of d. Taking a constant from every loss
-leaves that mean as it is and makes the bets larger; it is the mean of past losses.
+champion's arm and -loss / w on the challenger's has the mean of d. Taking a constant from every
+loss leaves that mean as it is and makes the bets larger; it is the mean of past losses.
 
 Source: Waudby-Smith and Ramdas (2024), Estimating means of bounded random variables by betting,
 J. R. Stat. Soc. B 86(1); Ville's inequality; Horvitz and Thompson (1952), JASA 47(260).
@@ -200,6 +200,7 @@ def with_single(
     share: float,
     cap: float,
     margin: float,
+    least: tuple[float, float] | None = None,
 ) -> Losses:
     """With one answer of one arm; an entity counts once, so that heavy ones weigh no more.
 
@@ -209,21 +210,25 @@ def with_single(
     Args:
         unit: the entity, or the prediction where there is none.
         on_challenger: which arm answered.
-        share: the challenger's part of both arms' requests at that time.
+        share: the challenger's chance to answer at that time; one minus it is the champion's.
+        least: the smallest chances of challenger and champion, the same for every row, where
+            others answer beside them and a row tells of its own arm alone.
     """
     if not (isfinite(loss) and 0 < share < 1):
         return replace(losses, refused=losses.refused + 1)
     seen = _noted(losses.seen, unit)
     if seen is None:
         return losses
+    ours, theirs = least or (share, 1 - share)
     part = min(max(loss / cap, 0.0), 1.0)
     usual = (losses.single_losses + 0.5) / (losses.single_moments.rows + 1)
-    value = -(part - usual) / share if on_challenger else (part - usual) / (1 - share)
+    excess = part - usual
+    value = -excess / max(share, ours) if on_challenger else excess / max(1 - share, theirs)
     bounds = (
-        min(-usual / (1 - share), -(1 - usual) / share),
-        max((1 - usual) / (1 - share), usual / share),
+        min(-usual / theirs, -(1 - usual) / ours),
+        max((1 - usual) / theirs, usual / ours),
     )
-    prior_variance = _PRIOR_VARIANCE / (share * (1 - share))
+    prior_variance = _PRIOR_VARIANCE / (ours * theirs)
     moments = losses.single_moments
     return replace(
         losses,

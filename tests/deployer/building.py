@@ -8,18 +8,22 @@ from uuid import UUID
 
 from services.deployer.domain import (
     Change,
-    Counts,
     Due,
     Endpoint,
     Happening,
     Judged,
+    Labelled,
     Limits,
     Measured,
     Policy,
 )
-from services.deployer.rollout import step
-from shared.events import Digest, Event, ModelName
+from services.deployer.permission import Surroundings
+from services.deployer.rollout import NOTHING_AROUND, step
+from services.deployer.routing import route_of
+from shared.events import ArmMeasure, Digest, Event, ModelName, PairedLoss
 from shared.ids import derived
+from shared.latency import CELLS
+from shared.spec_rollout import Rollout as Rules
 
 NOON = datetime(2026, 3, 4, 12, tzinfo=UTC)
 """A Wednesday."""
@@ -27,18 +31,17 @@ LIMITS = Limits()
 
 
 def a_policy(**changes: Any) -> Policy:
+    """Two steps of ten minutes; `objective`, `metric` and `loss_cap` are no words of a rollout."""
+    others = {k: changes.pop(k) for k in ("objective", "metric", "loss_cap") if k in changes}
     given: dict[str, Any] = {
         "strategy": "canary",
         "steps": (0.1, 0.5),
-        "step_for": timedelta(minutes=10),
+        "step_for": "10m",
         "minimum_requests": 100,
-        "give_up_after": timedelta(days=1),
-        "window": None,
-        "approval": "auto",
-        "probation": timedelta(hours=1),
-        "objective": timedelta(milliseconds=100),
+        "give_up_after": "1d",
+        "probation": "1h",
     }
-    return Policy(**given | changes)
+    return Policy(rules=Rules.model_validate(given | changes), **others)
 
 
 def an_id(*parts: object) -> UUID:
@@ -56,8 +59,24 @@ def a_verdict(version: int, champion: int | None = None, **changes: Any) -> Judg
         "champion": champion,
         "policy": a_policy(),
         "rule": {"rule": "constant", "value": float(version)},
+        "owner": "water",
+        "authors": {"spec": "wanda"},
     }
     return Judged(**given | changes)
+
+
+def an_arm(role: str, version: int, requests: int, errors: int = 0, **more: Any) -> ArmMeasure:
+    """`slow` of the requests took longer than any objective."""
+    counts, slow = [0] * CELLS, more.pop("slow", 0)
+    counts[0], counts[-1] = requests - slow, slow
+    return ArmMeasure(
+        version=version,
+        role=role,
+        requests=requests,
+        errors=errors,
+        latency_counts=tuple(counts),
+        **more,
+    )
 
 
 class Story:
@@ -66,11 +85,12 @@ class Story:
     def __init__(self) -> None:
         self.endpoint = Endpoint(model=ModelName("pump"))
         self.now = NOON
+        self.around: Surroundings = NOTHING_AROUND
         self.said: list[Event] = []
         self.sequence = 0
 
     def hear(self, happened: Happening) -> Change:
-        change = step(self.endpoint, happened, self.now, LIMITS)
+        change = self.peek(happened)
         self.endpoint = change.endpoint
         self.said += change.events
         return change
@@ -80,6 +100,18 @@ class Story:
         self.now += span
         return self.hear(Due(seq=self.endpoint.seq))
 
+    def arms(self, *arms: ArmMeasure, replica: str = "0") -> Change:
+        """One replica counted this under the present generation."""
+        self.sequence += 1
+        return self.hear(
+            Measured(
+                replica=replica,
+                sequence=self.sequence,
+                generation=self.endpoint.generation,
+                arms=arms,
+            )
+        )
+
     def a_measure(
         self,
         canary: tuple[int, int] = (100, 0),
@@ -87,16 +119,21 @@ class Story:
         *,
         slow: tuple[int, int] = (0, 0),
     ) -> Measured:
-        """Requests and errors per arm, as one replica counted them."""
+        """Requests and errors of the challenger on trial, if there is one, and of the champion."""
         self.sequence += 1
-        rollout = self.endpoint.rollout
+        route = route_of(self.endpoint)
+        others = [arm for arm in route.arms if arm.role != "champion"] if route else []
+        arms = [
+            an_arm(arm.role, arm.version, canary[0], canary[1], slow=slow[0]) for arm in others[:1]
+        ]
+        if self.endpoint.champion is not None:
+            version = self.endpoint.champion.version
+            arms.append(an_arm("champion", version, champion[0], champion[1], slow=slow[1]))
         return Measured(
             replica="0",
             sequence=self.sequence,
             generation=self.endpoint.generation,
-            version=rollout.version if rollout else 0,
-            canary=Counts(requests=canary[0], errors=canary[1], slow=slow[0]),
-            champion=Counts(requests=champion[0], errors=champion[1], slow=slow[1]),
+            arms=tuple(arms),
         )
 
     def measure(
@@ -108,11 +145,27 @@ class Story:
     ) -> Change:
         return self.hear(self.a_measure(canary, champion, slow=slow))
 
-    def with_champion(self, *versions: int) -> Story:
+    def pairs(
+        self, challenger: int, *losses: tuple[float, float], metric: str = "mae", **more: Any
+    ) -> Change:
+        """Losses of champion and challenger on the same requests."""
+        return self.hear(
+            Labelled(
+                champion=more.pop("champion", self.endpoint.champion_version or 0),
+                challenger=challenger,
+                metric=metric,
+                pairs=tuple(
+                    PairedLoss(prediction=f"p{row}", champion=one, challenger=other)
+                    for row, (one, other) in enumerate(losses)
+                ),
+            )
+        )
+
+    def with_champion(self, *versions: int, **policy: Any) -> Story:
         """These versions were promoted one after the other, without canary."""
         champion = self.endpoint.champion_version
         for version in versions:
-            self.hear(a_verdict(version, champion, policy=a_policy(strategy="direct")))
+            self.hear(a_verdict(version, champion, policy=a_policy(strategy="direct", **policy)))
             champion = version
         return self
 
@@ -121,4 +174,4 @@ class Story:
 
     def peek(self, happened: Happening) -> Change:
         """What would follow, without its having happened."""
-        return step(self.endpoint, happened, self.now, LIMITS)
+        return step(self.endpoint, happened, self.now, LIMITS, self.around)

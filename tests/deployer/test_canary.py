@@ -3,22 +3,28 @@
 from __future__ import annotations
 
 import random
-from dataclasses import replace
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from services.deployer.canary import gathered, log_mixture, log_ratio, upper_rate, weigh
-from services.deployer.domain import Counts, Evidence, Guard, Limits, Measured
+from services.deployer.domain import Counts, Evidence, Guard, Limits
 
 LIMITS = Limits()
 RUNS = 300
 
 
-def a_batch(sequence: int, canary: Counts, champion: Counts) -> Measured:
-    return Measured(
-        replica="0", sequence=sequence, generation=1, version=2, canary=canary, champion=champion
+def added(
+    evidence: Evidence, sequence: int, canary: Counts, champion: Counts, replica: str = "0"
+) -> Evidence:
+    return gathered(
+        evidence,
+        replica=replica,
+        sequence=sequence,
+        challenger=canary,
+        champion=champion,
+        limits=LIMITS,
     )
 
 
@@ -31,14 +37,11 @@ def ends(seed: int, *, canary_rate: float, champion_rate: float, batches: int = 
     draw = random.Random(seed)
     evidence = Evidence()
     for sequence in range(1, batches + 1):
-        evidence = gathered(
+        evidence = added(
             evidence,
-            a_batch(
-                sequence,
-                Counts(requests=20, errors=events(draw, 20, canary_rate)),
-                Counts(requests=80, errors=events(draw, 80, champion_rate)),
-            ),
-            LIMITS,
+            sequence,
+            Counts(requests=20, errors=events(draw, 20, canary_rate)),
+            Counts(requests=80, errors=events(draw, 80, champion_rate)),
         )
         if weigh(evidence, LIMITS).abort:
             return "abort"
@@ -75,26 +78,24 @@ def test_a_harmful_canary_is_seen(seed: int) -> None:
 
 
 def test_more_requests_on_one_arm_alone_say_nothing() -> None:
-    batch = a_batch(1, Counts(requests=50, errors=50), Counts())
-
-    evidence = gathered(Evidence(), batch, LIMITS)
+    evidence = added(Evidence(), 1, Counts(requests=50, errors=50), Counts())
 
     assert log_mixture(evidence.errors.abort) == 0
     assert evidence.errors.events == (50, 0)
 
 
 def test_the_same_batch_changes_nothing_the_second_time() -> None:
-    batch = a_batch(3, Counts(requests=10, errors=2), Counts(requests=10))
-    once = gathered(Evidence(), batch, LIMITS)
+    batch = (3, Counts(requests=10, errors=2), Counts(requests=10))
+    once = added(Evidence(), *batch)
 
-    assert gathered(once, batch, LIMITS) is once
-    assert gathered(once, replace(batch, replica="1"), LIMITS) is not once
+    assert added(once, *batch) is once
+    assert added(once, *batch, replica="1") is not once
 
 
 def test_without_any_event_the_minimum_of_requests_is_enough() -> None:
-    batch = a_batch(1, Counts(requests=10), Counts(requests=10))
+    evidence = added(Evidence(), 1, Counts(requests=10), Counts(requests=10))
 
-    weighed = weigh(gathered(Evidence(), batch, LIMITS), LIMITS)
+    weighed = weigh(evidence, LIMITS)
 
     assert weighed.advance
     assert 0.2 < weighed.figures["guards"]["errors"]["upper_rate"] < 0.6
@@ -143,6 +144,6 @@ def test_a_likelihood_ratio_has_mean_one_at_its_border(
 
 
 def test_overwhelming_evidence_does_not_overflow() -> None:
-    batch = a_batch(1, Counts(requests=10**6, errors=10**6), Counts(requests=10**6, errors=1))
+    canary, champion = Counts(requests=10**6, errors=10**6), Counts(requests=10**6, errors=1)
 
-    assert weigh(gathered(Evidence(), batch, LIMITS), LIMITS).abort
+    assert weigh(added(Evidence(), 1, canary, champion), LIMITS).abort

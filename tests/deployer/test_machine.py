@@ -29,7 +29,7 @@ from shared.events import (
     RolloutAborted,
     RolloutSuperseded,
 )
-from tests.deployer.building import LIMITS, Story, a_policy, a_verdict
+from tests.deployer.building import Story, a_policy, a_verdict
 
 VERSIONS = st.integers(1, 6)
 
@@ -71,8 +71,8 @@ class Endpoints(RuleBasedStateMachine):
         version=VERSIONS,
         accepted=st.booleans(),
         stale=st.booleans(),
-        approval=st.sampled_from(["auto", "auto", "manual"]),
-        strategy=st.sampled_from(["canary", "direct"]),
+        approval=st.sampled_from(["auto", "auto", "one"]),
+        strategy=st.sampled_from(["canary", "direct", "shadow", "shadow_canary", "experiment"]),
         window=st.sampled_from([None, None, "Mon-Fri 08:00-16:00 Europe/Berlin"]),
     )
     def judge(self, version: int, accepted: bool, stale: bool, **policy: Any) -> None:
@@ -104,7 +104,7 @@ class Endpoints(RuleBasedStateMachine):
     @rule(version=VERSIONS, granted=st.booleans())
     def decide(self, version: int, granted: bool) -> None:
         rollout = rollout_id(self.story.endpoint.model, version)
-        self.hear(Decided(rollout=rollout, granted=granted, by="ada", comment=""))
+        self.hear(Decided(rollout=rollout, decision="grant" if granted else "deny", by="ada"))
 
     @rule(version=VERSIONS)
     def refuse(self, version: int) -> None:
@@ -127,20 +127,23 @@ class Endpoints(RuleBasedStateMachine):
             assert not said
         else:
             assert (said[-1].arms, said[-1].ladder) == (route.arms, route.ladder)
-            assert not route.arms or abs(sum(arm.weight for arm in route.arms) - 1) < 1e-9
+            assert (
+                not route.arms
+                or abs(sum(a.weight for a in route.arms if a.role != "shadow") - 1) < 1e-9
+            )
 
     @invariant()
     def whatever_waits_has_a_timer(self) -> None:
         endpoint = self.story.endpoint
-        moment = due_at(endpoint, self.story.now, LIMITS)
-        if endpoint.rollout or endpoint.awaiting or endpoint.probation_until:
+        moment = due_at(endpoint, self.story.now)
+        if endpoint.active or endpoint.awaiting or endpoint.probation_until:
             assert moment is not None
 
     @invariant()
     def a_timer_that_ran_out_is_used_up(self) -> None:
         """Otherwise the worker would turn in circles."""
         change = self.story.peek(Due(seq=self.story.endpoint.seq))
-        moment = due_at(change.endpoint, self.story.now, LIMITS)
+        moment = due_at(change.endpoint, self.story.now)
         assert moment is None or moment > self.story.now
 
 

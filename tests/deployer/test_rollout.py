@@ -16,10 +16,11 @@ from services.deployer.domain import (
     Unusable,
     rollout_id,
 )
+from services.deployer.permission import Decision
 from services.deployer.routing import due_at
 from shared.errors import Conflict
 from shared.events import DeploymentDesired, Event
-from tests.deployer.building import LIMITS, NOON, Story, a_policy, a_verdict
+from tests.deployer.building import NOON, Story, a_policy, a_verdict
 
 MINUTES_10 = timedelta(minutes=10)
 
@@ -108,7 +109,7 @@ def test_a_step_ends_by_time_when_its_requests_are_already_there() -> None:
 
     story.measure()
     assert shares(story) == {1: 0.9, 2: 0.1}
-    assert due_at(story.endpoint, story.now, LIMITS) == NOON + MINUTES_10
+    assert due_at(story.endpoint, story.now) == NOON + MINUTES_10
     story.wait(MINUTES_10)
 
     assert shares(story) == {1: 0.5, 2: 0.5}
@@ -155,7 +156,7 @@ def test_a_canary_without_requests_waits_and_then_gives_up() -> None:
 
     story.wait(timedelta(hours=1))
     assert shares(story) == {1: 0.9, 2: 0.1}
-    assert due_at(story.endpoint, story.now, LIMITS) == NOON + timedelta(days=1)
+    assert due_at(story.endpoint, story.now) == NOON + timedelta(days=1)
     story.wait(timedelta(hours=23))
 
     assert last(story, "RolloutAborted").reason == "undecided"
@@ -217,7 +218,7 @@ def test_serving_that_refuses_the_very_first_version_leaves_the_rule() -> None:
 
 def test_a_manual_rollout_waits_for_approval() -> None:
     story = Story().with_champion(1)
-    story.hear(a_verdict(2, 1, policy=a_policy(approval="manual")))
+    story.hear(a_verdict(2, 1, policy=a_policy(approval="four_eyes")))
     assert story.types()[-2:] == ["RolloutProposed", "ApprovalRequested"]
 
     story.hear(decision(story, 2, granted=True))
@@ -228,12 +229,13 @@ def test_a_manual_rollout_waits_for_approval() -> None:
 
 def decision(story: Story, version: int, *, granted: bool) -> Decided:
     rollout = rollout_id(story.endpoint.model, version)
-    return Decided(rollout=rollout, granted=granted, by="ada", comment="because")
+    word: Decision = "grant" if granted else "deny"
+    return Decided(rollout=rollout, decision=word, by="ada", comment="because")
 
 
 def test_a_denied_rollout_ends() -> None:
     story = Story().with_champion(1)
-    story.hear(a_verdict(2, 1, policy=a_policy(approval="manual")))
+    story.hear(a_verdict(2, 1, policy=a_policy(approval="four_eyes")))
 
     story.hear(decision(story, 2, granted=False))
 
@@ -243,7 +245,7 @@ def test_a_denied_rollout_ends() -> None:
 
 def test_an_approval_nobody_gives_expires() -> None:
     story = Story().with_champion(1)
-    story.hear(a_verdict(2, 1, policy=a_policy(approval="manual")))
+    story.hear(a_verdict(2, 1, policy=a_policy(approval="four_eyes")))
 
     story.wait(timedelta(days=7))
 
@@ -263,7 +265,7 @@ def test_a_closed_window_is_waited_for() -> None:
 
     story.hear(a_verdict(2, 1, policy=a_policy(window="Mon-Wed 14:00-16:00 UTC")))
     assert last(story, "WindowAwaited").opens_at == NOON + timedelta(hours=2)
-    assert due_at(story.endpoint, story.now, LIMITS) == NOON + timedelta(hours=1)  # probation of 1
+    assert due_at(story.endpoint, story.now) == NOON + timedelta(hours=1)  # probation of 1
     story.wait(timedelta(hours=1))
     story.wait(timedelta(hours=1))
 
@@ -288,7 +290,8 @@ def test_a_canary_holds_its_step_while_the_window_is_closed() -> None:
 def test_a_window_that_cannot_be_read_ends_the_rollout() -> None:
     story = Story().with_champion(1)
 
-    story.hear(a_verdict(2, 1, policy=a_policy(window="now and then")))
+    rules = a_policy().rules.model_copy(update={"window": ("now and then",)})
+    story.hear(a_verdict(2, 1, policy=replace(a_policy(), rules=rules)))
 
     assert last(story, "RolloutAborted").reason == "expired"
     assert "now and then" in last(story, "RolloutAborted").detail
@@ -310,7 +313,7 @@ def test_a_newer_version_that_must_wait_still_withdraws_the_canary() -> None:
     story = Story().with_champion(1)
     story.hear(a_verdict(2, 1))
 
-    story.hear(a_verdict(3, 1, policy=a_policy(approval="manual")))
+    story.hear(a_verdict(3, 1, policy=a_policy(approval="four_eyes")))
 
     assert shares(story) == {1: 1.0}
 

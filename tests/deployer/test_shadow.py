@@ -1,4 +1,4 @@
-"""Bets on losses in simulated traffic: how often they are wrong, and that they see what is there."""
+"""Bets on losses in simulated traffic: how often they are wrong, and that they see harm."""
 
 from __future__ import annotations
 

@@ -35,8 +35,8 @@ def router(store: PostgresStore, now: Clock) -> APIRouter:
     async def rollouts(model: str, limit: Limit = 100, cursor: str = "") -> dict[str, Any]:
         below = number_of(cursor) if cursor else NEWEST
         found = await store.rollouts(text_of(model), below=below, limit=limit)
-        items = [_rollout(rollout) for rollout in found]
-        return page(items, str(found[-1].version) if len(found) == limit else None)
+        items = [_rollout(rollout) for _, rollout in found]
+        return page(items, str(found[-1][0]) if len(found) == limit else None)
 
     return routes
 
@@ -48,6 +48,7 @@ def _summary(endpoint: Endpoint) -> Json:
         "champion": endpoint.champion_version,
         "previous": endpoint.previous.version if endpoint.previous else None,
         "rollout": _rollout(endpoint.rollout) if endpoint.rollout else None,
+        "experiments": [_rollout(rollout) for rollout in endpoint.experiments],
         "awaiting": _rollout(endpoint.awaiting) if endpoint.awaiting else None,
         "probation_until": endpoint.probation_until,
     }

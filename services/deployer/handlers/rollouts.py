@@ -5,35 +5,33 @@ Each reaction locks the endpoint, takes one step of the state machine, saves, an
 
 from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import dataclass
-from uuid import UUID
 
 from services.deployer.domain import (
-    Counts,
+    ANSWERING,
     Degraded,
     Due,
     Endpoint,
     Judged,
+    Labelled,
     Measured,
-    Stage,
     Unusable,
     policy_of,
+    rollout_id,
 )
 from services.deployer.handlers.acting import Acting, Outcome
 from shared.events import (
-    ArmMeasure,
     Digest,
     EvaluationCompleted,
     Event,
     Heard,
     Json,
-    ModelDefined,
+    LossesObserved,
     QualityDegraded,
     ReplicaAnnounced,
     ServingApplied,
     ServingMeasured,
     ServingRefused,
 )
-from shared.latency import slower_than
 from shared.postgres import Cause
 from shared.reactions import Reaction, on
 
@@ -55,10 +53,10 @@ class Rollouts:
             on(EvaluationCompleted, self.take_up),
             on(ServingMeasured, self.weigh, together=10),
             on(ServingRefused, self.withdraw),
+            on(LossesObserved, self.compare),
             on(QualityDegraded, self.reconsider),
             on(ServingApplied, self.note_applied, together=10),
             on(ReplicaAnnounced, self.note_replica, together=10),
-            on(ModelDefined, self.note_author),
         ]
 
     # --- reactions ----------------------------------------------------------------------------
@@ -68,7 +66,8 @@ class Rollouts:
         verdict = heard.event
         rule = await self.rule_of(verdict.manifest)
         now = self.acting.now()
-        endpoint = await self.acting.store.lock(verdict.model, now=now)
+        endpoint = await self.acting.lock(verdict.model, now=now)
+        await self.acting.governance.note_verdict(heard, rollout_id(verdict.model, verdict.version))
         if endpoint is not None:
             judged = Judged(
                 evaluation=heard.id,
@@ -78,50 +77,59 @@ class Rollouts:
                 dataset_version=verdict.dataset_version,
                 accepted=verdict.accepted,
                 champion=verdict.champion,
-                policy=policy_of(verdict.spec),
+                policy=policy_of(verdict.spec, verdict.gates),
                 rule=rule,
+                owner=str(verdict.spec.get("owner", "")),
+                authors=verdict.authors,
+                best=verdict.best is not None,
+                requested_by=verdict.best.by if verdict.best else "",
             )
             await self.acting.act(endpoint, judged, Cause.of(heard))
         return ()
 
     async def weigh(self, heard: Heard[ServingMeasured]) -> Iterable[Event]:
-        """Counts of a replica: evidence for a canary, if there is one."""
+        """Counts of a replica: evidence about challengers and a young champion."""
         said = heard.event
-        endpoint = await self.acting.store.lock(said.model)
-        rollout = endpoint.rollout if endpoint else None
-        if endpoint is None or rollout is None or rollout.stage is not Stage.CANARY:
-            return ()
-        objective = rollout.policy.objective.total_seconds()
-        arms = {arm.role: arm for arm in said.arms}
-        challenger, champion = arms.get("challenger"), arms.get("champion")
-        if challenger is not None:
+        endpoint = await self.acting.lock(said.model)
+        if endpoint is not None and _is_watched(endpoint):
             measured = Measured(
                 replica=said.replica,
                 sequence=said.replica_sequence,
                 generation=said.generation,
-                version=challenger.version,
-                canary=_counts(challenger, objective),
-                champion=_counts(champion, objective) if champion else Counts(),
+                arms=said.arms,
             )
-            await self.acting.act(endpoint, measured, _cause_in(heard, rollout.correlation))
+            await self.acting.act(endpoint, measured, _cause_in(heard, endpoint))
+        return ()
+
+    async def compare(self, heard: Heard[LossesObserved]) -> Iterable[Event]:
+        """Labels came for two versions: evidence about the losses of both."""
+        said = heard.event
+        endpoint = await self.acting.lock(said.model)
+        if endpoint is not None and _is_watched(endpoint):
+            labelled = Labelled(
+                champion=said.champion,
+                challenger=said.challenger,
+                metric=said.metric,
+                pairs=said.pairs,
+                singles=said.singles,
+            )
+            await self.acting.act(endpoint, labelled, _cause_in(heard, endpoint))
         return ()
 
     async def withdraw(self, heard: Heard[ServingRefused]) -> Iterable[Event]:
         """A replica will not use a version: stop offering it."""
         said = heard.event
-        endpoint = await self.acting.store.lock(said.model)
+        endpoint = await self.acting.lock(said.model)
         if endpoint is not None:
             detail = f"replica {said.replica}: {said.reason}; {said.detail}"
             refusal = Unusable(version=said.version, detail=detail)
-            await self.acting.act(
-                endpoint, refusal, _cause_in(heard, endpoint.correlation or heard.correlation)
-            )
+            await self.acting.act(endpoint, refusal, _cause_in(heard, endpoint))
         return ()
 
     async def reconsider(self, heard: Heard[QualityDegraded]) -> Iterable[Event]:
         """Quality fell: a champion in probation makes way."""
         said = heard.event
-        endpoint = await self.acting.store.lock(said.model)
+        endpoint = await self.acting.lock(said.model)
         if endpoint is not None:
             detail = (
                 f"{said.metric} {said.value:.6g} on {said.labels} labels is beyond {said.bound:.6g}"
@@ -141,11 +149,6 @@ class Rollouts:
         await self.acting.store.note_replica(heard.event, self.acting.now())
         return ()
 
-    async def note_author(self, heard: Heard[ModelDefined]) -> Iterable[Event]:
-        """Somebody defined a model, and may therefore not approve its versions."""
-        await self.acting.store.note_author(heard.event.model, heard.event.defined_by)
-        return ()
-
     async def look_again(self, endpoint: Endpoint, seq: int) -> Outcome:
         """The timer of a locked endpoint ran out."""
         cause = (
@@ -156,13 +159,13 @@ class Rollouts:
         return await self.acting.act(endpoint, Due(seq=seq), cause, said_as=f"due:{endpoint.seq}")
 
 
-def _cause_in(heard: Heard[Event], correlation: UUID) -> Cause:
+def _cause_in(heard: Heard[Event], endpoint: Endpoint) -> Cause:
+    """What serving tells belongs to the cascade of the rollout that it tells about."""
+    correlation = endpoint.correlation or heard.correlation
     return Cause(id=heard.id, correlation=correlation, traceparent=heard.traceparent)
 
 
-def _counts(arm: ArmMeasure, objective_seconds: float) -> Counts:
-    return Counts(
-        requests=arm.requests,
-        errors=min(arm.errors, arm.requests),
-        slow=min(slower_than(arm.latency_counts, objective_seconds), arm.requests),
-    )
+def _is_watched(endpoint: Endpoint) -> bool:
+    """Whether anything depends on what the arms do."""
+    on_trial = any(rollout.stage in ANSWERING for rollout in endpoint.active)
+    return on_trial or endpoint.probation is not None

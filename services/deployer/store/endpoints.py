@@ -55,10 +55,6 @@ class Store(Protocol):
 
     async def model_of(self, rollout: UUID) -> ModelName | None: ...
 
-    async def note_author(self, model: ModelName, defined_by: str) -> None: ...
-
-    async def author_of(self, model: ModelName) -> str | None: ...
-
     async def note_replica(self, said: ReplicaAnnounced, now: datetime) -> None: ...
 
     async def note_applied(self, said: ServingApplied, now: datetime) -> None: ...
@@ -107,15 +103,22 @@ class PostgresStore:
             due_at,
             now,
         )
-        present = [r for r in (endpoint.awaiting, endpoint.rollout) if r is not None]
-        # What ended goes first: it makes room in the unique index for what begins.
-        rollouts = [*ended, *(r for r in present if r not in (before.awaiting, before.rollout))]
+        await self._save_rollouts(before, endpoint, ended)
+        if endpoint.champion_version != before.champion_version:
+            await self._crown(endpoint, now)
+
+    async def _save_rollouts(
+        self, before: Endpoint, endpoint: Endpoint, ended: Sequence[Rollout]
+    ) -> None:
+        known = (before.awaiting, *before.active)
+        # Those that leave a place go first: they make room in the unique indexes for what comes.
+        present = (endpoint.awaiting, *reversed(endpoint.active))
+        changed = [r for r in present if r is not None and r not in known]
+        rollouts = [*ended, *changed]
         if rollouts:
             await self.database.executemany(
                 _SAVE_ROLLOUT, [_row_of(endpoint.model, rollout) for rollout in rollouts]
             )
-        if endpoint.champion_version != before.champion_version:
-            await self._crown(endpoint, now)
 
     async def _crown(self, endpoint: Endpoint, now: datetime) -> None:
         await self.database.execute(
@@ -158,22 +161,6 @@ class PostgresStore:
         model = await self.database.fetchval("select model from rollout where id = $1", rollout)
         return None if model is None else ModelName(model)
 
-    async def note_author(self, model: ModelName, defined_by: str) -> None:
-        """Remember who defined a model."""
-        await self.database.execute(
-            "insert into author (model, defined_by) values ($1, $2) "
-            "on conflict (model) do update set defined_by = excluded.defined_by",
-            model,
-            defined_by,
-        )
-
-    async def author_of(self, model: ModelName) -> str | None:
-        """Who defined a model last."""
-        name: str | None = await self.database.fetchval(
-            "select defined_by from author where model = $1", model
-        )
-        return name
-
     async def note_replica(self, said: ReplicaAnnounced, now: datetime) -> None:
         """A replica is alive."""
         await self.database.execute(
@@ -214,16 +201,16 @@ class PostgresStore:
         )
         return [_ENDPOINT.validate_python(row["body"]) for row in rows]
 
-    async def rollouts(self, model: str, *, below: int, limit: int) -> list[Rollout]:
-        """Rollouts of a model, newest version first."""
+    async def rollouts(self, model: str, *, below: int, limit: int) -> list[tuple[int, Rollout]]:
+        """Rollouts of a model with their numbers, the one that began last first."""
         rows = await self.database.fetch(
-            "select body from rollout where model = $1 and version < $2 "
-            "order by version desc limit $3",
+            "select number, body from rollout where model = $1 and number < $2 "
+            "order by number desc limit $3",
             model,
             below,
             limit,
         )
-        return [_ROLLOUT.validate_python(row["body"]) for row in rows]
+        return [(row["number"], _ROLLOUT.validate_python(row["body"])) for row in rows]
 
     async def replicas(self, model: str, now: datetime) -> list[Replica]:
         """Live replicas, and what each answers for this model."""
@@ -239,8 +226,8 @@ class PostgresStore:
 
 
 _SAVE_ROLLOUT: Final = (
-    "insert into rollout (id, model, version, dataset_version, stage, at, body) "
-    "values ($1, $2, $3, $4, $5, $6, $7) on conflict (id) do update "
+    "insert into rollout (id, model, version, dataset_version, stage, at, body, best) "
+    "values ($1, $2, $3, $4, $5, $6, $7, $8) on conflict (id) do update "
     "set stage = excluded.stage, at = excluded.at, body = excluded.body"
 )
 
@@ -255,6 +242,7 @@ def _row_of(model: ModelName, rollout: Rollout) -> Sequence[Any]:
         str(rollout.stage),
         rollout.at,
         body,
+        rollout.best,
     )
 
 
