@@ -1,7 +1,8 @@
 """How the story of a dataset version ends for a model: one outcome per pair, from facts alone.
 
-Every fact claims a state with a weight. The heaviest claim is the outcome, and among equals the
-earliest; so facts may be folded in any order and more than once.
+Every fact claims a state with a weight. The heaviest claim is the outcome. Among equals the newest
+counts while the story goes on, and the earliest once it has ended; so facts may be folded in any
+order and more than once.
 """
 
 import base64
@@ -17,6 +18,7 @@ from shared.errors import TidewheelError
 from shared.events import (
     ApprovalGranted,
     ApprovalRequested,
+    ApprovalWithdrawn,
     CandidateSuperseded,
     DatasetPublished,
     EvaluationCompleted,
@@ -35,6 +37,7 @@ from shared.events import (
     TrainingSkipped,
     TrainingStarted,
     WindowAwaited,
+    WindowOverridden,
 )
 
 
@@ -64,8 +67,15 @@ _ENDS: Final[Mapping[State, int]] = {
     State.ABORTED: 1_500,
     State.PROMOTED: 1_600,
 }
-_STALE_WEIGHT: Final = 1_250
-"""An abort over a stale verdict: the candidate is judged again, and that verdict counts."""
+FIRST_END: Final = 1_000
+"""From this weight on a claim ends the story."""
+
+_ROLLOUT_WEIGHT: Final = 60
+"""Of every fact between a rollout's proposal and its end: it may wait, go on and wait again."""
+
+_JUDGED_AGAIN_WEIGHT: Final = 1_250
+"""An abort because the champion is another by now: the candidate is judged again."""
+_JUDGED_AGAIN: Final = frozenset({"stale_verdict", "champion_changed"})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -178,26 +188,44 @@ def _of_verdict(event: EvaluationCompleted) -> Claim:
 def _of_rollout(event: Event) -> Claim | None:
     """Facts of the rollout know the model's version, not the data's."""
     match event:
-        case RolloutProposed():
-            state, weight, detail = State.IN_PROGRESS, 50, "rollout proposed"
-        case ApprovalRequested():
-            state, weight, detail = State.WAITING, 60, "approval"
-        case ApprovalGranted(by=by):
-            state, weight, detail = State.IN_PROGRESS, 70, f"approved by {by}"
-        case WindowAwaited(opens_at=opens_at, reason=why):
-            moment = opens_at.isoformat() if opens_at else "an event"
-            state, weight, detail = State.WAITING, 80, f"{why or 'window'}: opens at {moment}"
-        case RolloutAdvanced(step=step, weight=share):
-            state, weight, detail = State.IN_PROGRESS, 90 + min(step, 900), f"canary at {share:g}"
         case RolloutSuperseded(by_version=newer):
             state, weight = State.SUPERSEDED, _ENDS[State.SUPERSEDED]
             detail = f"version {newer} took its place"
         case RolloutAborted(reason=reason, detail=why):
             state, detail = State.ABORTED, f"{reason}: {why}"
-            weight = _STALE_WEIGHT if reason == "stale_verdict" else _ENDS[State.ABORTED]
+            weight = _JUDGED_AGAIN_WEIGHT if reason in _JUDGED_AGAIN else _ENDS[State.ABORTED]
         case ModelPromoted(generation=generation):
             state, weight = State.PROMOTED, _ENDS[State.PROMOTED]
             detail = f"champion from generation {generation}"
+        case _:
+            return _of_progress(event)
+    return Claim(
+        state=state, weight=weight, detail=detail, model=event.model, version=event.version
+    )
+
+
+def _of_progress(event: Event) -> Claim | None:
+    """On the way: going on, or waiting for a person, a window, the end of a freeze, an event."""
+    weight = _ROLLOUT_WEIGHT
+    match event:
+        case RolloutProposed():
+            state, weight, detail = State.IN_PROGRESS, _ROLLOUT_WEIGHT - 10, "rollout proposed"
+        case ApprovalRequested(needed=needed):
+            who = "approval" if needed == 1 else f"approval of {needed} people"
+            state, detail = State.WAITING, who
+        case ApprovalGranted(by=by, missing=0):
+            state, detail = State.IN_PROGRESS, f"approved by {by}"
+        case ApprovalGranted(by=by, missing=missing):
+            state, detail = State.WAITING, f"approved by {by}, {missing} more needed"
+        case ApprovalWithdrawn(by=by, missing=missing):
+            state, detail = State.WAITING, f"{by} took the approval back, {missing} more needed"
+        case WindowAwaited(opens_at=opens_at, reason=why):
+            moment = opens_at.isoformat() if opens_at else "an event"
+            state, detail = State.WAITING, f"{why or 'window'}: opens at {moment}"
+        case WindowOverridden(by=by, reason=why):
+            state, detail = State.IN_PROGRESS, f"{by} broke the glass: {why}"
+        case RolloutAdvanced(stage=stage, weight=share):
+            state, detail = State.IN_PROGRESS, f"{stage} at {share:g}"
         case _:
             return None
     return Claim(
@@ -287,7 +315,9 @@ class _Fold:
                 event_id=heard.id,
             )
             known = self.best.get((dataset, version, model))
-            if known is None or claim.weight > known[0]:
+            # Of equal claims the later one counts while the story goes on: facts come in order.
+            ongoing = claim.weight < FIRST_END
+            if known is None or (claim.weight, ongoing) > (known[0], False):
                 self.best[dataset, version, model] = (claim.weight, outcome)
 
     def _pairs(self, claim: Claim) -> Iterator[tuple[str, str, int]]:

@@ -18,13 +18,17 @@ from shared.events import (
     ModelPromoted,
     ModelRegistered,
     ReplicaAnnounced,
+    RolloutAdvanced,
     RolloutId,
+    RolloutProposed,
     TrainingFailed,
     TrainingSkipped,
+    WindowAwaited,
 )
 from shared.ids import uuid7
 from tests.registry.builders import MOMENT, a_training, heard, some_rows
 from tests.registry.conftest import House
+from tests.support.schemas import example_of
 
 pytestmark = [pytest.mark.real, pytest.mark.asyncio(loop_scope="module")]
 
@@ -91,6 +95,20 @@ async def test_events_are_filtered_by_subject_and_short_type(fed: House) -> None
 
     assert [e["type"].split(".")[2] for e in skipped["items"]] == ["defined", "skipped"]
     assert [e["subject"] for e in published["items"]] == ["pumps"]
+
+
+async def test_the_newest_page_is_the_end_of_the_log_without_what_nobody_asks_for(
+    fed: House,
+) -> None:
+    announced = ReplicaAnnounced(replica="0", replica_sequence=1, url="http://x", models=0)
+    for fact in (a_skip(1), a_skip(2), a_skip(3)):
+        await fed.react(heard(fact))
+        await fed.react(heard(announced))
+
+    page = await fed.get("/v1/events", newest=True, without="replica.announced", limit=2)
+
+    assert [item["data"]["dataset_version"] for item in page["items"]] == [2, 3]
+    assert page["next"] is None
 
 
 async def test_a_reader_that_asks_for_what_is_behind_misses_nothing(house: House) -> None:
@@ -189,6 +207,32 @@ async def test_a_promotion_heard_before_the_registration_counts_all_the_same(fed
     (outcome,) = (await fed.get("/v1/outcomes", model="pump"))["items"]
 
     assert outcome["outcome"] == "promoted"
+
+
+async def test_a_rollout_that_waits_goes_on_and_waits_again_tells_its_last_state(
+    fed: House,
+) -> None:
+    await fed.react(heard(a_registration()))
+    facts: list[Any] = [
+        example_of(RolloutProposed).event,
+        replace(_example(WindowAwaited), reason="window"),
+        replace(_example(RolloutAdvanced), stage="canary", weight=0.25),
+        replace(_example(WindowAwaited), reason="freeze year-end", opens_at=None),
+    ]
+    for hour, fact in enumerate(facts):
+        about = replace(fact, model=ModelName("pump"), version=1)
+        await fed.react(heard(about, at=MOMENT + timedelta(hours=hour)))
+
+    (outcome,) = (await fed.get("/v1/outcomes", model="pump"))["items"]
+
+    assert (outcome["outcome"], outcome["detail"]) == (
+        "waiting",
+        "freeze year-end: opens at an event",
+    )
+
+
+def _example(kind: type[Event]) -> Any:
+    return example_of(kind).event
 
 
 async def test_what_waits_tells_its_age(fed: House) -> None:

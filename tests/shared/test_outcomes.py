@@ -12,6 +12,7 @@ from shared import codec
 from shared.events import (
     ApprovalGranted,
     ApprovalRequested,
+    ApprovalWithdrawn,
     CandidateSuperseded,
     DatasetPublished,
     EvaluationCompleted,
@@ -29,6 +30,8 @@ from shared.events import (
     TrainingFailed,
     TrainingSkipped,
     TrainingStarted,
+    WindowAwaited,
+    WindowOverridden,
 )
 from shared.ids import derived
 from shared.outcomes import Outcome, State, outcomes
@@ -78,8 +81,52 @@ STORIES: dict[str, tuple[tuple[Event, ...], State]] = {
     "rejected": ((*REGISTERED, an_event(EvaluationCompleted, accepted=False)), State.REJECTED),
     "waiting": ((*PROPOSED, an_event(ApprovalRequested)), State.WAITING),
     "approved": (
-        (*PROPOSED, an_event(ApprovalRequested), an_event(ApprovalGranted)),
+        (*PROPOSED, an_event(ApprovalRequested), an_event(ApprovalGranted, missing=0)),
         State.IN_PROGRESS,
+    ),
+    "approved by one of two": (
+        (*PROPOSED, an_event(ApprovalRequested, needed=2), an_event(ApprovalGranted, missing=1)),
+        State.WAITING,
+    ),
+    "an approval taken back": (
+        (*PROPOSED, an_event(ApprovalGranted, missing=0), an_event(ApprovalWithdrawn, missing=1)),
+        State.WAITING,
+    ),
+    "held back by a freeze in the middle of its canary": (
+        (*PROPOSED, an_event(RolloutAdvanced, step=2), an_event(WindowAwaited)),
+        State.WAITING,
+    ),
+    "let through by breaking the glass": (
+        (*PROPOSED, an_event(WindowAwaited), an_event(WindowOverridden)),
+        State.IN_PROGRESS,
+    ),
+    "going on after a wait": (
+        (*PROPOSED, an_event(WindowAwaited), an_event(RolloutAdvanced, stage="shadow")),
+        State.IN_PROGRESS,
+    ),
+    "not approved in time": (
+        (*PROPOSED, an_event(ApprovalRequested), an_event(RolloutAborted, reason="expired")),
+        State.ABORTED,
+    ),
+    "harmful up to its cap": (
+        (*PROPOSED, an_event(RolloutAborted, reason="cap_reached")),
+        State.ABORTED,
+    ),
+    "an experiment that is over": (
+        (
+            *PROPOSED,
+            an_event(RolloutAdvanced, stage="experiment"),
+            an_event(RolloutAborted, reason="experiment_over"),
+        ),
+        State.ABORTED,
+    ),
+    "judged again against another champion": (
+        (
+            *PROPOSED,
+            an_event(RolloutAborted, reason="champion_changed"),
+            an_event(EvaluationCompleted, accepted=False),
+        ),
+        State.REJECTED,
     ),
     "aborted": ((*PROPOSED, an_event(RolloutAborted, reason="worse")), State.ABORTED),
     "overtaken": ((*PROPOSED, an_event(RolloutSuperseded)), State.SUPERSEDED),

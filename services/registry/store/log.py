@@ -18,7 +18,7 @@ from shared.events import (
     ReplicaAnnounced,
     ServingMeasured,
 )
-from shared.outcomes import Claim, Outcome, State, claim_of
+from shared.outcomes import FIRST_END, Claim, Outcome, State, claim_of
 from shared.postgres import Database, Row, Transaction
 from shared.topics import dead_letters_of, topic_of
 
@@ -57,7 +57,10 @@ _PLACE: Final = """
     update claim set dataset = $3, dataset_version = $4
     where model = $1 and version = $2 and dataset is null
 """
-_BEST: Final = "order by dataset, dataset_version desc, model, weight desc, at, event_id"
+_BEST: Final = f"""order by dataset, dataset_version desc, model, weight desc,
+    case when weight < {FIRST_END} then at end desc nulls last,
+    case when weight < {FIRST_END} then event_id end desc nulls last, at, event_id"""
+"""As `shared.outcomes` says it: the newest of equals while the story goes on, else the earliest."""
 _OUTCOMES: Final = f"""
     select * from (
         select distinct on (dataset, dataset_version, model) * from claim where %s {_BEST}
