@@ -17,6 +17,7 @@ from services.serving.handlers.feedback import Feedback
 from services.serving.handlers.predictions import Predictions
 from services.serving.handlers.shadows import ShadowLimits, Shadows
 from services.serving.handlers.voice import Voice
+from services.serving.handlers.watchdog import Watchdog
 from services.serving.settings import Settings
 from services.serving.store.disk import Disk, DiskRefused
 from services.serving.store.spool import Spool
@@ -61,12 +62,14 @@ class Serving:
             self.voice,
             Patience(
                 fetch_seconds=settings.fetch_seconds,
+                load_seconds=settings.load_seconds,
                 retry_seconds=settings.retry_seconds,
                 kept_hours=settings.artifacts_kept_hours,
             ),
             now=clock.now,
             monotonic=time.monotonic,
         )
+        self.watchdog = Watchdog(seconds=settings.answer_seconds, mark=self.disk.mark_hung)
         self.asker = Asker(
             Limits(
                 answer_seconds=settings.answer_seconds,
@@ -75,6 +78,7 @@ class Serving:
                 threads=settings.answer_threads,
             ),
             time.perf_counter,
+            self.watchdog,
         )
         self.shadows = Shadows(
             deployments=self.deployments,
@@ -119,6 +123,7 @@ class Serving:
     def parts(self) -> list[running.Part]:
         """What runs until the process stops."""
         return [
+            self.watchdog.run,
             self.deployments.run,
             self.shadows.run,
             self.sender.run,

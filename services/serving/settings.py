@@ -27,7 +27,8 @@ class Settings(ServiceSettings):
     """Rows. A larger batch is refused: it would hold up the others."""
 
     answer_seconds: float = Field(default=2.0, gt=0, le=60)
-    """Seconds. A version that takes longer counts as failed and the rung below answers."""
+    """Seconds. A version that takes longer counts as failed and the rung below answers; one that
+    hangs on the loop holds up everybody for so long, once, and is asked in threads from then on."""
 
     rest_seconds: float = Field(default=30.0, gt=0, le=3600)
     """Seconds. After three failures in a row a version is not asked for so long; then one request
@@ -61,6 +62,9 @@ class Settings(ServiceSettings):
 
     fetch_seconds: float = Field(default=60.0, gt=0, le=600)
     """Seconds. A store that does not bring an artifact by then is tried again later."""
+
+    load_seconds: float = Field(default=60.0, gt=0, le=600)
+    """Seconds. A version that has not loaded and given its first answers by then is refused."""
 
     retry_seconds: float = Field(default=30.0, gt=0, le=3600)
     """Seconds. The longest wait before a version that could not be loaded is tried again."""

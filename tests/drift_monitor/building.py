@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -199,6 +199,25 @@ class Serving:
             score=None,
             at=self.at,
         )
+
+
+def shadowed(batch: PredictionsLogged, version: int = 2, off: float = 0.5) -> PredictionsLogged:
+    """The same batch, each row followed by what a shadow said, off by this much."""
+    rows: list[PredictionRow] = []
+    for row in batch.rows:
+        unseen = replace(
+            row,
+            id=f"s-{row.id}-{version}",
+            version=version,
+            arm="shadow",
+            rung="shadow",
+            columns=len(batch.columns),
+            features=(),
+            answer=float(row.answer) + off,
+            shadow_of=row.id,
+        )
+        rows += [row, unseen]
+    return replace(batch, columns=(*batch.columns, ()), rows=tuple(rows))
 
 
 def a_label(

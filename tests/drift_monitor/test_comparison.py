@@ -14,7 +14,7 @@ from services.drift_monitor.domain import Watch
 from services.drift_monitor.quality import Label
 from services.drift_monitor.windows import Kept, Watched
 from shared.errors import StoreUnavailable
-from shared.events import Event, LossesObserved, PredictionRow, PredictionsLogged
+from shared.events import Event, LossesObserved, PredictionsLogged
 from shared.ids import derived
 from tests.drift_monitor.building import (
     NOON,
@@ -28,6 +28,7 @@ from tests.drift_monitor.building import (
     autoregressive,
     kinds,
     registered,
+    shadowed,
 )
 from tests.drift_monitor.conftest import Site, heard_of
 
@@ -191,25 +192,6 @@ def test_an_event_holds_at_most_five_hundred_losses() -> None:
 
 
 # --- on a database --------------------------------------------------------------------------------
-
-
-def shadowed(batch: PredictionsLogged, version: int = 2, off: float = 0.5) -> PredictionsLogged:
-    """The same batch, each row followed by what a shadow said, off by this much."""
-    rows: list[PredictionRow] = []
-    for row in batch.rows:
-        unseen = replace(
-            row,
-            id=f"s-{row.id}-{version}",
-            version=version,
-            arm="shadow",
-            rung="shadow",
-            columns=len(batch.columns),
-            features=(),
-            answer=float(row.answer) + off,
-            shadow_of=row.id,
-        )
-        rows += [row, unseen]
-    return replace(batch, columns=(*batch.columns, ()), rows=tuple(rows))
 
 
 def parted(batch: PredictionsLogged) -> tuple[PredictionsLogged, PredictionsLogged]:

@@ -13,9 +13,9 @@ from services.drift_monitor.app import MIGRATIONS
 from shared.artifacts import ArtifactStore
 from shared.bus import ensure_topics, publish
 from shared.codec import decode
-from shared.events import Event, Heard, WindowEvaluated
+from shared.events import Event, Heard, LossesObserved, WindowEvaluated
 from shared.postgres import Database
-from shared.topics import FEEDBACK, PREDICTIONS, topic_of
+from shared.topics import FEEDBACK, MODELS, PREDICTIONS, topic_of
 from tests.conftest import OpenDatabase
 from tests.drift_monitor.building import (
     Serving,
@@ -24,6 +24,7 @@ from tests.drift_monitor.building import (
     a_spec,
     autoregressive,
     registered,
+    shadowed,
 )
 from tests.drift_monitor.child import Child
 from tests.drift_monitor.conftest import heard_of
@@ -59,6 +60,13 @@ class Stand:
         return int(
             await self.database.fetchval("select count(*) from prediction where loss is not null")
         )
+
+    async def losses_said(self) -> list[str]:
+        """Predictions whose pairs were told, as often as they were."""
+        rows = await self.database.fetch("select payload from said order by sequence")
+        events = [decode(row["payload"]).event for row in rows]
+        told = [event for event in events if isinstance(event, LossesObserved)]
+        return [pair.prediction for event in told for pair in event.pairs]
 
     async def windows_said(self) -> list[int]:
         rows = await self.database.fetch("select payload from said order by sequence")
@@ -126,6 +134,41 @@ async def test_killed_midway_no_prediction_counts_twice_and_none_is_lost(
     assert await stand.database.fetchval("select count(*) from dead_letter") == 0
     joined = await stand.database.fetchval("select sum(labels) from window_sketch")
     assert joined == 500
+
+
+@pytest.mark.timeout(180)
+@pytest.mark.parametrize("fault", ["before_commit", "after_commit_before_publish"])
+@pytest.mark.parametrize("label", ["ground_truth.observed", "predictions.logged"])
+async def test_killed_around_the_join_each_pair_is_told_once(
+    stand: Stand, fault: str, label: str
+) -> None:
+    serving = Serving()
+    one, other = (registered(stand.artifacts, PROFILE, number) for number in (1, 2))
+    await stand.tell(one)
+    await publish(stand.kafka, stand.prefix, MODELS, [replace(heard_of(other), sequence=2)])
+    batches = [shadowed(batch) for batch in serving.batches_of(QUIET[:200], size=10)]
+    labels = [heard_of(a_label(p, y + 0.1)) for p, y in serving.asked]
+    await publish(stand.kafka, stand.prefix, FEEDBACK, labels[::3])
+    await publish(stand.kafka, stand.prefix, PREDICTIONS, [heard_of(b) for b in batches])
+
+    stand.child.start(f"{fault}@tidewheel.{label}.v1:2")
+    await publish(stand.kafka, stand.prefix, FEEDBACK, labels)
+
+    async def is_gone() -> bool:
+        return stand.child.is_gone()
+
+    await stand.child.wait(is_gone, what="the process to die at its fault point")
+    await publish(stand.kafka, stand.prefix, FEEDBACK, labels)
+    await publish(stand.kafka, stand.prefix, PREDICTIONS, [heard_of(b) for b in batches[:5]])
+    stand.child.start()
+
+    async def is_done() -> bool:
+        return len(await stand.losses_said()) >= 200 and await stand.counted() >= 200
+
+    await stand.child.wait(is_done, what="all pairs")
+    assert sorted(await stand.losses_said()) == sorted(p for p, _ in serving.asked)
+    assert await stand.counted() == 200
+    assert await stand.database.fetchval("select count(*) from dead_letter") == 0
 
 
 async def test_it_starts_small_and_ends_in_order(stand: Stand) -> None:

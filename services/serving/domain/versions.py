@@ -29,9 +29,11 @@ class Health:
     Attributes:
         overdue: calls that ran out of time and have not come back; they hold a thread each.
         seconds: what a small request took of late; one that takes very long counts at once.
+        has_hung: it once held up the whole process and is never asked on the loop again.
     """
 
     seconds: float = 0.0
+    has_hung: bool = False
     failures: int = 0
     rests_until: float = -inf
     overdue: int = 0

@@ -1,4 +1,4 @@
-"""Asks versions: quick ones together on the loop, slow ones in threads and not for ever."""
+"""Asks versions: quick ones together on the loop, slow ones in threads, and none for ever."""
 
 import asyncio
 import time
@@ -9,6 +9,7 @@ from functools import partial
 from itertools import islice
 
 from services.serving.domain.versions import OUT_OF_TIME, SMALL_ROWS, Loaded, Said
+from services.serving.handlers.watchdog import Watchdog
 from services.serving.prediction.reading import Row
 from shared import telemetry
 from shared.events import Digest
@@ -31,11 +32,16 @@ Asked = tuple[Sequence[Row], "asyncio.Future[list[Said]]"]
 class Asker:
     """How this process asks its versions."""
 
-    def __init__(self, limits: Limits, monotonic: Callable[[], float]) -> None:
+    def __init__(self, limits: Limits, monotonic: Callable[[], float], watchdog: Watchdog) -> None:
         self._limits = limits
+        self._watchdog = watchdog
         self._monotonic = monotonic
         self._together: dict[Digest, list[Asked]] = {}
-        self._threads = ThreadPoolExecutor(limits.threads, thread_name_prefix="answer")
+        self._threads = self._new_threads()
+        self._noted: Exception | None = None
+
+    def _new_threads(self) -> ThreadPoolExecutor:
+        return ThreadPoolExecutor(self._limits.threads, thread_name_prefix="answer")
 
     def close(self) -> None:
         """Start no more answers."""
@@ -43,7 +49,8 @@ class Asker:
 
     async def said(self, loaded: Loaded, rows: Sequence[Row]) -> list[Said] | None:
         """What a version says, or None when it raised or ran out of time."""
-        is_quick = loaded.health.seconds <= self._limits.inline_seconds
+        health = loaded.health
+        is_quick = health.seconds <= self._limits.inline_seconds and not health.has_hung
         try:
             if len(rows) <= SMALL_ROWS and is_quick:
                 return await self._said_together(loaded, rows)
@@ -52,8 +59,23 @@ class Asker:
             self._note_failure(loaded, rows, error)
             return None
 
+    def _asked_here(self, loaded: Loaded, rows: Sequence[Row]) -> list[Said]:
+        """On the loop, under watch."""
+        self._watchdog.begin(loaded.digest)
+        try:
+            return timed(loaded, rows)
+        finally:
+            self._watchdog.end()
+
     def _note_failure(self, loaded: Loaded, rows: Sequence[Row], error: Exception) -> None:
-        cause = OUT_OF_TIME if isinstance(error, TimeoutError) else str(error)[:300]
+        if error is self._noted:
+            return  # requests that were one question have one failure
+        self._noted = error.with_traceback(None)
+        cause = str(error)[:300]
+        if isinstance(error, TimeoutError):
+            cause = OUT_OF_TIME
+            # Not on the loop again before many quick answers from a thread have made it small.
+            loaded.health.seconds = max(loaded.health.seconds, self._limits.answer_seconds)
         telemetry.log("version_failed", level="warning", version=loaded.version, cause=cause)
         # Many versions cannot do without a value. That a caller does not have it says nothing
         # against them, and must not send them to rest for all the others.
@@ -79,13 +101,14 @@ class Asker:
     def _ask_together(self, loaded: Loaded) -> None:
         together = self._together.pop(loaded.digest)
         try:
-            said = iter(timed(loaded, [row for rows, _ in together for row in rows]))
-        except Exception as error:  # noqa: BLE001 - handed to the request that asked
-            if len(together) == 1:
-                _fail(together[0][1], error)
+            said = iter(self._asked_here(loaded, [row for rows, _ in together for row in rows]))
+        except Exception as error:  # noqa: BLE001 - handed to the requests that asked
+            if len(together) == 1 or isinstance(error, TimeoutError):
+                for _, answer in together:
+                    _fail(answer, error)
                 return
             for rows, answer in together:  # one of them may be to blame: each is asked for itself
-                _settle(answer, loaded, rows)
+                self._settle(answer, loaded, rows)
             return
         for rows, answer in together:
             found = list(islice(said, len(rows)))
@@ -93,15 +116,29 @@ class Asker:
                 answer.set_result(found)
 
     async def _said_in_thread(self, loaded: Loaded, rows: Sequence[Row]) -> list[Said]:
-        loop = asyncio.get_running_loop()
-        answering = loop.run_in_executor(self._threads, timed, loaded, rows)
+        asking = self._threads.submit(timed, loaded, rows)
+        answering = asyncio.wrap_future(asking)
         done, _ = await asyncio.wait({answering}, timeout=self._limits.answer_seconds)
         if done:
             return answering.result()
-        # A thread cannot be stopped: the version is not asked again while two of them hang.
-        loaded.health.overdue += 1
-        answering.add_done_callback(partial(_came_back, loaded))
+        if not asking.cancel():
+            # A thread cannot be stopped: the version is not asked again while two of them hang,
+            # and all others go on in new ones.
+            loaded.health.overdue += 1
+            answering.add_done_callback(partial(_came_back, loaded))
+            self._threads.shutdown(wait=False)
+            self._threads = self._new_threads()
         raise TimeoutError
+
+    def _settle(
+        self, answer: "asyncio.Future[list[Said]]", loaded: Loaded, rows: Sequence[Row]
+    ) -> None:
+        if answer.done():
+            return
+        try:
+            answer.set_result(self._asked_here(loaded, rows))
+        except Exception as error:  # noqa: BLE001 - handed to the request that asked
+            _fail(answer, error)
 
 
 def is_complete(row: Row, loaded: Loaded) -> bool:
@@ -120,15 +157,6 @@ def timed(loaded: Loaded, rows: Sequence[Row]) -> list[Said]:
     own, wall = time.thread_time() - own, time.perf_counter() - wall
     loaded.health.answered(max(own, wall / 8), len(rows))
     return said
-
-
-def _settle(answer: "asyncio.Future[list[Said]]", loaded: Loaded, rows: Sequence[Row]) -> None:
-    if answer.done():
-        return
-    try:
-        answer.set_result(timed(loaded, rows))
-    except Exception as error:  # noqa: BLE001 - handed to the request that asked
-        _fail(answer, error)
 
 
 def _fail(answer: "asyncio.Future[list[Said]]", error: Exception) -> None:

@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import Callable, Iterable, Mapping
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -27,8 +27,13 @@ class Patience:
     """How long loading may take and how often it is tried again."""
 
     fetch_seconds: float
+    load_seconds: float
     retry_seconds: float
     kept_hours: float
+
+
+def _a_loader() -> ThreadPoolExecutor:
+    return ThreadPoolExecutor(1, thread_name_prefix="load")
 
 
 @dataclass(slots=True)
@@ -68,7 +73,8 @@ class Deployments:
         self._changed = asyncio.Event()
         self._retries: dict[ModelName, _Retry] = {}
         self._refusals: set[tuple[ModelName, int, int, str]] = set()
-        self._loader = ThreadPoolExecutor(1, thread_name_prefix="load")
+        self._loader = _a_loader()
+        self._loading: dict[Digest, Future[Loaded]] = {}
         self._fetchers = ThreadPoolExecutor(4, thread_name_prefix="fetch")
 
     def reactions(self) -> list[Reaction]:
@@ -238,10 +244,27 @@ class Deployments:
         manifest = self._manifests[digest] = manifest_of(self._disk, digest)
         for file in manifest.files.values():
             await self._bring_file(file.digest, from_disk=from_disk)
-        loop = asyncio.get_running_loop()
-        self._loaded[digest] = await loop.run_in_executor(
-            self._loader, load, self._disk, digest, version, manifest
-        )
+        self._loaded[digest] = await self._load(digest, version, manifest)
+
+    async def _load(self, digest: Digest, version: int, manifest: Manifest) -> Loaded:
+        """Loaded by the one loader; what hangs there is left behind, and is not begun twice."""
+        before = self._loading.get(digest)
+        if before is None or before.done():
+            before = self._loader.submit(load, self._disk, digest, version, manifest)
+            self._loading[digest] = before
+        loading = asyncio.wrap_future(before)
+        done, _ = await asyncio.wait({loading}, timeout=self._patience.load_seconds)
+        if done:
+            del self._loading[digest]
+            return loading.result()
+        seconds = f"{self._patience.load_seconds:g} s"
+        if before.cancel():
+            waits = Problem(reason="missing", detail=f"not begun in {seconds}", passing=True)
+            raise CannotLoad(waits)
+        self._loader.shutdown(wait=False)
+        self._loader = _a_loader()
+        detail = f"it did not load and give its first answers in {seconds}"
+        raise CannotLoad(Problem(reason="load_failed", detail=detail))
 
     async def _bring_file(self, digest: Digest, *, from_disk: bool) -> None:
         loop = asyncio.get_running_loop()

@@ -84,7 +84,7 @@ def load(disk: Disk, digest: Digest, version: int, manifest: Manifest) -> Loaded
         manifest=manifest,
         say=say,
         names=tuple(column.name for column in manifest.columns),
-        health=Health(seconds=_warm_up(say, manifest)),
+        health=Health(seconds=_warm_up(say, manifest), has_hung=disk.has_hung(digest)),
     )
 
 

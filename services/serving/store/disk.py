@@ -57,6 +57,7 @@ class Disk:
         self.folder = folder
         folder.mkdir(parents=True, exist_ok=True, mode=0o700)
         self._lock = _held_alone(folder / "lock")
+        self._hung = folder / "hung"
         self._artifacts = folder / "artifacts"
         self._artifacts.mkdir(exist_ok=True, mode=0o700)
         for leftover in self._artifacts.glob(".fetch-*"):
@@ -144,6 +145,15 @@ class Disk:
         place.unlink(missing_ok=True)
         return False
 
+    def mark_hung(self, digest: Digest) -> None:
+        """Remember across the end of this process that a version held it up."""
+        self._hung.mkdir(exist_ok=True, mode=0o700)
+        (self._hung / digest).touch()
+
+    def has_hung(self, digest: Digest) -> bool:
+        """Whether a version once held up the process; forgotten when it is swept."""
+        return (self._hung / digest).exists()
+
     def sweep(self, named: Iterable[Digest], *, kept_hours: float, now: Clock) -> list[Digest]:
         """Remove artifacts that nobody names and nobody used for so long."""
         keep = frozenset(named)
@@ -152,6 +162,7 @@ class Disk:
         for place in self._artifacts.iterdir():
             if place.name not in keep and place.stat().st_mtime < oldest:
                 place.unlink(missing_ok=True)
+                (self._hung / place.name).unlink(missing_ok=True)
                 swept.append(Digest(place.name))
         return swept
 
