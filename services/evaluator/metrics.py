@@ -32,8 +32,12 @@ _KINDS: Final[dict[str, Kind]] = {
 ON_LABELS: Final = frozenset({"f1", "balanced_accuracy", "roc_auc", "average_precision"})
 """Metrics that need more than one class among the outcomes."""
 _KNOWN_SCALE: Final = {"accuracy": 1.0, "brier": 1.0}
+_DRAWS_AT_ONCE: Final = 8
 _EXACT: Final = 52
 """Bits of a float64 that sums of integers may fill and stay exact in any order."""
+
+
+Counts = NDArray[np.int64]
 
 
 class Insufficient(Exception):
@@ -231,7 +235,7 @@ def _recall_loss(sums: Floats) -> Floats:
     return np.where((observed <= 0).any(axis=-1), np.nan, loss)
 
 
-def _ratio(above: Floats, below: Floats) -> Floats:
+def _ratio(above: Floats | Counts, below: Floats | Counts) -> Floats:
     found = np.full(np.broadcast(above, below).shape, np.nan)
     np.divide(above, below, out=found, where=below > 0)
     return found
@@ -245,7 +249,7 @@ class Ranked:
     """A metric of how rows are ordered by one score: area under a curve.
 
     Attributes:
-        order: rows from the lowest score to the highest, shape (rows,).
+        order: rows from the highest score to the lowest, shape (rows,).
         starts: where in that order each group of equal scores begins.
         positive: whether a row, in that order, is positive.
     """
@@ -253,16 +257,24 @@ class Ranked:
     metric: Literal["roc_auc", "average_precision"]
     order: NDArray[np.intp]
     starts: NDArray[np.intp]
-    positive: Floats
+    positive: Counts
 
     def of_weights(self, weights: Floats) -> Floats:
         """See `Measure`."""
-        sorted_weights = weights[:, self.order]
-        positives = np.add.reduceat(sorted_weights * self.positive, self.starts, axis=1)
-        all_rows = np.add.reduceat(sorted_weights, self.starts, axis=1)
-        negatives = all_rows - positives
+        # A few draws at a time stay in the processor's cache.
+        parts = range(0, len(weights), _DRAWS_AT_ONCE)
+        found = [self._values(weights[start : start + _DRAWS_AT_ONCE]) for start in parts]
+        return 1 - np.concatenate(found)
+
+    def _values(self, weights: Floats) -> Floats:
+        # Running sums of whole numbers are several times faster than those of floats.
+        all_rows = np.take(weights, self.order, axis=1).astype(np.int64)
+        positives = all_rows * self.positive
+        if len(self.starts) < len(self.order):
+            positives = np.add.reduceat(positives, self.starts, axis=1)
+            all_rows = np.add.reduceat(all_rows, self.starts, axis=1)
         curve = _area if self.metric == "roc_auc" else _precision
-        return 1 - curve(positives, negatives)
+        return curve(positives, all_rows)
 
     def without(self, groups: NDArray[np.intp], count: int) -> Floats:
         """See `Measure`."""
@@ -271,33 +283,38 @@ class Ranked:
 
 def ranked(metric: str, scores: Floats, positive: NDArray[np.bool_]) -> Ranked:
     """Rows by their scores, ready for any weights."""
-    order = np.argsort(scores, kind="stable")
+    order = np.argsort(-scores, kind="stable")
     ordered = scores[order]
     starts = np.flatnonzero(np.concatenate([[True], ordered[1:] != ordered[:-1]]))
     return Ranked(
         metric="roc_auc" if metric == "roc_auc" else "average_precision",
         order=order,
         starts=starts,
-        positive=positive[order].astype(np.float64),
+        positive=positive[order].astype(np.int64),
     )
 
 
-def _area(positives: Floats, negatives: Floats) -> Floats:
+def _area(positives: Counts, all_rows: Counts) -> Floats:
     """Whole numbers up to the last division: pairs in the right order, ties half."""
-    below = np.cumsum(negatives, axis=1) - negatives
-    doubled = np.sum(positives * (2 * below + negatives), axis=1)
-    return _ratio(doubled, 2 * positives.sum(axis=1) * negatives.sum(axis=1))
+    negatives = all_rows - positives
+    above = np.cumsum(negatives, axis=1)
+    total = above[:, -1]
+    doubled = np.sum(positives * (2 * (total[:, np.newaxis] - above) + negatives), axis=1)
+    return _ratio(doubled, 2 * positives.sum(axis=1) * total)
 
 
-def _precision(positives: Floats, negatives: Floats) -> Floats:
+def _precision(positives: Counts, all_rows: Counts) -> Floats:
     """Precision at each threshold, weighted by the recall it adds."""
-    hits = np.cumsum(positives[:, ::-1], axis=1)
-    drawn = np.cumsum((positives + negatives)[:, ::-1], axis=1)
+    hits, drawn = np.cumsum(positives, axis=1), np.cumsum(all_rows, axis=1)
+    total, rows = hits[:, -1], drawn[:, -1:]
+    terms = hits / np.maximum(drawn, 1)
+    terms *= positives
     # Terms as whole numbers that fill a float64 exactly, so that their sum has no order.
-    step = np.ldexp(1.0, np.frexp(drawn[:, -1:])[1] - _EXACT)
-    terms = np.rint(positives[:, ::-1] * (hits / np.maximum(drawn, 1)) / step)
-    found = _ratio(terms.sum(axis=1) * step[:, 0], positives.sum(axis=1))
-    return np.where(negatives.sum(axis=1) > 0, found, np.nan)
+    step = np.ldexp(1.0, np.frexp(rows)[1] - _EXACT)
+    terms /= step
+    np.rint(terms, out=terms)
+    found = _ratio(terms.sum(axis=1) * step[:, 0], total)
+    return np.where(rows[:, 0] > total, found, np.nan)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

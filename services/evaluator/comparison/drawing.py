@@ -14,7 +14,8 @@ from numpy.typing import NDArray
 from services.evaluator.evidence import Floats
 from services.evaluator.metrics import Finish, Insufficient, Measure, Sums, quantised
 
-_CELLS_AT_ONCE: Final = 1_000_000
+_CELLS_AT_ONCE: Final = 250_000
+"""Few enough to stay in the processor's cache, and enough for the product to be worth it."""
 _SPARE: Final = 100
 """One draw in so many may be replaced because a value does not exist in it."""
 
@@ -74,15 +75,18 @@ def picks(generator: np.random.PCG64, draws: int, units: int, of: int) -> Whole:
 
 
 def counted(seed: int, draws: int, units: int) -> Iterator[Floats]:
-    """How often each unit is drawn, in batches of shape (some draws, units)."""
+    """How often each unit is drawn, in batches of shape (some draws, units).
+
+    A batch is written over by the next one.
+    """
     generator = np.random.PCG64(seed)
-    at_once = max(1, _CELLS_AT_ONCE // units)
+    at_once = max(1, min(draws, _CELLS_AT_ONCE // units))
+    counts = np.empty((at_once, units))
     for start in range(0, draws, at_once):
         drawn = picks(generator, min(at_once, draws - start), units, units)
-        counts = np.empty(drawn.shape)
         for place, row in enumerate(drawn):
             counts[place] = np.bincount(row, minlength=units)
-        yield counts
+        yield counts[: len(drawn)]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
