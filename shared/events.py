@@ -102,6 +102,8 @@ class DatasetPublished(Event):
     """Blob with the statistics of every column (JSON)."""
     published_by: str
     offer: UUID | None = None
+    owner: str = ""
+    """The team that the dataset belongs to; empty when nobody has claimed it."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

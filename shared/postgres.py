@@ -25,6 +25,8 @@ from shared.ids import derived, uuid7
 from shared.topics import Topic, topic_of
 
 Row = asyncpg.Record
+Sign = Callable[[Heard[Event]], Heard[Event]]
+"""Returns an event with its signature."""
 
 PASSING: Final = (
     ConnectionError,
@@ -140,6 +142,7 @@ class Transaction:
         cause: Cause | None = None,
         step: str = "",
         base: UUID | None = None,
+        sign: Sign | None = None,
     ) -> list[Heard[Event]]:
         """Put events into the outbox; they leave when, and only when, this transaction commits.
 
@@ -148,15 +151,22 @@ class Transaction:
             cause: instead of the transaction's own.
             step: tells sayings of one cause in several transactions apart; each keeps its id.
             base: what the events' ids are derived from, instead of the cause.
+            sign: puts a signature on each event, over everything but its sequence.
 
         Raises:
             InvalidEvent: one of them cannot be published; the transaction must not commit.
         """
         why = cause or self.cause
-        return await self.say_each([(why, event) for event in events], step=step, base=base)
+        said = [(why, event) for event in events]
+        return await self.say_each(said, step=step, base=base, sign=sign)
 
     async def say_each(
-        self, said: Sequence[tuple[Cause, Event]], *, step: str = "", base: UUID | None = None
+        self,
+        said: Sequence[tuple[Cause, Event]],
+        *,
+        step: str = "",
+        base: UUID | None = None,
+        sign: Sign | None = None,
     ) -> list[Heard[Event]]:
         """Like `say` for events of several causes: one round trip, however many there are."""
         if not said:
@@ -175,6 +185,8 @@ class Transaction:
             )
             for topic, (cause, event) in zip(topics, said, strict=True)
         ]
+        if sign is not None:
+            unnumbered = [sign(heard) for heard in unnumbered]
         numbers = await self._enqueue(topics, unnumbered)
         spoken = [
             replace(heard, sequence=number)

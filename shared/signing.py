@@ -19,7 +19,7 @@ import orjson
 
 from shared import clock, codec
 from shared.access import Watched, moment_of
-from shared.errors import Unauthenticated
+from shared.errors import Conflict, Unauthenticated
 from shared.events import Event, Heard
 
 E = TypeVar("E", bound=Event)
@@ -240,18 +240,40 @@ def _known(entry: Mapping[str, Any]) -> KnownSigner:
     )
 
 
-def read_signing_key(path: Path) -> SigningKey:
-    """The private key that a file holds: `{"id": …, "private_key": <base64 of 32 bytes>}`.
+def read_signing_key(data: bytes) -> SigningKey:
+    """The private key of a file: `{"id": …, "private_key": <base64 of 32 bytes>}`.
 
     Raises:
-        ValueError: the file holds no such key.
-        OSError: it cannot be read.
+        ValueError: it holds no such key.
     """
-    document = orjson.loads(path.read_bytes())
+    document = orjson.loads(data)
     try:
         key_id, secret = str(document["id"]), _decoded(str(document["private_key"]))
     except (KeyError, TypeError) as error:
-        raise ValueError(f"{path} holds no signing key") from error
+        raise ValueError("it holds no signing key") from error
     if not key_id or ":" in key_id or len(secret) != _KEY_BYTES:
-        raise ValueError(f"{path} holds no Ed25519 key of 32 bytes with an id without colon")
+        raise ValueError("it holds no Ed25519 key of 32 bytes with an id without colon")
     return SigningKey(id=key_id, secret=secret)
+
+
+class Seal:
+    """Signs with the key of a file, which may be replaced by a new one at any time."""
+
+    def __init__(self, path: Path | None, monotonic: Callable[[], float] = time.monotonic) -> None:
+        nothing: SigningKey | None = None
+        self._file = Watched(path, read_signing_key, nothing, monotonic) if path else None
+
+    def sign(self, heard: Heard[E]) -> Heard[E]:
+        """The event with its signature.
+
+        Raises:
+            Conflict: there is no key here.
+        """
+        key = self._file.value() if self._file else None
+        if key is None:
+            raise Conflict(
+                "This registry has no signing key, so it asks nobody on the bus; ask an admin to "
+                "set one, or use the door of the service itself.",
+                code="no_signing_key",
+            )
+        return sign(heard, key.secret, key.id)

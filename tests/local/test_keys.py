@@ -61,7 +61,7 @@ def test_the_registry_gets_a_signing_key_whose_public_half_is_listed(tmp_path: P
     settle_keys(plain, hashed_file, signing)
     settle_keys(plain, hashed_file, signing)
 
-    key = read_signing_key(signing)
+    key = read_signing_key(signing.read_bytes())
     known = read_signers(hashed_file.read_bytes())
     assert stat.S_IMODE(signing.stat().st_mode) == 0o600
     assert list(known) == [key.id]

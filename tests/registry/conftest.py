@@ -12,9 +12,18 @@ import httpx
 import pytest_asyncio
 from pydantic import SecretStr
 
-from services.registry.api import audit, datasets, events, models, production, uploads
+from services.registry.api import (
+    audit,
+    datasets,
+    events,
+    models,
+    production,
+    requests,
+    uploads,
+)
 from services.registry.handlers import Intake, Registry
 from services.registry.handlers.registry import OFFERS
+from services.registry.handlers.requests import Requests
 from services.registry.lineage.code import Lock
 from services.registry.profiling.examiner import Examiner
 from services.registry.profiling.limits import Limits
@@ -24,11 +33,12 @@ from services.registry.store.roots import Roots
 from services.registry.store.uploads import Uploads
 from services.registry.worker import OfferWorker
 from shared import clock, http
-from shared.access import hash_of
+from shared.access import Role, hash_of
 from shared.artifacts import ArtifactStore
 from shared.events import Event, Heard
 from shared.jobs import Jobs
 from shared.postgres import Cause, Database
+from shared.signing import Seal
 from tests.registry.builders import a_spec, some_rows
 
 KEYS = {
@@ -112,6 +122,7 @@ async def house(database_url: str, tmp_path: Path, examiner: Examiner) -> AsyncI
             events.router(store.log, clock.now),
             audit.router(store, clock.now),
             production.router(store, clock.now),
+            requests.router(Requests(store, Seal(tmp_path / "signing.json"))),
         ],
         ready=lambda: {"ready": True},
         unlimited=uploads.UNLIMITED,
@@ -148,6 +159,17 @@ def _settings(folder: Path, url: str) -> Settings:
             "principal": team,
             "grants": [{"team": team, "roles": ["auditor"]}],
         }
+        for team in ("rotating", "elsewhere")
+    ]
+    # `tw_operator@rotating`: a key per role and team.
+    entries += [
+        {
+            "id": f"{role}@{team}",
+            "hash": hash_of(f"tw_{role}@{team}"),
+            "principal": f"{role}@{team}",
+            "grants": [{"team": team, "roles": [role]}],
+        }
+        for role in Role
         for team in ("rotating", "elsewhere")
     ]
     keys.write_text(json.dumps({"keys": entries}))

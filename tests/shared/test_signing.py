@@ -13,10 +13,12 @@ from uuid import UUID
 import pytest
 
 from shared import codec
+from shared.errors import Conflict
 from shared.events import ApprovalGiven, Digest, Event, Heard, ModelName, RollbackRequested
 from shared.events import RolloutId as Rollout
 from shared.signing import (
     BadSignature,
+    Seal,
     Signers,
     SigningKey,
     read_signers,
@@ -208,14 +210,30 @@ def test_signers_of_another_form_are_an_error(entry: dict[str, Any]) -> None:
         read_signers(json.dumps({"signers": [entry]}).encode())
 
 
-def test_a_private_key_is_read_from_its_own_file(tmp_path: Path) -> None:
-    file = tmp_path / "key"
+def test_a_private_key_is_read_from_its_own_file() -> None:
     secret = base64.b64encode(KEY.secret).decode()
 
-    file.write_text(json.dumps({"id": KEY.id, "private_key": secret}))
-    assert read_signing_key(file) == KEY
-
+    assert read_signing_key(json.dumps({"id": KEY.id, "private_key": secret}).encode()) == KEY
+    assert secret not in repr(KEY)
     for broken in ({"id": "a:b", "private_key": secret}, {"id": "a", "private_key": "AA"}, {}):
-        file.write_text(json.dumps(broken))
         with pytest.raises(ValueError, match="key"):
-            read_signing_key(file)
+            read_signing_key(json.dumps(broken).encode())
+
+
+def test_a_seal_signs_with_the_key_that_its_file_holds_now(tmp_path: Path) -> None:
+    file, seconds = tmp_path / "key", iter(range(0, 100, 10))
+    seal = Seal(file, lambda: float(next(seconds)))
+    with pytest.raises(Conflict) as refused:
+        seal.sign(heard_of(an_approval()))
+    assert refused.value.code == "no_signing_key"
+
+    for key in (KEY, OTHER):
+        content = {"id": key.id, "private_key": base64.b64encode(key.secret).decode()}
+        file.write_text(json.dumps(content))
+        signed_now = seal.sign(heard_of(an_approval()))
+        assert signers(tmp_path / "keys", an_entry(key)).verify(signed_now)
+
+
+def test_without_a_file_nothing_is_signed() -> None:
+    with pytest.raises(Conflict):
+        Seal(None).sign(heard_of(an_approval()))

@@ -22,6 +22,7 @@ from services.registry.comparison import compare
 from services.registry.profiling.profile import Profile, read_profile
 from services.registry.store import Store
 from services.registry.store.datasets import DatasetVersion
+from shared.access import see
 from shared.artifacts import ArtifactStore
 from shared.errors import NotFound, Refused
 from shared.http import Json, allow
@@ -45,18 +46,21 @@ def router(store: Store, artifacts: ArtifactStore) -> APIRouter:
     @routes.get("/v1/datasets", operation_id="list_datasets")
     async def every(request: Request, limit: Limit = 100, cursor: Cursor = None) -> Response:
         """All datasets with their newest version, by name."""
-        found = await datasets.newest_of_each(cursor or "", limit)
+        owners = request.state.principal.visible
+        found = await datasets.newest_of_each(cursor or "", limit, owners)
         following = found[-1].dataset if len(found) == limit else None
         return page_of(request, [summary(version) for version in found], following)
 
     @routes.get("/v1/datasets/{name:path}/compare", operation_id="compare_dataset_versions")
     async def compared(
+        request: Request,
         name: str,
         old: Annotated[int, Query(ge=1, le=LARGEST_INTEGER)],
         new: Annotated[int, Query(ge=1, le=LARGEST_INTEGER)],
     ) -> Response:
         """Two versions side by side: columns, rows, and how far each column moved."""
-        first, second = await _version(store, name, old), await _version(store, name, new)
+        first = await _version(request, store, name, old)
+        second = await _version(request, store, name, new)
         return Json(
             {
                 "dataset": first.dataset,
@@ -76,7 +80,7 @@ def router(store: Store, artifacts: ArtifactStore) -> APIRouter:
         request: Request, name: str, limit: Limit = 100, cursor: Cursor = None
     ) -> Response:
         """The versions of a dataset, newest first."""
-        dataset = dataset_of(name)
+        dataset = await _seen(request, store, name)
         found = await datasets.versions(dataset, number_of(cursor, LARGEST_INTEGER), limit)
         if not found and cursor is None:
             raise NotFound("There is no such dataset.")
@@ -86,12 +90,12 @@ def router(store: Store, artifacts: ArtifactStore) -> APIRouter:
     @routes.get("/v1/datasets/{name:path}/versions/{version}/data", operation_id="get_dataset_data")
     async def data(request: Request, name: str, version: Version) -> Response:
         """The bytes of a version; a range of them with `Range`."""
-        return _bytes(request, artifacts, await _version(store, name, version))
+        return _bytes(request, artifacts, await _version(request, store, name, version))
 
     @routes.get("/v1/datasets/{name:path}/versions/{version}", operation_id="get_dataset_version")
     async def one(request: Request, name: str, version: Version) -> Response:
         """One version with its profile."""
-        found = await _version(store, name, version)
+        found = await _version(request, store, name, version)
         if is_known(request, found.digest):
             return tagged(request, None, found.digest)
         profile = orjson.loads(await artifacts.aget(found.profile))
@@ -100,7 +104,7 @@ def router(store: Store, artifacts: ArtifactStore) -> APIRouter:
     @routes.get("/v1/datasets/{name:path}", operation_id="get_dataset")
     async def newest(request: Request, name: str) -> Response:
         """A dataset: its newest version."""
-        found = await datasets.versions(dataset_of(name), LARGEST_INTEGER, 1)
+        found = await datasets.versions(await _seen(request, store, name), LARGEST_INTEGER, 1)
         if not found:
             raise NotFound("There is no such dataset.")
         return tagged(request, summary(found[0]), f"{found[0].digest}-{found[0].version}")
@@ -128,8 +132,15 @@ def summary(version: DatasetVersion) -> dict[str, Any]:
     }
 
 
-async def _version(store: Store, name: str, version: int) -> DatasetVersion:
-    found = await store.datasets.version(dataset_of(name), version)
+async def _seen(request: Request, store: Store, name: str) -> str:
+    """The dataset's name, if it is one that the caller may see."""
+    dataset = dataset_of(name)
+    see(request.state.principal, await store.owners.dataset(dataset), "There is no such dataset.")
+    return dataset
+
+
+async def _version(request: Request, store: Store, name: str, version: int) -> DatasetVersion:
+    found = await store.datasets.version(await _seen(request, store, name), version)
     if found is None:
         raise NotFound("There is no such version of this dataset.")
     return found

@@ -21,7 +21,7 @@ from shared.errors import Fault, InvalidInput, Refused, TooLarge, wrong_things
 from shared.events import DatasetName, Digest, Reason
 from shared.http import allow, problem
 from shared.idempotency import once
-from shared.names import dataset_name
+from shared.names import ModelNameText, dataset_name
 from shared.postgres import Cause, Database
 
 UNLIMITED: Final = ("/versions",)
@@ -39,6 +39,7 @@ _FILES: Final = frozenset(
 _REFERENCE_BYTES: Final = 64_000
 
 Uploader = Annotated[Principal, Depends(allow(Role.PRODUCER))]
+Team = Annotated[ModelNameText | None, Query()]
 Named = Annotated[Literal["csv", "parquet"] | None, Query(alias="format")]
 
 
@@ -67,11 +68,14 @@ class Door:
     database: Database
     seconds: float
 
-    async def take(self, request: Request, dataset: DatasetName, principal: Principal) -> Response:
+    async def take(
+        self, request: Request, dataset: DatasetName, principal: Principal, owner: str | None
+    ) -> Response:
         """Receive, look, settle; the answer is a receipt or every reason."""
+        team = await self.intake.registry.team_for(dataset, principal, owner)
         async with self._arriving(request) as arrived:
             look = await self.intake.look(dataset, arrived, offered_by=principal.name)
-            return await self._settled(request, look, principal)
+            return await self._settled(request, look, principal, team)
 
     def _arriving(self, request: Request) -> AbstractAsyncContextManager[Arrived | Reason]:
         if request.headers.get("content-encoding", "identity").lower() != "identity":
@@ -85,9 +89,11 @@ class Door:
             )
         return self.intake.uploads.receive(_chunks(request, self.seconds))
 
-    async def _settled(self, request: Request, look: Look, principal: Principal) -> Response:
+    async def _settled(
+        self, request: Request, look: Look, principal: Principal, team: str
+    ) -> Response:
         async def action() -> tuple[int, Any]:
-            settled = await self.intake.settle(look, Cause.outside())
+            settled = await self.intake.settle(look, Cause.outside(), owner=team)
             return _reply(settled)
 
         identity = f"{request.url.path}\n{look.digest}".encode()
@@ -108,16 +114,24 @@ def router(intake: Intake, database: Database, *, seconds: float) -> APIRouter:
 
     @routes.post("/v1/datasets/{name:path}/versions", operation_id="publish_dataset_version")
     async def publish(
-        request: Request, name: str, principal: Uploader, declared: Named = None
+        request: Request,
+        name: str,
+        principal: Uploader,
+        declared: Named = None,
+        owner: Team = None,
     ) -> Response:
-        """A new version from the body, or from the reference in it; the bytes decide the format."""
+        """A new version from the body, or from the reference in it; the bytes decide the format.
+
+        `owner` is the team that a new dataset belongs to; by default the only one in which the
+        caller may publish.
+        """
         _ = declared
         try:
             dataset = DatasetName(dataset_name(name))
         except ValueError as error:
             fault = Fault("/dataset", str(error))
             raise InvalidInput("This is no name of a dataset.", [fault]) from error
-        return await door.take(request, dataset, principal)
+        return await door.take(request, dataset, principal, owner)
 
     return routes
 

@@ -90,13 +90,13 @@ class Intake:
             self.artifacts.aput(profile.to_bytes()),
         )
 
-    async def settle(self, look: Look, cause: Cause) -> Receipt | Refusal:
-        """The receipt or the refusal, in the open transaction."""
+    async def settle(self, look: Look, cause: Cause, *, owner: str = "") -> Receipt | Refusal:
+        """The receipt or the refusal, in the open transaction; `owner` of a dataset that is new."""
         match look.found:
             case Receipt():
                 return look.found
             case File():
-                return await self.registry.accept(look.found, cause)
+                return await self.registry.accept(look.found, cause, owner=owner)
             case _:
                 return await self.registry.refuse(
                     look.dataset,

@@ -14,8 +14,8 @@ from services.registry.store import Store
 from services.registry.store.datasets import DatasetVersion
 from services.registry.store.models import Definition
 from shared import telemetry
-from shared.access import Principal, act
-from shared.errors import Conflict, Fault, InvalidInput, Unprocessable, wrong_things
+from shared.access import Principal
+from shared.errors import Conflict, Fault, InvalidInput, NotPermitted, Unprocessable, wrong_things
 from shared.events import (
     AuditAnchored,
     DatasetName,
@@ -253,7 +253,8 @@ class Registry:
         if before is not None and not principal.may_see(before):
             raise Conflict(NAME_TAKEN, code="name_taken")
         for owner in {spec.owner, before or spec.owner}:
-            act(principal, owner, AUTHORS, f"You have no role in the team {owner}.")
+            if not principal.may_in(owner, AUTHORS):
+                raise NotPermitted(f"In team {owner} this needs the role data_scientist.")
         data = await self.store.owners.dataset(spec.data.dataset)
         if data is not None and not principal.may_see(data):
             fault = Fault("/data/dataset", "another team's", "name a dataset that you may read")

@@ -1,6 +1,6 @@
 """Dataset versions."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Final
@@ -24,7 +24,9 @@ _CONSUMERS: Final = """
 _LIST: Final = """
     select v.* from dataset d
     join dataset_version v on v.dataset = d.name and v.version = d.latest
-    where d.name > $1 order by d.name limit $2
+    where d.name > $1 and ($3::text[] is null or exists (
+        select 1 from dataset_owner o where o.dataset = d.name and o.owner = any($3)
+    )) order by d.name limit $2
 """
 
 
@@ -122,9 +124,11 @@ class Datasets:
             heard.time,
         )
 
-    async def newest_of_each(self, after: str, limit: int) -> list[DatasetVersion]:
-        """The newest version of every dataset, by name."""
-        return [_version(row) for row in await self.database.fetch(_LIST, after, limit)]
+    async def newest_of_each(
+        self, after: str, limit: int, owners: Sequence[str] | None = None
+    ) -> list[DatasetVersion]:
+        """The newest version of every dataset by name; only of these teams, if any are named."""
+        return [_version(row) for row in await self.database.fetch(_LIST, after, limit, owners)]
 
     async def versions(self, dataset: str, below: int, limit: int) -> list[DatasetVersion]:
         """Versions below a number, newest first."""

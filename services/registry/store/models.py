@@ -1,6 +1,6 @@
 """Model definitions and the numbers of their versions."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Final
@@ -27,8 +27,10 @@ _DEFINE: Final = """
     on conflict do nothing
 """
 _TOUCH: Final = """
-    insert into model as m (name, dataset, definition, defined_at) values ($1, $2, 1, $3)
-    on conflict (name) do update set dataset = excluded.dataset, definition = m.definition + 1
+    insert into model as m (name, dataset, definition, defined_at, owner)
+    values ($1, $2, 1, $3, $4)
+    on conflict (name) do update set dataset = excluded.dataset, owner = excluded.owner,
+        definition = m.definition + 1
 """
 _REGISTER: Final = """
     insert into model_version (model, version, run, dataset, dataset_version, training, trained_at,
@@ -38,7 +40,8 @@ _REGISTER: Final = """
 _LIST: Final = """
     select m.latest, d.* from model m
     join definition d on d.model = m.name and d.number = m.definition
-    where m.name > $1 and ($3::text is null or m.dataset = $3) order by m.name limit $2
+    where m.name > $1 and ($3::text is null or m.dataset = $3)
+        and ($4::text[] is null or m.owner = any($4)) order by m.name limit $2
 """
 _NEWEST_DEFINITION: Final = """
     select m.latest, d.* from model m
@@ -132,7 +135,9 @@ class Models:
         )
         if known:
             return
-        await self.database.execute(_TOUCH, event.model, event.dataset, heard.time)
+        await self.database.execute(
+            _TOUCH, event.model, event.dataset, heard.time, str(event.spec.get("owner", ""))
+        )
         await self.database.execute(
             _DEFINE,
             event.model,
@@ -194,9 +199,15 @@ class Models:
             event.dataset_version,
         )
 
-    async def page(self, after: str, limit: int, dataset: str | None) -> list[Definition]:
-        """Models by name, each with its newest definition."""
-        rows = await self.database.fetch(_LIST, after, limit, dataset)
+    async def page(
+        self,
+        after: str,
+        limit: int,
+        dataset: str | None = None,
+        owners: Sequence[str] | None = None,
+    ) -> list[Definition]:
+        """Models by name with their newest definition; only of these teams, if any are named."""
+        rows = await self.database.fetch(_LIST, after, limit, dataset, owners)
         return [_definition(row) for row in rows]
 
     async def version(self, model: str, version: int) -> ModelVersion | None:
