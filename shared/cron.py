@@ -118,7 +118,8 @@ def read_cron(text: str) -> Cron:
 
 
 def _restricted(field: _Field, text: str) -> frozenset[int] | None:
-    return None if text == "*" else field.read(text)
+    found = field.read(text)
+    return None if len(found) == field.size else found
 
 
 def _minutes(minutes: frozenset[int], hours: frozenset[int]) -> tuple[int, ...]:

@@ -153,6 +153,7 @@ class Rollout(Part):
     @field_validator("not_before")
     @classmethod
     def _earliest_can_be_read(cls, value: str | None) -> str | None:
-        if value is not None:
-            read_earliest(value)
-        return value
+        if value is None:
+            return None
+        read_earliest(value)
+        return " ".join(value.split())

@@ -50,6 +50,10 @@ CounterName = Literal[
     "tidewheel_verdicts_total",
     # Rollouts ended, by outcome.
     "tidewheel_rollouts_total",
+    # Windows and freezes that a person opened for one rollout. Worry: any; ask for the reason.
+    "tidewheel_overrides_total",
+    # Requests on the bus that were not done, by kind and code. Worry: codes of signatures.
+    "tidewheel_requests_refused_total",
     # Dataset versions offered, by outcome: published, same, refused.
     "tidewheel_datasets_total",
 ]
@@ -103,6 +107,8 @@ LABELS: Final[Mapping[str, tuple[str, ...]]] = {
     "tidewheel_training_runs_total": ("outcome",),
     "tidewheel_verdicts_total": ("outcome",),
     "tidewheel_rollouts_total": ("outcome",),
+    "tidewheel_overrides_total": (),
+    "tidewheel_requests_refused_total": ("kind", "code"),
     "tidewheel_datasets_total": ("outcome",),
     "tidewheel_consumer_lag": ("topic", "partition"),
     "tidewheel_consumer_seconds_since_progress": ("topic", "partition"),

@@ -1,21 +1,22 @@
 """The deployer as a process."""
 
-from datetime import timedelta
 from pathlib import Path
 from typing import Final
 
-from services.deployer.api import deciding, reading
+from services.deployer.api import approvals, deciding, freezes, reading
 from services.deployer.domain import Limits
-from services.deployer.handlers import Acting, People, Rollouts
+from services.deployer.handlers import Acting, Calendars, People, Requests, Rollouts
 from services.deployer.settings import Settings
-from services.deployer.store import PostgresStore
+from services.deployer.store import Governance, PostgresStore
 from services.deployer.worker import Timers
 from shared import clock, dead_letters, http, running
+from shared.access import Keys
 from shared.artifacts import ArtifactStore
 from shared.bus import Bus
 from shared.events import Digest, Json
 from shared.manifest import read_manifest
 from shared.postgres import Database
+from shared.signing import Signers
 
 MIGRATIONS: Final = Path(__file__).parent / "migrations"
 
@@ -26,7 +27,7 @@ def limits_of(settings: Settings) -> Limits:
         alpha=settings.canary_alpha,
         delta=settings.canary_delta,
         event_limit=settings.canary_event_limit,
-        approval_expires=timedelta(days=settings.approval_days),
+        error_limit=settings.young_error_limit,
     )
 
 
@@ -41,9 +42,14 @@ async def serve(settings: Settings) -> None:
     async def rule_of(manifest: Digest) -> Json:
         return read_manifest(await artifacts.aget(manifest)).baseline
 
-    acting = Acting(store=store, now=clock.now, limits=limits_of(settings))
+    governance = Governance(database)
+    acting = Acting(store=store, governance=governance, now=clock.now, limits=limits_of(settings))
     rollouts = Rollouts(acting=acting, rule_of=rule_of)
-    reactions = rollouts.reactions()
+    people = People(acting=acting)
+    calendars = Calendars(governance=governance, now=clock.now)
+    keys_file = Path(settings.keys_file)
+    requests = Requests(people=people, signers=Signers(keys_file), keys=Keys(keys_file))
+    reactions = [*rollouts.reactions(), *calendars.reactions(), *requests.reactions()]
     bus = Bus(
         database,
         settings.kafka,
@@ -58,7 +64,9 @@ async def serve(settings: Settings) -> None:
         settings,
         [
             reading.router(store, clock.now),
-            deciding.router(database, People(acting=acting)),
+            deciding.router(database, people),
+            approvals.router(governance, clock.now),
+            freezes.router(calendars, clock.now),
             dead_letters.router(database, reactions),
         ],
         ready=bus.state,

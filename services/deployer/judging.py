@@ -182,8 +182,8 @@ class Judging(Trial):
         approvals = rollout.approvals
         if approvals is not None and rollout.stage is Stage.AWAITING_APPROVAL:
             return rollout, approvals
-        takes_back = decision.decision == "withdraw" and rollout.stage is Stage.AWAITING_WINDOW
-        if approvals is None or not takes_back:
+        waits = rollout.stage is Stage.AWAITING_WINDOW and rollout.rules.approval.needed > 0
+        if approvals is None or decision.decision == "grant" or not waits:
             raise Conflict(f"This rollout waits for no approval; it is in stage {rollout.stage}.")
         # The time to approve is over, the time to think better of it is not.
         return rollout, replace(approvals, asked_at=self.now)

@@ -39,6 +39,7 @@ class Timers:
     async def take_one(self) -> bool:
         """Look at one endpoint whose moment has come; whether there was one."""
         async with self._database.transaction():
+            await self._rollouts.acting.governance.hold()
             found = await self._store.lock_due(self._now())
             if found is not None:
                 await self._rollouts.look_again(*found)

@@ -9,10 +9,10 @@ from uuid import UUID
 import httpx
 import pytest
 
-from services.deployer.api import deciding, reading
+from services.deployer.api import approvals, deciding, freezes, reading
 from services.deployer.app import MIGRATIONS
-from services.deployer.handlers import Acting, People, Rollouts
-from services.deployer.store import PostgresStore
+from services.deployer.handlers import Acting, Calendars, People, Rollouts
+from services.deployer.store import Governance, PostgresStore
 from services.deployer.worker import Timers
 from shared import clock, codec, http
 from shared.events import Digest, Event, Heard, Json
@@ -30,11 +30,16 @@ class Site:
         self.now: datetime = NOON
         self.database = database
         self.store = PostgresStore(database)
-        self.acting = Acting(store=self.store, now=lambda: self.now, limits=LIMITS)
+        self.governance = Governance(database)
+        self.acting = Acting(
+            store=self.store, governance=self.governance, now=lambda: self.now, limits=LIMITS
+        )
         self.people = People(acting=self.acting)
+        self.calendars = Calendars(governance=self.governance, now=lambda: self.now)
         rollouts = Rollouts(acting=self.acting, rule_of=_rule_of)
         self.timers = Timers(database, self.store, rollouts, lambda: self.now)
-        self._reactions = {reaction.kind: reaction for reaction in rollouts.reactions()}
+        reactions = [*rollouts.reactions(), *self.calendars.reactions()]
+        self._reactions = {reaction.kind: reaction for reaction in reactions}
 
     async def hear(
         self, event: Event, *, event_id: UUID | None = None, cascade: UUID | None = None
@@ -78,6 +83,8 @@ async def client(site: Site, tmp_path: Path) -> AsyncIterator[httpx.AsyncClient]
         [
             reading.router(site.store, lambda: site.now),
             deciding.router(site.database, site.people),
+            approvals.router(site.governance, lambda: site.now),
+            freezes.router(site.calendars, lambda: site.now),
         ],
         ready=lambda: {"ready": True},
     )

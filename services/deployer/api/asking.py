@@ -10,6 +10,7 @@ from shared.http import allow
 
 READERS: Final = allow(Role.VIEWER, Role.DATA_SCIENTIST, Role.APPROVER, Role.OPERATOR, Role.AUDITOR)
 Reader = Depends(READERS)
+Looking = Annotated[Principal, Depends(READERS)]
 Approver = Annotated[Principal, Depends(allow(Role.APPROVER))]
 Operator = Annotated[Principal, Depends(allow(Role.OPERATOR))]
 Limit = Annotated[int, Query(ge=1, le=1000)]
@@ -19,6 +20,7 @@ PLAIN: Final = r"^[^\x00]*$"
 
 
 def text_of(value: str) -> str:
+    """A name in a path, or a cursor, that the database can be asked for."""
     if "\0" in value:
         raise InvalidInput(
             "Names hold no control characters.", [Fault("/path", "control character")]
@@ -27,6 +29,7 @@ def text_of(value: str) -> str:
 
 
 def number_of(cursor: str) -> int:
+    """A cursor that is a number."""
     if not cursor.isascii() or not cursor.isdigit() or len(cursor) > 18:
         raise InvalidInput(
             "This cursor was not given by this list.",

@@ -67,7 +67,9 @@ class Rollouts:
         rule = await self.rule_of(verdict.manifest)
         now = self.acting.now()
         endpoint = await self.acting.lock(verdict.model, now=now)
-        await self.acting.governance.note_verdict(heard, rollout_id(verdict.model, verdict.version))
+        asked = heard.id if verdict.best else None
+        own = rollout_id(verdict.model, verdict.version, asked)
+        await self.acting.governance.note_verdict(heard, own)
         if endpoint is not None:
             judged = Judged(
                 evaluation=heard.id,
