@@ -12,7 +12,7 @@ from typing import Final
 from zoneinfo import ZoneInfo
 
 from shared.names import dataset_name
-from shared.wall_clock import begins_at, day_of, ends_at, read_zone
+from shared.wall_clock import begins_at, day_of, ends_at, is_over_at, read_zone
 from shared.windows import Window, next_opening
 
 _FREEZE_FORM: Final = re.compile(r"\s*(\d{4}-\d\d-\d\d)\s*\.\.\s*(\d{4}-\d\d-\d\d)\s+(\S+)\s*")
@@ -49,7 +49,7 @@ def read_freeze(text: str) -> Period:
         raise ValueError(f"{text!r} lasts longer than {LONGEST_FREEZE.days} days")
     return Period(
         starts_at=ends_at(first, 0, zone),
-        ends_at=ends_at(last + timedelta(days=1), 0, zone),
+        ends_at=is_over_at(last, zone),
         why=f"the specification freezes changes {text}",
     )
 

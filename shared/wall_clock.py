@@ -45,6 +45,14 @@ def ends_at(day: date, minutes: int, zone: ZoneInfo) -> datetime:
     return late.replace(microsecond=0)
 
 
+def is_over_at(day: date, zone: ZoneInfo) -> datetime:
+    """When a day is over for good: the hour before midnight may come twice."""
+    midnight = _wall(day + timedelta(days=1), 0)
+    once = ends_at(day + timedelta(days=1), 0, zone)
+    again = midnight.replace(tzinfo=zone, fold=1).astimezone(UTC)
+    return max(once, again)
+
+
 def is_on_a_day_that_exists(day: date, minutes: int, zone: ZoneInfo) -> bool:
     """Whether what begins then begins on that day; at the date line a zone may skip a whole one."""
     return begins_at(day, minutes, zone).astimezone(zone).date() == _wall(day, minutes).date()
