@@ -20,7 +20,7 @@ from starlette.routing import BaseRoute
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from shared import telemetry
-from shared.access import Keys, Principal, Role, words_of
+from shared.access import EVERY_TEAM, Keys, Principal, Role, words_of
 from shared.errors import (
     Fault,
     InvalidInput,
@@ -227,8 +227,9 @@ def _unwrapped(error: BaseException) -> Exception:
 class Allowed:
     """A route's word on who may use it; `build` refuses a route without one."""
 
-    def __init__(self, roles: frozenset[Role]) -> None:
+    def __init__(self, roles: frozenset[Role], *, everywhere: bool = False) -> None:
         self.roles = roles
+        self.everywhere = everywhere
 
     def __call__(self, request: Request) -> Principal:
         """The caller, if it holds one of the roles.
@@ -239,12 +240,18 @@ class Allowed:
         principal: Principal = request.state.principal
         if not principal.may(self.roles):
             raise NotPermitted(f"This needs {words_of(self.roles)}.")
+        if self.everywhere and not principal.may_in(EVERY_TEAM, self.roles):
+            raise NotPermitted(f"This is no team's own; it needs {words_of(self.roles)} in all.")
         return principal
 
 
-def allow(*roles: Role) -> Allowed:
-    """Who may use a route; without roles, every principal."""
-    return Allowed(frozenset(roles) or frozenset(Role))
+def allow(*roles: Role, everywhere: bool = False) -> Allowed:
+    """Who may use a route; without roles, every principal.
+
+    Args:
+        everywhere: the roles must be held for all teams: for what belongs to none.
+    """
+    return Allowed(frozenset(roles) or frozenset(Role), everywhere=everywhere)
 
 
 def build(

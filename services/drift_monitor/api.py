@@ -1,6 +1,6 @@
 """HTTP: drift, quality and windows of a model; reports to be drawn and fetched."""
 
-from typing import Annotated
+from typing import Annotated, Final
 from uuid import UUID
 
 from fastapi import APIRouter, Depends, Query, Request
@@ -10,7 +10,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from services.drift_monitor.store import Asked, PostgresStore, Reading, Reporting
 from services.drift_monitor.store.reading import NEWEST
 from services.drift_monitor.windows import Watched
-from shared.access import Principal, Role
+from shared.access import Principal, Role, act
 from shared.artifacts import ArtifactStore
 from shared.errors import Conflict, Fault, InvalidInput, NotFound
 from shared.events import Digest, Json
@@ -20,10 +20,12 @@ from shared.ids import uuid7
 from shared.jobs import Jobs
 from shared.postgres import Cause
 
-Reader = Depends(
-    allow(Role.VIEWER, Role.DATA_SCIENTIST, Role.APPROVER, Role.OPERATOR, Role.AUDITOR)
-)
-Requester = Annotated[Principal, Depends(allow(Role.DATA_SCIENTIST, Role.OPERATOR))]
+Looking = Annotated[
+    Principal,
+    Depends(allow(Role.VIEWER, Role.DATA_SCIENTIST, Role.APPROVER, Role.OPERATOR, Role.AUDITOR)),
+]
+MAY_ASK: Final = frozenset({Role.DATA_SCIENTIST, Role.OPERATOR})
+Requester = Annotated[Principal, Depends(allow(*MAY_ASK))]
 Limit = Annotated[int, Query(ge=1, le=1000)]
 Version = Annotated[int | None, Query(ge=1, le=2**31 - 1)]
 SHOWN_VERSIONS = 20
@@ -48,17 +50,17 @@ def router(
     """The routes of the monitor."""
     routes = APIRouter(prefix="/v1")
     routes.include_router(_watching(store, reading))
-    routes.include_router(_drawing(reading, reporting, jobs))
-    routes.include_router(_fetching(reporting, artifacts))
+    routes.include_router(_drawing(store, reading, reporting, jobs))
+    routes.include_router(_fetching(store, reporting, artifacts))
     return routes
 
 
 def _watching(store: PostgresStore, reading: Reading) -> APIRouter:
-    routes = APIRouter(dependencies=[Reader])
+    routes = APIRouter()
 
     @routes.get("/models/{model}/drift")
-    async def drift(model: str) -> Json:
-        versions = await _versions(store, model)
+    async def drift(model: str, principal: Looking) -> Json:
+        versions = await _versions(store, model, principal)
         standing = await store.standing(model)
         shown = []
         for version in versions:
@@ -74,9 +76,13 @@ def _watching(store: PostgresStore, reading: Reading) -> APIRouter:
 
     @routes.get("/models/{model}/quality")
     async def quality(
-        model: str, version: Version = None, limit: Limit = 100, cursor: str = ""
+        model: str,
+        principal: Looking,
+        version: Version = None,
+        limit: Limit = 100,
+        cursor: str = "",
     ) -> Json:
-        await _versions(store, model)
+        await _versions(store, model, principal)
         found = await reading.windows(
             model, version=version, before=_place(cursor), limit=limit, labelled=True
         )
@@ -86,22 +92,29 @@ def _watching(store: PostgresStore, reading: Reading) -> APIRouter:
 
     @routes.get("/models/{model}/windows")
     async def windows(
-        model: str, version: Version = None, limit: Limit = 100, cursor: str = ""
+        model: str,
+        principal: Looking,
+        version: Version = None,
+        limit: Limit = 100,
+        cursor: str = "",
     ) -> Json:
-        await _versions(store, model)
+        await _versions(store, model, principal)
         found = await reading.windows(model, version=version, before=_place(cursor), limit=limit)
         return page(found, _next(found, limit))
 
     return routes
 
 
-def _drawing(reading: Reading, reporting: Reporting, jobs: Jobs) -> APIRouter:
+def _drawing(store: PostgresStore, reading: Reading, reporting: Reporting, jobs: Jobs) -> APIRouter:
     routes = APIRouter()
 
     @routes.post("/models/{model}/reports", status_code=202)
     async def report(
         model: str, request: Request, principal: Requester, wanted: Wanted | None = None
     ) -> Response:
+        await _versions(store, model, principal)
+        act(principal, await store.owner(model), MAY_ASK)
+
         async def action() -> tuple[int, Json]:
             window = await _window_to_draw(reading, _text(model), wanted or Wanted())
             asked = Asked(
@@ -126,16 +139,16 @@ def _drawing(reading: Reading, reporting: Reporting, jobs: Jobs) -> APIRouter:
     return routes
 
 
-def _fetching(reporting: Reporting, artifacts: ArtifactStore) -> APIRouter:
-    routes = APIRouter(dependencies=[Reader])
+def _fetching(store: PostgresStore, reporting: Reporting, artifacts: ArtifactStore) -> APIRouter:
+    routes = APIRouter()
 
     @routes.get("/reports/{report}")
-    async def state(report: UUID) -> Json:
-        return await _report(reporting, report)
+    async def state(report: UUID, principal: Looking) -> Json:
+        return await _report(store, reporting, report, principal)
 
     @routes.get("/reports/{report}/html")
-    async def html(report: UUID) -> Response:
-        found = await _report(reporting, report)
+    async def html(report: UUID, principal: Looking) -> Response:
+        found = await _report(store, reporting, report, principal)
         if found["state"] != "done":
             raise Conflict(
                 f"This report is {found['state']}; its state is at /v1/reports/{report}."
@@ -183,9 +196,9 @@ def _state(version: Watched, champion: int | None, newest: list[Json], last: Jso
     }
 
 
-async def _versions(store: PostgresStore, model: str) -> list[Watched]:
+async def _versions(store: PostgresStore, model: str, principal: Principal) -> list[Watched]:
     found = await store.newest_versions(_text(model), SHOWN_VERSIONS)
-    if not found:
+    if not found or not principal.may_see(await store.owner(model)):
         raise NotFound(f"No version of {model} is watched.")
     return found
 
@@ -207,9 +220,11 @@ async def _window_to_draw(reading: Reading, model: str, wanted: Wanted) -> Json:
     return found
 
 
-async def _report(reporting: Reporting, report: UUID) -> Json:
+async def _report(
+    store: PostgresStore, reporting: Reporting, report: UUID, principal: Principal
+) -> Json:
     found = await reporting.find(report)
-    if found is None:
+    if found is None or not principal.may_see(await store.owner(found["model"])):
         raise NotFound(f"There is no report {report}.")
     return found
 

@@ -16,9 +16,9 @@ from starlette.types import Receive, Scope, Send
 
 from services.serving.domain.endpoints import Endpoint, Step, standing
 from services.serving.handlers.deployments import Deployments
-from services.serving.handlers.feedback import Feedback
+from services.serving.handlers.feedback import OBSERVERS, Feedback
 from services.serving.handlers.log import Prediction, arm_name
-from services.serving.handlers.predictions import Predictions, apart
+from services.serving.handlers.predictions import UNKNOWN_MODEL, Predictions, apart
 from services.serving.prediction.reading import Row, read_json, rows_of
 from shared.access import Principal, Role
 from shared.errors import NotFound, NotPermitted, Refused
@@ -26,7 +26,8 @@ from shared.events import ModelName
 from shared.http import Allowed, Json, allow, problem_of
 
 MAY_PREDICT: Final = allow(Role.PREDICTOR)
-MAY_OBSERVE: Final = allow(Role.PREDICTOR, Role.PRODUCER)
+MAY_OBSERVE: Final = allow(*OBSERVERS)
+Looking = Annotated[Principal, Depends(allow())]
 
 
 class MediaTypeNotAccepted(Refused):
@@ -59,6 +60,7 @@ class PredictDoor:
             body = await read_body(receive)
             rows = await apart(len(body) // 100, read_rows, body, self.rows_limit)
             model = ModelName(scope["path_params"]["model"])
+            self.predictions.check(scope["state"]["principal"], model, self.allowed.roles)
             endpoint, answered = await self.predictions.predict(model, rows, body_bytes=len(body))
         except Refused as error:
             refusal = problem_of(error, scope["state"]["request_id"], scope["path"])
@@ -169,24 +171,27 @@ def router(
         """Take outcomes of earlier predictions; they are joined later."""
         check_media_type(request.scope)
         document = read_json(await request.body())
-        taken = feedback.take(document, principal.name)
+        taken = feedback.take(document, principal)
         return Json({"accepted": taken}, status_code=202)
 
-    @routes.get("/v1/models", dependencies=[Depends(allow())])
-    async def models() -> Response:
+    @routes.get("/v1/models")
+    async def models(principal: Looking) -> Response:
         """What this replica serves."""
         now = monotonic()
+        endpoints = [deployments.endpoints[name] for name in sorted(deployments.endpoints)]
         found = [
-            summary(deployments.endpoints[name], now) for name in sorted(deployments.endpoints)
+            summary(one, now)
+            for one in endpoints
+            if principal.may_see(deployments.owner_of(one.model) or "")
         ]
         return Json({"items": found, "next": None})
 
-    @routes.get("/v1/models/{model}", dependencies=[Depends(allow())])
-    async def model(model: str) -> Response:
+    @routes.get("/v1/models/{model}")
+    async def model(model: str, principal: Looking) -> Response:
         """How this replica serves one model."""
         endpoint = deployments.endpoints.get(ModelName(model))
-        if endpoint is None:
-            raise NotFound("No model of this name is served here.")
+        if endpoint is None or not principal.may_see(deployments.owner_of(endpoint.model) or ""):
+            raise NotFound(UNKNOWN_MODEL)
         wanted = deployments.wanted[endpoint.model].event.generation
         problems = deployments.describe(endpoint.model)
         found = summary(endpoint, monotonic()) | details(endpoint)

@@ -1,7 +1,7 @@
 """HTTP: ask for a training, see what became of runs."""
 
 from datetime import UTC, datetime
-from typing import Annotated, Any
+from typing import Annotated, Any, Final
 from uuid import UUID
 
 from fastapi import APIRouter, Depends, Query, Request
@@ -9,17 +9,19 @@ from fastapi.responses import Response
 
 from services.trainer.handlers import Outcome, Trainer
 from services.trainer.store import PostgresStore
-from shared.access import Principal, Role
+from shared.access import Principal, Role, act
 from shared.errors import Fault, InvalidInput, NotFound
 from shared.events import Json, ModelName
 from shared.http import Json as JsonResponse
 from shared.http import allow, page
 from shared.idempotency import once
 
-Reader = Depends(
-    allow(Role.VIEWER, Role.DATA_SCIENTIST, Role.APPROVER, Role.OPERATOR, Role.AUDITOR)
-)
-Scientist = Annotated[Principal, Depends(allow(Role.DATA_SCIENTIST, Role.OPERATOR))]
+Looking = Annotated[
+    Principal,
+    Depends(allow(Role.VIEWER, Role.DATA_SCIENTIST, Role.APPROVER, Role.OPERATOR, Role.AUDITOR)),
+]
+MAY_TRAIN: Final = frozenset({Role.DATA_SCIENTIST, Role.OPERATOR})
+Scientist = Annotated[Principal, Depends(allow(*MAY_TRAIN))]
 Limit = Annotated[int, Query(ge=1, le=1000)]
 
 
@@ -29,22 +31,29 @@ def router(store: PostgresStore, trainer: Trainer) -> APIRouter:
 
     @routes.post("/models/{model}/train")
     async def train(model: str, request: Request, principal: Scientist) -> Response:
+        owner = await store.owner(_text(model))
+        act(principal, owner, MAY_TRAIN, f"There is no model {model}.")
+
         async def action() -> tuple[int, Json]:
             return 202, _outcome(await trainer.train(ModelName(_text(model)), principal.name))
 
         return await once(request, store.database, principal, action)
 
-    @routes.get("/runs", dependencies=[Reader])
-    async def runs(model: str = "", limit: Limit = 100, cursor: str = "") -> Response:
+    @routes.get("/runs")
+    async def runs(
+        principal: Looking, model: str = "", limit: Limit = 100, cursor: str = ""
+    ) -> Response:
         before = _read_cursor(cursor) if cursor else None
-        found = await store.runs(model=_text(model), before=before, limit=limit)
+        found = await store.runs(
+            model=_text(model), before=before, limit=limit, owners=principal.visible
+        )
         last = _cursor(found[-1]) if len(found) == limit else None
         return JsonResponse(page(found, last))
 
-    @routes.get("/runs/{run}", dependencies=[Reader])
-    async def one_run(run: UUID) -> Response:
+    @routes.get("/runs/{run}")
+    async def one_run(run: UUID, principal: Looking) -> Response:
         found = await store.run(run)
-        if found is None:
+        if found is None or not principal.may_see(await store.owner(found["model"]) or ""):
             raise NotFound(f"There is no run {run}.")
         return JsonResponse(found)
 

@@ -259,19 +259,34 @@ class PostgresStore:
         )
 
     async def runs(
-        self, *, model: str, before: tuple[datetime, UUID] | None, limit: int
+        self,
+        *,
+        model: str,
+        before: tuple[datetime, UUID] | None,
+        limit: int,
+        owners: Sequence[str] | None = None,
     ) -> list[Json]:
-        """Newest first."""
+        """Newest first; only of these teams' models, if any are named."""
         rows = await self.database.fetch(
             _RUNS
             + " and ($1 = '' or j.subject = $1) and ($2::timestamptz is null or "
-            + "(j.created_at, j.id) < ($2, $3)) order by j.created_at desc, j.id desc limit $4",
+            + "(j.created_at, j.id) < ($2, $3)) and ($5::text[] is null or exists (select 1 "
+            + "from model m where m.model = j.subject and m.spec ->> 'owner' = any($5))) "
+            + "order by j.created_at desc, j.id desc limit $4",
             model,
             before[0] if before else None,
             before[1] if before else None,
             limit,
+            owners,
         )
         return [_run(row) for row in rows]
+
+    async def owner(self, model: str) -> str | None:
+        """The team of a model; None when it was never defined."""
+        found: str | None = await self.database.fetchval(
+            "select spec ->> 'owner' from model where model = $1", model
+        )
+        return found
 
     async def run(self, run: UUID) -> Json | None:
         row = await self.database.fetchrow(_RUNS + " and j.id = $1", run)

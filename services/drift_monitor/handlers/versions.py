@@ -14,6 +14,7 @@ from shared.events import (
     Digest,
     Event,
     Heard,
+    ModelDefined,
     ModelPromoted,
     ModelRegistered,
 )
@@ -32,10 +33,17 @@ class Versions:
 
     def reactions(self) -> list[Reaction]:
         return [
+            on(ModelDefined, self.note_owner),
             on(ModelRegistered, self.watch),
             on(ModelPromoted, self.crown),
             on(DeploymentRolledBack, self.crown_again),
         ]
+
+    async def note_owner(self, heard: Heard[ModelDefined]) -> Iterable[Event]:
+        """Whose the model is from now on decides who may see how it does."""
+        await self.store.lock([heard.event.model])
+        await self.store.own(heard.event.model, str(heard.event.spec.get("owner", "")))
+        return []
 
     async def watch(self, heard: Heard[ModelRegistered]) -> Iterable[Event]:
         """Watch a version from now on; rows that came before it was known are counted now."""
@@ -55,6 +63,7 @@ class Versions:
             registered_at=heard.time,
         )
         await self.store.lock([told.model])
+        await self.store.own(told.model, str(told.spec.get("owner", "")))
         await self.store.add_version(version)
         rows = await self.store.claim_unclaimed(told.model, told.version)
         rows = [_with_usable_label(row, version) for row in rows]

@@ -38,6 +38,22 @@ class VersionTable:
         )
         return Standing(champion=row["champion"], asked_at=row["asked_at"]) if row else Standing()
 
+    async def owner(self, model: str) -> str:
+        """The team of a model; empty when nobody has said whose it is."""
+        found: str | None = await self.database.fetchval(
+            "select owner from model where model = $1", model
+        )
+        return found or ""
+
+    async def own(self, model: str, owner: str) -> None:
+        """Note whose a model is from now on."""
+        await self.database.execute(
+            "insert into model (model, owner) values ($1, $2) "
+            "on conflict (model) do update set owner = excluded.owner",
+            model,
+            owner,
+        )
+
     async def crown(self, model: str, version: int | None) -> None:
         await self.database.execute(
             "insert into model (model, champion) values ($1, $2) "

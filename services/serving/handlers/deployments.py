@@ -77,6 +77,11 @@ class Deployments:
         self._loading: dict[Digest, Future[Loaded]] = {}
         self._fetchers = ThreadPoolExecutor(4, thread_name_prefix="fetch")
 
+    def owner_of(self, model: ModelName) -> str | None:
+        """The team of a model; None when no desired state names it."""
+        wanted = self.wanted.get(model)
+        return None if wanted is None else wanted.event.owner
+
     def reactions(self) -> list[Reaction]:
         return [on(DeploymentDesired, self.want)]
 

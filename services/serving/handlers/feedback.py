@@ -10,12 +10,15 @@ from typing import Any, Final, Literal
 from services.serving.handlers.predictions import Predictions
 from services.serving.handlers.voice import Voice
 from services.serving.prediction.reading import as_pointer
+from shared.access import Principal, Role
 from shared.clock import Clock
 from shared.errors import Fault, InvalidInput, wrong_things
 from shared.events import GroundTruthObserved, ModelName
 from shared.names import model_name
 
 MOST_OBSERVATIONS: Final = 1_000
+OBSERVERS: Final = frozenset({Role.PREDICTOR, Role.PRODUCER})
+"""Who may say what came of answers."""
 _PREDICTION: Final = re.compile(r"p-[0-9a-f]{32}")
 _EARLIEST: Final = datetime(2000, 1, 1, tzinfo=UTC)
 _KNOWN: Final = frozenset({"prediction_id", "value", "observed_at", "revision"})
@@ -30,17 +33,19 @@ class Feedback:
     voice: Voice
     now: Clock
 
-    def take(self, document: Any, source: str) -> int:
+    def take(self, document: Any, principal: Principal) -> int:
         """Say what was observed; how many observations there were.
 
         Whether a prediction of this id was ever given is not known here: the monitor joins them.
 
         Raises:
             InvalidInput: with every fault.
-            NotFound: the model is not served here.
+            NotFound: the model is not served here, or not to this team.
+            NotPermitted: the principal may see it and not say what came of its answers.
             Saturated: there is no room for them; none was taken.
         """
         model, given = _parts(document)
+        self.predictions.check(principal, model, OBSERVERS)
         endpoint = self.predictions.endpoint_of(model)
         task = None if endpoint.manifest is None else endpoint.manifest.task
         now = self.now()
@@ -51,7 +56,7 @@ class Feedback:
         ]
         if faults:
             raise InvalidInput(wrong_things(faults), faults[:50])
-        self.voice.observed([_observation(model, one, source, now) for one in given])
+        self.voice.observed([_observation(model, one, principal.name, now) for one in given])
         return len(given)
 
 

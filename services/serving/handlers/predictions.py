@@ -19,11 +19,13 @@ from services.serving.prediction.rows import check_rows, entity_of
 from services.serving.routing import point_of
 from services.serving.store.spool import Spool
 from shared import baselines, telemetry
+from shared.access import Principal, Role, act
 from shared.clock import Clock
 from shared.errors import NotFound, Saturated, Unprocessable
 from shared.events import ModelName
 
 MANY_ROWS: Final = 300
+UNKNOWN_MODEL: Final = "No model of this name is served here."
 P = ParamSpec("P")
 T = TypeVar("T")
 
@@ -65,6 +67,17 @@ class Predictions:
         telemetry.observe("tidewheel_predict_seconds", self.monotonic() - started, model=model)
         return endpoint, predictions
 
+    def check(self, principal: Principal, model: ModelName, roles: frozenset[Role]) -> None:
+        """Whether one of the roles is held for this model; a model that is not known passes.
+
+        Raises:
+            NotFound: it is another team's; the answer is that of an unknown one.
+            NotPermitted: it may be seen and no more.
+        """
+        owner = self.deployments.owner_of(model)
+        if owner is not None:
+            act(principal, owner, roles, UNKNOWN_MODEL)
+
     def endpoint_of(self, model: ModelName) -> Endpoint:
         """The endpoint that answers now.
 
@@ -77,7 +90,7 @@ class Predictions:
             return endpoint
         if model in self.deployments.wanted or not self.deployments.is_restored:
             raise Saturated("This model is being loaded; try again shortly.", code="loading")
-        raise NotFound("No model of this name is served here.")
+        raise NotFound(UNKNOWN_MODEL)
 
     def _routed(self, endpoint: Endpoint, rows: Sequence[Row]) -> list[Prediction]:
         return [self._routed_row(endpoint, row) for row in rows]
