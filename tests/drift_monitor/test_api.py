@@ -80,7 +80,7 @@ async def test_windows_are_listed_newest_first_page_by_page(client: httpx.AsyncC
         ("GET", "/v1/models/pump/windows?cursor=x.y", None, 422, "invalid_input"),
         ("GET", "/v1/models/pump/windows?limit=0", None, 422, "invalid_input"),
         ("GET", "/v1/models/pump/windows?version=99999999999", None, 422, "invalid_input"),
-        ("POST", "/v1/models/none/reports", {}, 409, "conflict"),
+        ("POST", "/v1/models/none/reports", {}, 404, "not_found"),
         ("POST", "/v1/models/pump/reports", {"window": 1}, 422, "invalid_input"),
         ("POST", "/v1/models/pump/reports", {"version": 1, "window": 9}, 404, "not_found"),
         ("POST", "/v1/models/pump/reports", {"version": 1, "window": 3}, 409, "conflict"),
