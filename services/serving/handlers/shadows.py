@@ -34,6 +34,9 @@ from shared.latency import cell_of
 
 CHOSEN_TOGETHER: Final = 300
 """Rows whose share is decided in one turn of the loop."""
+GATHER_SECONDS: Final = 0.05
+"""Rows wait so long for company: a question costs about the same for one row and for many, and
+whoever answers at the same time shares the interpreter with it."""
 FINISH_SECONDS: Final = 2.0
 """What a graceful stop grants the queue."""
 
@@ -139,6 +142,8 @@ class Shadows:
         """Ask what waits until cancelled."""
         while True:
             await self._filled.wait()
+            if len(self._queue) < SMALL_ROWS:
+                await asyncio.sleep(GATHER_SECONDS)
             self._is_busy = True
             try:
                 await self._ask_next()
