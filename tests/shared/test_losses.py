@@ -8,7 +8,7 @@ import pytest
 from numpy.typing import NDArray
 
 from shared.errors import Unprocessable
-from shared.losses import metric_value, row_losses
+from shared.losses import exact_log, metric_value, row_losses
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -93,3 +93,32 @@ def test_what_cannot_be_scored_is_refused_with_its_reason(
 def test_no_rows_have_no_metric() -> None:
     with pytest.raises(Unprocessable, match="no rows"):
         metric_value("mae", numbers())
+
+
+def test_shares_of_the_outcome_have_no_unit() -> None:
+    y, answers = numbers(2, -4, 0), SomeAnswers(values=numbers(1, -5, 0))
+
+    assert row_losses("mape", y, answers).tolist() == [0.5, 0.25, np.inf]
+
+
+def test_a_quantile_pays_more_on_the_side_where_it_should_seldom_be() -> None:
+    y, answers = numbers(10, 10), SomeAnswers(values=numbers(8, 12))
+
+    assert row_losses("pinball@0.9", y, answers).tolist() == pytest.approx([1.8, 0.2])
+    assert row_losses("pinball@0.5", y, answers).tolist() == pytest.approx([1.0, 1.0])
+
+
+@pytest.mark.parametrize("metric", ["pinball@", "pinball@x", "pinball@1.5"])
+def test_what_is_no_quantile_is_refused(metric: str) -> None:
+    with pytest.raises(Unprocessable, match="no quantile"):
+        row_losses(metric, numbers(1), SomeAnswers(values=numbers(1)))
+
+
+def test_a_logarithm_of_single_steps_is_as_good_as_that_of_the_library() -> None:
+    x = np.concatenate([np.logspace(-300, 300, 5001), 1 + np.linspace(-1e-3, 1e-3, 1000)])
+
+    error = np.abs(exact_log(x) - np.log(x)) / np.maximum(1, np.abs(np.log(x)))
+
+    assert error.max() < 1e-15
+    assert exact_log(numbers(1.0))[0] == 0
+    assert np.isnan(exact_log(numbers(np.nan)))[0]

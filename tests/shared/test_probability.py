@@ -59,3 +59,10 @@ def test_a_bound_of_a_share_lies_below_it() -> None:
     assert probability.share_bound(50, 100, 2.0) == pytest.approx(0.4019, abs=1e-3)
     assert probability.share_bound(0, 100, 2.0) == 0.0
     assert probability.share_bound(0, 0, 2.0) == 0.0
+
+
+def test_throws_of_a_coin_are_counted_exactly() -> None:
+    assert [probability.binomial_sf(x, 3) for x in range(5)] == [1.0, 7 / 8, 4 / 8, 1 / 8, 0.0]
+    found = probability.binomial_sf(600, 1000)
+
+    assert found == pytest.approx(stats.binom.sf(599, 1000, 0.5), rel=1e-9)
