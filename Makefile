@@ -13,7 +13,7 @@ PY := .venv/bin/python
 export PYTHONPATH := $(CURDIR):$(CURDIR)/client
 
 .PHONY: help env demo up down status logs clean test test-fast test-nightly check isolated fmt lint \
-	types contracts deps locks lock hooks bench-cascade bench-bus bench-up schemas
+	types contracts deps locks lock hooks bench-cascade bench-bus bench-up bench-gate bench-canary schemas
 
 help: ## Print every verb with one line each
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  \033[1m%-14s\033[0m %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -102,3 +102,9 @@ bench-bus: env ## Events per second through the kernel, beside a bare loop
 
 bench-up: env ## Time until all six services are ready, and their memory
 	@$(PY) -m bench.bench_up
+
+bench-gate: env ## False promotions, power, creep, fleets and cost of the gate, beside common rules
+	@OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1 $(PY) -m bench.bench_gate
+
+bench-canary: env ## False aborts, false promotions and speed of the canary, beside common rules
+	@OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1 $(PY) -m bench.bench_canary
