@@ -208,7 +208,7 @@ def an_argument(
 ) -> dict[str, Any]:
     """What the scoring child is asked."""
     mode = "change" if champion else "first"
-    known = {"mode": mode, "anchor": anchor is not None, "seed": 11} | given
+    known: dict[str, Any] = {"mode": mode, "anchor": anchor is not None, "seed": 11} | given
     return {
         "candidate": candidate.files(),
         "champion": champion.files() if champion else None,

@@ -4,121 +4,28 @@ from __future__ import annotations
 
 import asyncio
 import contextvars
-from collections.abc import AsyncIterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 from uuid import UUID
 
 import pytest
-import pytest_asyncio
 
-from services.evaluator.app import MIGRATIONS
-from services.evaluator.handlers import Evaluator
-from services.evaluator.store import PostgresStore
-from services.evaluator.worker import Judge
-from shared import clock, codec
 from shared.artifacts import ArtifactStore, key_of
-from shared.confined import Confined
 from shared.errors import StoreUnavailable
 from shared.events import (
-    DeploymentRolledBack,
     Digest,
     EvaluationCompleted,
-    Event,
-    Heard,
-    ModelName,
-    ModelPromoted,
-    ModelRegistered,
     RolloutAborted,
     RolloutId,
 )
 from shared.ids import derived, uuid7
-from shared.jobs import Jobs
-from shared.postgres import Cause, Database
-from tests.evaluator.building import Version, World, a_registration, a_spec, a_version
+from tests.evaluator.building import World, a_spec, a_version
+from tests.evaluator.conftest import PUMP, Site
 from tests.support.waiting import eventually
 
 # One loop for the module, so that one warm template serves all its tests.
 pytestmark = [pytest.mark.real, pytest.mark.asyncio(loop_scope="module")]
-
-PUMP = ModelName("pump")
-
-
-class Site:
-    """An evaluator on a real database, whose worker takes one job when it is told to."""
-
-    def __init__(self, database: Database, artifacts: ArtifactStore, confined: Confined) -> None:
-        self.database = database
-        self.artifacts = artifacts
-        self.jobs = Jobs(database, "verdict")
-        self.store = PostgresStore(database, self.jobs)
-        self.judge = Judge(
-            store=self.store,
-            jobs=self.jobs,
-            artifacts=artifacts,
-            confined=confined,
-            now=clock.now,
-            score_seconds=60,
-            score_megabytes=1024,
-        )
-        self._reactions = {r.kind: r for r in Evaluator(self.store).reactions()}
-
-    async def hear(self, event: Event, *, event_id: UUID | None = None) -> Heard[Any]:
-        chosen = event_id or uuid7()
-        heard: Heard[Any] = Heard(
-            event=event,
-            id=chosen,
-            source="//tidewheel/test",
-            time=clock.now(),
-            correlation=derived(None, "cascade", event.subject),
-        )
-        async with self.database.transaction(Cause.of(heard)):
-            await self._reactions[type(event)].react(heard)
-        return heard
-
-    async def register(self, version: int, files: Version, **fields: Any) -> ModelRegistered:
-        registered = a_registration(version, files.keep(self.artifacts), **fields)
-        await self.hear(registered)
-        return registered
-
-    async def work(self) -> None:
-        """Everything that is queued."""
-        while (job := await self.jobs.claim("a test")) is not None:
-            await self.judge.work(job)
-
-    async def verdicts(self) -> list[Heard[EvaluationCompleted]]:
-        rows = await self.database.fetch("select payload from said order by sequence")
-        return [codec.decode(row["payload"]) for row in rows]  # type: ignore[misc]
-
-    async def promote(self, version: int, files: Version) -> None:
-        await self.hear(
-            ModelPromoted(
-                model=PUMP,
-                rollout=RolloutId(uuid7()),
-                version=version,
-                manifest=files.digest,
-                previous=None,
-                dataset_version=version,
-                generation=version,
-                evaluation=uuid7(),
-                evidence={},
-            )
-        )
-
-
-@pytest_asyncio.fixture(scope="module", loop_scope="module")
-async def confined() -> AsyncIterator[Confined]:
-    opened = Confined(["services.evaluator.scoring"])
-    yield opened
-    await opened.close()
-
-
-@pytest_asyncio.fixture(loop_scope="module")
-async def site(database_url: str, tmp_path: Path, confined: Confined) -> AsyncIterator[Site]:
-    database = await Database.open(database_url, "evaluator", migrations=[MIGRATIONS])
-    yield Site(database, ArtifactStore(f"file://{tmp_path}"), confined)
-    await database.close()
 
 
 async def test_a_first_good_candidate_is_accepted_with_its_evidence(site: Site) -> None:
@@ -202,6 +109,7 @@ async def test_the_same_candidate_judged_anew_gives_the_same_verdict_and_id(
     await site.database.execute("delete from said")
     await site.database.execute("delete from stream_head")
     await site.database.execute("delete from verdict")
+    await site.database.execute("delete from holdout_use")
     await site.database.execute("update job set state = 'waiting'")
     await site.work()
 
@@ -295,17 +203,7 @@ async def test_after_a_rollback_the_former_champion_is_compared_with(site: Site)
     await site.work()
     await site.promote(2, two)
 
-    await site.hear(
-        DeploymentRolledBack(
-            model=PUMP,
-            from_version=2,
-            to_version=1,
-            to_manifest=one.digest,
-            generation=3,
-            by="ada",
-            reason="",
-        )
-    )
+    await site.roll_back(2, 1, one)
     await site.register(3, a_version(world))
     await site.work()
 
@@ -372,15 +270,7 @@ async def test_a_specification_that_cannot_be_read_still_ends_in_a_verdict(site:
 
 
 async def test_a_comparison_that_takes_too_long_is_killed_and_rejected(site: Site) -> None:
-    slow = Judge(
-        store=site.store,
-        jobs=site.jobs,
-        artifacts=site.artifacts,
-        confined=site.judge.confined,
-        now=clock.now,
-        score_seconds=0.001,
-        score_megabytes=1024,
-    )
+    slow = replace(site.judge, score_seconds=0.001)
     await site.register(1, a_version(World.drawn()), spec=a_spec(ordered=False))
     job = await site.jobs.claim("a test")
     assert job is not None
@@ -399,13 +289,12 @@ async def test_verdicts_can_be_read_in_pages(site: Site) -> None:
     await site.work()
 
     first = await site.store.verdicts("pump", below=2**62, limit=2)
-    rest = await site.store.verdicts("pump", below=first[-1]["sequence"], limit=2)
-    one = await site.store.verdict(rest[0]["event_id"])
+    rest = await site.store.verdicts("pump", below=first[-1].sequence or 0, limit=2)
+    one = await site.store.said(rest[0].id)
 
-    assert [item["version"] for item in first + rest] == [3, 2, 1]
-    assert one is not None
-    assert one["manifest"] == rest[0]["manifest"]
-    assert await site.store.verdict(UUID(int=1)) is None
+    assert [heard.event.version for heard in first + rest] == [3, 2, 1]
+    assert one == rest[0]
+    assert await site.store.said(UUID(int=1)) is None
 
 
 async def test_a_verdict_without_champion_is_kept_under_number_0(site: Site) -> None:
@@ -430,7 +319,7 @@ async def test_a_promotion_during_the_last_moment_makes_the_verdict_anew(site: S
         await site.store.crown(PUMP, 2, two.digest)
         # A context of its own: this task must not join the transaction that it has to wait for.
         judging = asyncio.create_task(site.judge.work(job), context=contextvars.Context())
-        await eventually(lambda: _somebody_waits(site), what="the verdict waits for the champion")
+        await eventually(site.somebody_waits, what="the verdict waits for the champion")
     await judging
     await site.work()
 
@@ -438,6 +327,54 @@ async def test_a_promotion_during_the_last_moment_makes_the_verdict_anew(site: S
     assert against == [(2, None), (3, 2)]
 
 
-async def _somebody_waits(site: Site) -> bool:
-    # Not pg_stat_activity: within a transaction that is read once and stays as it was.
-    return bool(await site.database.fetchval("select count(*) from pg_locks where not granted"))
+# --- what readers are shown -------------------------------------------------------------------
+
+
+async def test_readers_see_rounded_figures_until_the_rows_are_retired(site: Site) -> None:
+    world = World.drawn()
+    await site.judged(1, a_version(world))
+    path = f"/verdicts/{(await site.verdicts())[0].id}"
+
+    viewer = (await site.ask("GET", path)).json()
+    auditor = (await site.ask("GET", path, "auditor")).json()
+    listed = (await site.ask("GET", "/models/pump/verdicts")).json()["items"][0]
+    await site.judged(2, a_version(world), split="9")
+    later = (await site.ask("GET", path)).json()
+
+    assert (viewer["rounded"], auditor["rounded"], later["rounded"]) == (True, False, False)
+    assert viewer["gates"][0]["se"] is None
+    assert viewer["gates"][0]["lower"] != auditor["gates"][0]["lower"]
+    assert listed == viewer
+    assert later["gates"] == auditor["gates"]
+
+
+async def test_a_verdict_has_a_card_in_two_forms(site: Site) -> None:
+    found = await site.judged(1, a_version(World.drawn()))
+
+    page = await site.ask("GET", "/models/pump/versions/1/card")
+    text = await site.ask("GET", "/models/pump/versions/1/card?format=md")
+    none = await site.ask("GET", "/models/pump/versions/2/card")
+
+    assert found.card is not None
+    assert found.card_html is not None
+    assert site.artifacts.has(found.card_html)
+    assert "<svg" in page.text
+    assert page.headers["content-disposition"].startswith("attachment")
+    assert page.headers["content-security-policy"].startswith("sandbox")
+    assert text.text.startswith("#")
+    assert none.status_code == 404
+
+
+async def test_the_verdict_carries_what_its_readers_need(site: Site) -> None:
+    spec = a_spec(checks={"bounds": [-99, 99]}, slices=[{"name": "warm", "where": "x > 0"}])
+
+    found = await site.judged(1, a_version(World.drawn()), spec=spec)
+
+    assert found.accepted
+    assert set(found.policy) == {"rules", "given"}
+    assert len(found.policy_digest) == 64
+    assert [check.name for check in found.checks] == ["bounds"]
+    assert found.slices[0].name == "warm"
+    assert found.authors == {"spec": "grace"}
+    assert found.engine
+    assert found.draws >= 0
