@@ -9,6 +9,7 @@ from typing import Any
 from uuid import UUID
 
 import numpy as np
+import orjson
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -19,6 +20,7 @@ from services.evaluator.card.pictures import drawn, ticks
 from services.evaluator.card.plots import Outlook, Side, pictures_of
 from services.evaluator.card.text import html, markdown, moment, number, plain
 from services.evaluator.evidence import Evidence
+from shared.coarse import coarse
 from shared.events import BestAsked, Check, Digest, FleetClaim, Gate, Json, SliceVerdict
 from shared.manifest import Column, File, Manifest
 from tests.evaluator.building import a_spec
@@ -407,6 +409,16 @@ def test_an_ordinary_card_is_below_150_kilobytes() -> None:
 
     assert len(card.html.encode()) < 150_000
     assert len(card.markdown.encode()) < 20_000
+
+
+def test_a_card_of_coarse_figures_says_that_they_are_rounded() -> None:
+    exact = orjson.loads(orjson.dumps(a_verdict()))
+
+    card = card_of(coarse(exact), of_regression(), a_manifest())
+
+    assert "rounded to about a quarter" in card.markdown
+    assert "rounded to about a quarter" not in card_of(exact, None, a_manifest()).markdown
+    assert "64.5" not in card.markdown
 
 
 def test_fields_may_be_events_or_plain_json() -> None:

@@ -28,6 +28,11 @@ _MODES: Final[Mapping[str, str]] = {
     "refresh": "newer data only, so it must be no worse",
     "change": "more than the data has changed, so it must be better",
 }
+_GAIN: Final = "Gain is the loss of the other minus the loss of the candidate."
+_ROUNDED: Final = (
+    " Figures are rounded to about a quarter of their intervals while these rows still judge, "
+    "so that nobody can climb on their noise."
+)
 _SIDES: Final = ("candidate", "champion", "anchor", "baseline")
 
 
@@ -103,10 +108,15 @@ def _comparisons(gates: list[Json]) -> tuple[Block, ...]:
         "Gate",
     )
     return (
-        Words(text="Gain is the loss of the other minus the loss of the candidate:"),
+        Words(text=_GAIN + (_ROUNDED if any(map(_is_rounded, gates)) else "")),
         *table(header, rows, _failed(gates)),
         *_details(gates),
     )
+
+
+def _is_rounded(gate: Json) -> bool:
+    """Whoever rounds the figures leaves the standard error out."""
+    return gate.get("lower") is not None and gate.get("se") is None
 
 
 def interval(part: Mapping[str, Any]) -> str:
@@ -228,10 +238,11 @@ def _fleet(claim: Json | None) -> tuple[tuple[str, Any], ...]:
     if claim is None:
         return ()
     result = "passed" if claim["passed"] else "not passed"
+    shown = claim.get("e_value")
     return (
         ("Fleet", claim["stream"]),
         ("Claim", f"number {claim['claim']}, {claim['accepted_before']} accepted before"),
-        ("Evidence", f"e = {number(claim['e_value'])}"),
+        ("Evidence", None if shown is None else f"e = {number(shown)}"),
         ("Needed", f"e = {number(claim['threshold'])} ({result})"),
     )
 
