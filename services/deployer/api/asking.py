@@ -9,7 +9,6 @@ from shared.errors import Fault, InvalidInput
 from shared.http import allow
 
 READERS: Final = allow(Role.VIEWER, Role.DATA_SCIENTIST, Role.APPROVER, Role.OPERATOR, Role.AUDITOR)
-Reader = Depends(READERS)
 Looking = Annotated[Principal, Depends(READERS)]
 Approver = Annotated[Principal, Depends(allow(Role.APPROVER))]
 Operator = Annotated[Principal, Depends(allow(Role.OPERATOR))]

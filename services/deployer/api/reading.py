@@ -4,10 +4,11 @@ from typing import Any
 
 from fastapi import APIRouter
 
-from services.deployer.api.asking import NEWEST, Limit, Reader, number_of, text_of
+from services.deployer.api.asking import NEWEST, Limit, Looking, number_of, text_of
 from services.deployer.domain import Endpoint, Rollout
 from services.deployer.routing import route_of
 from services.deployer.store import PostgresStore, Replica, plain_rollout
+from shared.access import Principal
 from shared.clock import Clock
 from shared.errors import NotFound
 from shared.events import Json
@@ -16,29 +17,40 @@ from shared.http import page
 
 def router(store: PostgresStore, now: Clock) -> APIRouter:
     """The routes for whoever looks."""
-    routes = APIRouter(prefix="/v1", dependencies=[Reader])
+    routes = APIRouter(prefix="/v1")
 
     @routes.get("/deployments")
-    async def deployments(limit: Limit = 100, cursor: str = "") -> dict[str, Any]:
-        found = await store.endpoints(after=text_of(cursor), limit=limit)
+    async def deployments(
+        principal: Looking, limit: Limit = 100, cursor: str = ""
+    ) -> dict[str, Any]:
+        found = await store.endpoints(after=text_of(cursor), limit=limit, owners=principal.visible)
         items = [_summary(endpoint) for endpoint in found]
         return page(items, str(found[-1].model) if len(found) == limit else None)
 
     @routes.get("/models/{model}/deployment")
-    async def deployment(model: str) -> Json:
-        endpoint = await store.endpoint(text_of(model))
-        if endpoint is None:
-            raise NotFound(f"No version of {model} was ever rolled out.")
+    async def deployment(model: str, principal: Looking) -> Json:
+        endpoint = await _seen(store, model, principal)
         return _deployment(endpoint, await store.replicas(model, now()))
 
     @routes.get("/models/{model}/rollouts")
-    async def rollouts(model: str, limit: Limit = 100, cursor: str = "") -> dict[str, Any]:
+    async def rollouts(
+        model: str, principal: Looking, limit: Limit = 100, cursor: str = ""
+    ) -> dict[str, Any]:
         below = number_of(cursor) if cursor else NEWEST
+        await _seen(store, model, principal)
         found = await store.rollouts(text_of(model), below=below, limit=limit)
         items = [_rollout(rollout) for _, rollout in found]
         return page(items, str(found[-1][0]) if len(found) == limit else None)
 
     return routes
+
+
+async def _seen(store: PostgresStore, model: str, principal: Principal) -> Endpoint:
+    """The endpoint, if the principal may see it."""
+    endpoint = await store.endpoint(text_of(model))
+    if endpoint is None or not principal.may_see(endpoint.owner):
+        raise NotFound(f"No version of {model} was ever rolled out.")
+    return endpoint
 
 
 def _summary(endpoint: Endpoint) -> Json:

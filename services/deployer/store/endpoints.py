@@ -194,10 +194,16 @@ class PostgresStore:
         body = await self.database.fetchval("select body from endpoint where model = $1", model)
         return None if body is None else _ENDPOINT.validate_python(body)
 
-    async def endpoints(self, *, after: str, limit: int) -> list[Endpoint]:
-        """Endpoints by name."""
+    async def endpoints(
+        self, *, after: str, limit: int, owners: Sequence[str] | None = None
+    ) -> list[Endpoint]:
+        """Endpoints by name; only of these teams' models, if any are named."""
         rows = await self.database.fetch(
-            "select body from endpoint where model > $1 order by model limit $2", after, limit
+            "select body from endpoint where model > $1 and ($3::text[] is null "
+            "or body ->> 'owner' = any($3)) order by model limit $2",
+            after,
+            limit,
+            owners,
         )
         return [_ENDPOINT.validate_python(row["body"]) for row in rows]
 
