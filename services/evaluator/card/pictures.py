@@ -17,7 +17,7 @@ Point = tuple[float, float]
 
 WIDTH: Final = 420
 HEIGHT: Final = 280
-_LEFT, _RIGHT, _TOP, _BOTTOM = 58, 12, 30, 44
+_LEFT, _RIGHT, _TOP, _BOTTOM = 66, 12, 30, 44
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
