@@ -65,6 +65,7 @@ class Serving:
                 load_seconds=settings.load_seconds,
                 retry_seconds=settings.retry_seconds,
                 kept_hours=settings.artifacts_kept_hours,
+                rest_seconds=settings.rest_seconds,
             ),
             now=clock.now,
             monotonic=time.monotonic,
@@ -103,6 +104,7 @@ class Serving:
             voice=self.voice,
             spool=self.spool,
             announce_seconds=settings.announce_seconds,
+            forgive=self.disk.asking.forgive,
         )
         self.places = Places(deployments=self.deployments, disk=self.disk)
         self.caught_up = asyncio.Event()

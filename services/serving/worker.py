@@ -2,7 +2,7 @@
 
 import asyncio
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, Final
@@ -33,6 +33,8 @@ SEND_TOGETHER: Final = 100
 """Messages that are sent before their acknowledgement is waited for."""
 CHECKPOINT_SECONDS: Final = 5.0
 SWEEP_SECONDS: Final = 3600.0
+FORGIVE_SECONDS: Final = 60.0
+"""A process that has lived so long was ended by no version that it asked at once."""
 
 
 @dataclass(slots=True, kw_only=True)
@@ -175,6 +177,7 @@ class Upkeep:
     voice: Voice
     spool: Spool
     announce_seconds: float
+    forgive: Callable[[], None]
 
     async def measure(self) -> None:
         """Look twice a second whether something is to be said or tried again."""
@@ -207,9 +210,13 @@ class Upkeep:
             await asyncio.sleep(self.announce_seconds)
 
     async def tidy(self) -> None:
-        """Keep the spool's log short and remove old artifacts."""
+        """Keep the spool's log short, remove old artifacts, forgive versions after a minute."""
         swept_at = float("-inf")
+        forgives_at = time.monotonic() + FORGIVE_SECONDS
         while True:
+            if time.monotonic() > forgives_at:
+                self.forgive()
+                forgives_at = float("inf")
             telemetry.gauge("tidewheel_spool_bytes", self.spool.size_bytes)
             await asyncio.to_thread(self.spool.checkpoint)
             if time.monotonic() - swept_at > SWEEP_SECONDS and self.deployments.is_settled:

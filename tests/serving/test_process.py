@@ -120,6 +120,28 @@ async def test_each_answer_is_logged_exactly_once_wherever_the_process_dies(
     assert all(len(numbers) == 1 for numbers in found.values())
 
 
+@pytest.mark.parametrize("fault", FAULTS)
+async def test_a_process_that_dies_leaves_no_unseen_answer_without_the_seen_one(
+    child: Child, version: Version, fault: str
+) -> None:
+    shadow = a_version(ArtifactStore(child.settings.artifacts), 2)
+    await deploy(child, a_desired(1, version, shadow=shadow))
+    await asyncio.to_thread(lambda: child.start(until=lambda: child.serves(1), fault=fault))
+    answered = set(await asyncio.to_thread(child.ask_until_gone))
+
+    await asyncio.to_thread(child.start)
+    last = {a["prediction_id"] for a in await asyncio.to_thread(child.ask, [A_ROW] * 20)}
+    await asyncio.to_thread(child.terminate)
+
+    heard = await batches_with(child, answered | last)
+    rows = {r.id: r for event in of_kind(heard, PredictionsLogged) for r in event.rows}
+    unseen = [row for row in rows.values() if row.shadow_of is not None]
+    assert answered
+    assert all(len(numbers) == 1 for numbers in logged_ids(heard).values())
+    assert {row.shadow_of for row in unseen} <= rows.keys() - {row.id for row in unseen}
+    assert last <= {row.shadow_of for row in unseen}, "a stop in order asks what waits"
+
+
 async def test_kill_9_under_load_loses_and_doubles_nothing(child: Child) -> None:
     answered: set[str] = set()
     await started(child)

@@ -1,6 +1,15 @@
-"""What answers for a model and in which order.
+"""What answers for a model and in which order: the fallback ladder.
 
-An `Endpoint` is never changed: a new desired state is a new one, put in place by one assignment.
+A row goes to its arm; where that has no answer, to champion, previous champion and baseline rule,
+in this order. A step is passed over while its version is not loaded, rests, or hangs in two
+threads, and for those rows that it raises at, is out of time for, or answers with what may not be
+given. Rest begins with three failed questions in a row and lasts `rest_seconds`; then one question
+is tried: an answer ends it, a failure begins it anew. A version that was not loaded is tried again
+and again. So answers step up by themselves as soon as the step above can answer. Every reply names
+its rung; `serving.fell_back` is said when the rung of the champion's rows changes, down or up.
+
+An `Endpoint` is never changed but for what it counts and whom it has stopped asking: a new desired
+state is a new one, put in place by one assignment.
 """
 
 from collections.abc import Mapping, Sequence

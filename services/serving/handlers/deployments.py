@@ -5,11 +5,11 @@ from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
-from typing import Any
+from typing import Any, Final
 
 from services.serving.domain.endpoints import Endpoint, build_endpoint, named_by
 from services.serving.domain.measures import Measure
-from services.serving.domain.versions import Loaded, Problem
+from services.serving.domain.versions import FAILURES_IN_A_ROW, Loaded, Problem
 from services.serving.handlers.loading import CannotLoad, fetch, load, manifest_of
 from services.serving.handlers.voice import Voice
 from services.serving.store.disk import Disk
@@ -30,6 +30,10 @@ class Patience:
     load_seconds: float
     retry_seconds: float
     kept_hours: float
+    rest_seconds: float
+
+
+DIED_TWICE: Final = "two processes in a row died while it was asked"
 
 
 def _a_loader() -> ThreadPoolExecutor:
@@ -185,6 +189,7 @@ class Deployments:
         self._let_go()
         telemetry.gauge("tidewheel_models_served", len(self.endpoints))
         telemetry.log("applied", model=model, generation=endpoint.generation, whole=is_whole)
+        self._doubt(endpoint)
         if is_whole:
             self._voice.applied(endpoint)
             self._keep_applied(heard)
@@ -261,7 +266,7 @@ class Deployments:
         done, _ = await asyncio.wait({loading}, timeout=self._patience.load_seconds)
         if done:
             del self._loading[digest]
-            return loading.result()
+            return self._rested(loading.result())
         seconds = f"{self._patience.load_seconds:g} s"
         if before.cancel():
             waits = Problem(reason="missing", detail=f"not begun in {seconds}", passing=True)
@@ -270,6 +275,20 @@ class Deployments:
         self._loader = _a_loader()
         detail = f"it did not load and give its first answers in {seconds}"
         raise CannotLoad(Problem(reason="load_failed", detail=detail))
+
+    def _rested(self, loaded: Loaded) -> Loaded:
+        """Who took two processes with it rests first, so that the rungs below answer meanwhile."""
+        if loaded.digest in self._disk.asking.suspects:
+            loaded.health.cause = DIED_TWICE
+            loaded.health.failures = FAILURES_IN_A_ROW
+            loaded.health.rests_until = self._monotonic() + self._patience.rest_seconds
+        return loaded
+
+    def _doubt(self, endpoint: Endpoint) -> None:
+        """A challenger or shadow that took two processes with it is asked no longer."""
+        for index, arm in enumerate(endpoint.desired.arms):
+            if arm.role != "champion" and arm.manifest in self._disk.asking.suspects:
+                self.stop(endpoint, index, DIED_TWICE)
 
     async def _bring_file(self, digest: Digest, *, from_disk: bool) -> None:
         loop = asyncio.get_running_loop()

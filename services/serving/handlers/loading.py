@@ -77,7 +77,7 @@ def load(disk: Disk, digest: Digest, version: int, manifest: Manifest) -> Loaded
         estimator = models.load(data)
     except Unprocessable as error:
         raise CannotLoad(Problem(reason="unsafe", detail=str(error))) from error
-    say = _sayer(estimator, manifest, models.predict)
+    say = disk.asking.noted(digest, _sayer(estimator, manifest, models.predict))
     return Loaded(
         version=version,
         digest=digest,

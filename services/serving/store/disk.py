@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, cast
 
+from services.serving.store.asking import Asking
 from shared import codec, telemetry
 from shared.artifacts import digest_of_file
 from shared.clock import Clock
@@ -64,10 +65,12 @@ class Disk:
             leftover.unlink(missing_ok=True)
         # Not synced to the disk one by one: what a power cut takes comes again from the broker,
         # because the positions, written later, are taken first.
+        self.asking = Asking(folder)
         self._state = open_database(folder / "state.db", _TABLES, synchronous="normal")
 
     def close(self) -> None:
-        """Let go of the folder."""
+        """Let go of the folder, in order."""
+        self.asking.clear()
         self._state.close()
         os.close(self._lock)
 
