@@ -1,14 +1,15 @@
 """The client for programs that await."""
 
 import asyncio
+import json
 from collections.abc import AsyncIterator, Callable, Sequence
 from pathlib import Path
 from typing import Self
 
 import httpx
 
-from tidewheel import calls, context
-from tidewheel.calls import Call, Json, Progress, Row
+from tidewheel import calls, context, governance
+from tidewheel.calling import Call, Json, Progress, Row, answer, document
 from tidewheel.errors import Failure
 from tidewheel.sending import RECONNECT_SECONDS, async_chunks, no_answer, pause_after, request_of
 from tidewheel.stream import ALIVE, EventLines
@@ -55,10 +56,40 @@ class AsyncClient:
             else call.content()
         )
         try:
-            answer = await self._http.request(**request_of(call, self.context, content))
+            got = await self._http.request(**request_of(call, self.context, content))
         except httpx.HTTPError as error:
             raise no_answer(call, self.context, error) from error
-        return calls.answer(call, answer.status_code, answer.content, answer.headers)
+        return answer(call, got.status_code, got.content, got.headers)
+
+    async def read(self, call: Call) -> bytes:
+        """Send one call whose answer is a document.
+
+        Raises:
+            Failure: it was refused or not answered.
+        """
+        try:
+            got = await self._http.request(**request_of(call, self.context, call.content()))
+        except httpx.HTTPError as error:
+            raise no_answer(call, self.context, error) from error
+        return document(call, got.status_code, got.content, got.headers)
+
+    async def lines(self, call: Call) -> AsyncIterator[Json]:
+        """Send one call whose answer comes line by line, each a JSON object.
+
+        Raises:
+            Failure: it was refused, not answered, or broke off.
+        """
+        request = request_of(call, self.context, call.content())
+        try:
+            async with self._http.stream(**request) as got:
+                if got.status_code >= 400:
+                    content = await got.aread()
+                    answer(call, got.status_code, content, got.headers)
+                async for line in got.aiter_lines():
+                    if line:
+                        yield json.loads(line)
+        except httpx.HTTPError as error:
+            raise no_answer(call, self.context, error) from error
 
     async def watch(
         self, cascade_id: str, quiet: Callable[[], None] | None = None
@@ -73,11 +104,11 @@ class AsyncClient:
         while True:
             call = calls.cascade_events(cascade_id, lines.last_id)
             try:
-                async with self._http.stream(**request_of(call, self.context, None)) as answer:
-                    if answer.status_code >= 400:
-                        content = await answer.aread()
-                        calls.answer(call, answer.status_code, content, answer.headers)
-                    async for line in answer.aiter_lines():
+                async with self._http.stream(**request_of(call, self.context, None)) as got:
+                    if got.status_code >= 400:
+                        content = await got.aread()
+                        answer(call, got.status_code, content, got.headers)
+                    async for line in got.aiter_lines():
                         if quiet and line == ALIVE:
                             quiet()
                         event = lines.feed(line)
@@ -139,9 +170,13 @@ class AsyncClient:
         type_: str | None = None,
         after: int | str | None = None,
         limit: int = 100,
+        newest: bool = False,
+        without: str | None = None,
     ) -> Json:
-        """Events in the order in which the registry heard them."""
-        return await self.send(calls.events(subject, type_, after, limit))
+        """Events in the order in which the registry heard them; `newest`: the last page of them."""
+        return await self.send(
+            calls.events(subject, type_, after, limit, newest=newest, without=without)
+        )
 
     async def outcomes(self, *, dataset: str | None = None, name: str | None = None) -> Json:
         """What became of each dataset version, per model."""
@@ -177,13 +212,96 @@ class AsyncClient:
         """Rollouts of a model, newest first."""
         return await self.send(calls.rollouts(name, limit))
 
-    async def approve(self, rollout: str, comment: str) -> Json:
-        """Allow a waiting rollout."""
-        return await self.send(calls.decide(rollout, "approve", comment))
+    async def approvals(self, *, limit: int = 100, cursor: str | None = None) -> Json:
+        """Rollouts that wait for people."""
+        return await self.send(governance.approvals(limit, cursor))
 
-    async def deny(self, rollout: str, comment: str) -> Json:
+    async def approve(self, rollout: str, comment: str, *, manifest: str | None = None) -> Json:
+        """Allow a waiting rollout; with a manifest only if it is still that artifact."""
+        return await self.send(governance.decide(rollout, "approve", comment, manifest))
+
+    async def deny(self, rollout: str, comment: str, *, manifest: str | None = None) -> Json:
         """Refuse a waiting rollout."""
-        return await self.send(calls.decide(rollout, "deny", comment))
+        return await self.send(governance.decide(rollout, "deny", comment, manifest))
+
+    async def withdraw(self, rollout: str, comment: str) -> Json:
+        """Take an approval back."""
+        return await self.send(governance.decide(rollout, "withdraw", comment, None))
+
+    async def override(self, rollout: str, reason: str) -> Json:
+        """Break-glass: let a rollout go on outside its window."""
+        return await self.send(governance.override(rollout, reason))
+
+    async def freezes(self, *, over: bool = False) -> Json:
+        """Declared freezes; `over` lists those of the past, too."""
+        return await self.send(governance.freezes(over))
+
+    async def freeze(
+        self, names: Sequence[str], ends_at: str, reason: str, *, starts_at: str | None = None
+    ) -> Json:
+        """Let nothing change in this time for these models; for all when none is named."""
+        return await self.send(governance.freeze(names, starts_at, ends_at, reason))
+
+    async def lift(self, freeze: str, reason: str) -> Json:
+        """End a freeze before its time."""
+        return await self.send(governance.lift(freeze, reason))
+
+    async def production(self, name: str, *, at: str | None = None) -> Json:
+        """What was in production at a moment, on whose word and which evidence."""
+        return await self.send(governance.production(name, at))
+
+    async def audit_log(
+        self,
+        *,
+        since: str | None = None,
+        until: str | None = None,
+        name: str | None = None,
+        person: str | None = None,
+        limit: int = 100,
+        cursor: str | None = None,
+    ) -> Json:
+        """Facts of governance, newest first."""
+        return await self.send(governance.audit_log(since, until, name, person, limit, cursor))
+
+    async def audit_head(self) -> Json:
+        """The newest link of the log's chain, and the last anchor."""
+        return await self.send(governance.audit_head())
+
+    def audit_rows(self) -> AsyncIterator[Json]:
+        """Anchors, rows with their links, and the service's own verdict on them."""
+        return self.lines(governance.audit_rows())
+
+    async def verdict(self, event_id: str) -> Json:
+        """One verdict."""
+        return await self.send(governance.verdict(event_id))
+
+    async def replay(self, event_id: str) -> Json:
+        """Compute a verdict once more from its evidence."""
+        return await self.send(governance.replay(event_id))
+
+    def backtest(self, policy: Json, *, name: str | None = None) -> AsyncIterator[Json]:
+        """What a changed policy would have decided: differences, progress, and a summary."""
+        return self.lines(governance.backtest(policy, name))
+
+    async def card(self, name: str, version: int, *, format_: str = "html") -> bytes:
+        """The card of a version, as HTML or Markdown."""
+        return await self.read(governance.card(name, version, format_))
+
+    async def anchor(self, name: str) -> Json:
+        """The best champion so far, and those before it."""
+        return await self.send(governance.anchor(name))
+
+    async def retire_anchor(self, name: str, reason: str) -> Json:
+        """Withdraw the anchor; the champion takes its place."""
+        return await self.send(governance.retire_anchor(name, reason))
+
+    async def best(self, name: str, metric: str, *, reason: str = "") -> Json:
+        """Ask for the best registered version by a metric."""
+        return await self.send(governance.best(name, metric, reason))
+
+    async def served(self, name: str) -> Json:
+        """How serving answers for a model, and the columns that it takes."""
+        return await self.send(calls.served(name))
 
     async def roll_back(self, name: str, reason: str, *, version: int | None = None) -> Json:
         """Make an earlier version the champion again."""

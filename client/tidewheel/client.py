@@ -1,5 +1,6 @@
 """The client for programs that wait."""
 
+import json
 import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
@@ -7,8 +8,8 @@ from typing import Self
 
 import httpx
 
-from tidewheel import calls, context
-from tidewheel.calls import Call, Json, Progress, Row
+from tidewheel import calls, context, governance
+from tidewheel.calling import Call, Json, Progress, Row, answer, document
 from tidewheel.errors import Failure
 from tidewheel.sending import RECONNECT_SECONDS, chunks, no_answer, pause_after, request_of
 from tidewheel.stream import ALIVE, EventLines
@@ -53,10 +54,39 @@ class Client:
             chunks(call.body, call.progress) if isinstance(call.body, Path) else call.content()
         )
         try:
-            answer = self._http.request(**request_of(call, self.context, content))
+            got = self._http.request(**request_of(call, self.context, content))
         except httpx.HTTPError as error:
             raise no_answer(call, self.context, error) from error
-        return calls.answer(call, answer.status_code, answer.content, answer.headers)
+        return answer(call, got.status_code, got.content, got.headers)
+
+    def read(self, call: Call) -> bytes:
+        """Send one call whose answer is a document.
+
+        Raises:
+            Failure: it was refused or not answered.
+        """
+        try:
+            got = self._http.request(**request_of(call, self.context, call.content()))
+        except httpx.HTTPError as error:
+            raise no_answer(call, self.context, error) from error
+        return document(call, got.status_code, got.content, got.headers)
+
+    def lines(self, call: Call) -> Iterator[Json]:
+        """Send one call whose answer comes line by line, each a JSON object.
+
+        Raises:
+            Failure: it was refused, not answered, or broke off.
+        """
+        request = request_of(call, self.context, call.content())
+        try:
+            with self._http.stream(**request) as got:
+                if got.status_code >= 400:
+                    answer(call, got.status_code, got.read(), got.headers)
+                for line in got.iter_lines():
+                    if line:
+                        yield json.loads(line)
+        except httpx.HTTPError as error:
+            raise no_answer(call, self.context, error) from error
 
     def watch(self, cascade_id: str, quiet: Callable[[], None] | None = None) -> Iterator[Json]:
         """The events of a cascade, those of the past first, then as they happen.
@@ -69,10 +99,10 @@ class Client:
         while True:
             call = calls.cascade_events(cascade_id, lines.last_id)
             try:
-                with self._http.stream(**request_of(call, self.context, None)) as answer:
-                    if answer.status_code >= 400:
-                        calls.answer(call, answer.status_code, answer.read(), answer.headers)
-                    for line in answer.iter_lines():
+                with self._http.stream(**request_of(call, self.context, None)) as got:
+                    if got.status_code >= 400:
+                        answer(call, got.status_code, got.read(), got.headers)
+                    for line in got.iter_lines():
                         if quiet and line == ALIVE:
                             quiet()
                         event = lines.feed(line)
@@ -130,9 +160,11 @@ class Client:
         type_: str | None = None,
         after: int | str | None = None,
         limit: int = 100,
+        newest: bool = False,
+        without: str | None = None,
     ) -> Json:
-        """Events in the order in which the registry heard them."""
-        return self.send(calls.events(subject, type_, after, limit))
+        """Events in the order in which the registry heard them; `newest`: the last page of them."""
+        return self.send(calls.events(subject, type_, after, limit, newest=newest, without=without))
 
     def outcomes(self, *, dataset: str | None = None, name: str | None = None) -> Json:
         """What became of each dataset version, per model."""
@@ -166,13 +198,96 @@ class Client:
         """Rollouts of a model, newest first."""
         return self.send(calls.rollouts(name, limit))
 
-    def approve(self, rollout: str, comment: str) -> Json:
-        """Allow a waiting rollout."""
-        return self.send(calls.decide(rollout, "approve", comment))
+    def approvals(self, *, limit: int = 100, cursor: str | None = None) -> Json:
+        """Rollouts that wait for people."""
+        return self.send(governance.approvals(limit, cursor))
 
-    def deny(self, rollout: str, comment: str) -> Json:
+    def approve(self, rollout: str, comment: str, *, manifest: str | None = None) -> Json:
+        """Allow a waiting rollout; with a manifest only if it is still that artifact."""
+        return self.send(governance.decide(rollout, "approve", comment, manifest))
+
+    def deny(self, rollout: str, comment: str, *, manifest: str | None = None) -> Json:
         """Refuse a waiting rollout."""
-        return self.send(calls.decide(rollout, "deny", comment))
+        return self.send(governance.decide(rollout, "deny", comment, manifest))
+
+    def withdraw(self, rollout: str, comment: str) -> Json:
+        """Take an approval back."""
+        return self.send(governance.decide(rollout, "withdraw", comment, None))
+
+    def override(self, rollout: str, reason: str) -> Json:
+        """Break-glass: let a rollout go on outside its window."""
+        return self.send(governance.override(rollout, reason))
+
+    def freezes(self, *, over: bool = False) -> Json:
+        """Declared freezes; `over` lists those of the past, too."""
+        return self.send(governance.freezes(over))
+
+    def freeze(
+        self, names: Sequence[str], ends_at: str, reason: str, *, starts_at: str | None = None
+    ) -> Json:
+        """Let nothing change in this time for these models; for all when none is named."""
+        return self.send(governance.freeze(names, starts_at, ends_at, reason))
+
+    def lift(self, freeze: str, reason: str) -> Json:
+        """End a freeze before its time."""
+        return self.send(governance.lift(freeze, reason))
+
+    def production(self, name: str, *, at: str | None = None) -> Json:
+        """What was in production at a moment, on whose word and which evidence."""
+        return self.send(governance.production(name, at))
+
+    def audit_log(
+        self,
+        *,
+        since: str | None = None,
+        until: str | None = None,
+        name: str | None = None,
+        person: str | None = None,
+        limit: int = 100,
+        cursor: str | None = None,
+    ) -> Json:
+        """Facts of governance, newest first."""
+        return self.send(governance.audit_log(since, until, name, person, limit, cursor))
+
+    def audit_head(self) -> Json:
+        """The newest link of the log's chain, and the last anchor."""
+        return self.send(governance.audit_head())
+
+    def audit_rows(self) -> Iterator[Json]:
+        """Anchors, rows with their links, and the service's own verdict on them."""
+        return self.lines(governance.audit_rows())
+
+    def verdict(self, event_id: str) -> Json:
+        """One verdict."""
+        return self.send(governance.verdict(event_id))
+
+    def replay(self, event_id: str) -> Json:
+        """Compute a verdict once more from its evidence."""
+        return self.send(governance.replay(event_id))
+
+    def backtest(self, policy: Json, *, name: str | None = None) -> Iterator[Json]:
+        """What a changed policy would have decided: differences, progress, and a summary."""
+        return self.lines(governance.backtest(policy, name))
+
+    def card(self, name: str, version: int, *, format_: str = "html") -> bytes:
+        """The card of a version, as HTML or Markdown."""
+        return self.read(governance.card(name, version, format_))
+
+    def anchor(self, name: str) -> Json:
+        """The best champion so far, and those before it."""
+        return self.send(governance.anchor(name))
+
+    def retire_anchor(self, name: str, reason: str) -> Json:
+        """Withdraw the anchor; the champion takes its place."""
+        return self.send(governance.retire_anchor(name, reason))
+
+    def best(self, name: str, metric: str, *, reason: str = "") -> Json:
+        """Ask for the best registered version by a metric."""
+        return self.send(governance.best(name, metric, reason))
+
+    def served(self, name: str) -> Json:
+        """How serving answers for a model, and the columns that it takes."""
+        return self.send(calls.served(name))
 
     def roll_back(self, name: str, reason: str, *, version: int | None = None) -> Json:
         """Make an earlier version the champion again."""

@@ -73,16 +73,24 @@ def of_answer(
     """The failure that an error answer means."""
     faults: Sequence[Mapping[str, Any]] = problem.get("errors") or ()
     hints = [str(fault["hint"]) for fault in faults if fault.get("hint")]
+    code = str(problem.get("code", ""))
     return Failure(
         what,
         why=(str(problem.get("detail") or f"status {status}"), *map(_sentence, faults)),
-        fix="; ".join(dict.fromkeys(hints)) or _FIXES.get(status, ""),
+        fix="; ".join(dict.fromkeys(hints)) or _fix(status, code),
         exit_code=_exit_of(status),
         request_id=str(problem.get("request_id") or headers.get("x-request-id", "")),
         status=status,
-        code=str(problem.get("code", "")),
+        code=code,
         retry_after=_seconds(headers.get("retry-after")),
     )
+
+
+def _fix(status: int, code: str) -> str:
+    """Another key helps where a role is missing, not where it is one's own work."""
+    if status == 403 and code not in ("", "not_permitted"):
+        return ""
+    return _FIXES.get(status, "")
 
 
 def unreachable(what: str, service: str, url: str, cause: str) -> Failure:

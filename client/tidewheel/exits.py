@@ -8,6 +8,8 @@ class Exit(IntEnum):
 
     DONE = 0
     """For a watched cascade: promoted, or nothing was left to do."""
+    DIFFERS = 1
+    """What was checked is not what it was: a replayed verdict, a row of the log."""
     REJECTED = 3
     ROLLED_BACK = 4
     WAITS = 5

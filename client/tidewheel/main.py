@@ -7,7 +7,17 @@ from typing import Annotated, Any
 import typer
 
 from tidewheel import __version__
-from tidewheel.commands import control, datasets, log, models, predictions, specs
+from tidewheel.commands import (
+    control,
+    datasets,
+    governance,
+    history,
+    judging,
+    log,
+    models,
+    predictions,
+    specs,
+)
 from tidewheel.commands import local as local_commands
 from tidewheel.exits import Exit
 
@@ -34,13 +44,26 @@ _VERBS = (
     (predictions.feedback, "feedback"),
     (control.train, "train"),
     (control.rollback, "rollback"),
-    (control.approve, "approve"),
-    (control.deny, "deny"),
+    (control.best, "best"),
+    (governance.approvals, "approvals"),
+    (governance.approve, "approve"),
+    (governance.deny, "deny"),
+    (governance.withdraw, "withdraw"),
+    (governance.override, "override"),
+    (governance.freeze, "freeze"),
+    (governance.freezes, "freezes"),
+    (governance.lift, "lift"),
+    (history.production, "production"),
+    (judging.backtest, "backtest"),
+    (judging.card, "card"),
     (log.events, "events"),
     (log.outcomes, "outcomes"),
 )
 for _verb, _name in _VERBS:
     app.command(_name)(_verb)
+app.add_typer(history.audit, name="audit")
+app.add_typer(judging.evaluate, name="evaluate")
+app.add_typer(judging.anchor, name="anchor")
 app.add_typer(log.dlq, name="dlq")
 app.command(
     "local",

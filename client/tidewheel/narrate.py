@@ -47,21 +47,91 @@ def _refused(data: Data) -> str:
 
 def _judged(data: Data) -> str:
     verdict = "accepted" if data["accepted"] else f"rejected ({data['reason']})"
-    return f"v{data['version']} {verdict}: " + "; ".join(interval(gate) for gate in data["gates"])
+    figures = [interval(gate) for gate in data["gates"]]
+    figures += [f"slice {p['name']} failed" for p in data.get("slices", ()) if not p["passed"]]
+    figures += [f"check {c['name']} failed" for c in data.get("checks", ()) if not c["passed"]]
+    return f"v{data['version']} {verdict}: " + "; ".join(figures)
+
+
+def _anchored(data: Data) -> str:
+    before = f" instead of v{data['previous']}" if data.get("previous") else ""
+    return f"v{data['version']} is the best so far{before} ({data['reason']})"
+
+
+def _waits(data: Data) -> str:
+    until = f" until {data['expires_at']}" if data.get("expires_at") else ""
+    excluded = ", ".join(data.get("excluded") or ())
+    others = f" by others than {excluded}" if excluded else ""
+    return f"v{data['version']}{until}{others}; tidewheel approve {data['rollout']}"
+
+
+def _granted(data: Data) -> str:
+    missing = data.get("missing") or 0
+    return f"v{data['version']} by {data['by']}" + (f", {missing} more needed" if missing else "")
+
+
+def _expired(data: Data) -> str:
+    return f"v{data['version']}: {len(data['granted_by'])} of {data['needed']} approved in time"
+
+
+def _frozen(data: Data) -> str:
+    what = ", ".join(data["models"]) or "all models"
+    return f"{what} until {data['ends_at']} by {data['by']}: {data['reason']}"
+
+
+def _awaited(data: Data) -> str:
+    why = f" ({data['reason']})" if data.get("reason") else ""
+    return f"v{data['version']} until {data['opens_at'] or 'something happens'}{why}"
+
+
+def _arm(arm: Data) -> str:
+    unseen = " unseen" if arm.get("role") == "shadow" else ""
+    return f"v{arm['version']} {arm['weight']:.0%}{unseen}"
 
 
 def _desired(data: Data) -> str:
-    arms = ", ".join(f"v{arm['version']} {arm['weight']:.0%}" for arm in data["arms"])
+    arms = ", ".join(_arm(arm) for arm in data["arms"])
     return f"generation {data['generation']}: {arms or 'baseline rule only'}"
 
 
 def _advanced(data: Data) -> str:
-    return f"v{data['version']} answers {data['weight']:.0%}"
+    how = {"shadow": " unseen", "experiment": " as an experiment"}.get(data.get("stage", ""), "")
+    return f"v{data['version']} answers {data['weight']:.0%}{how}"
 
 
 def _promoted(data: Data) -> str:
     before = f" instead of v{data['previous']}" if data.get("previous") else ""
-    return f"v{data['version']} is the champion{before}"
+    approved = ", ".join(data.get("approved_by") or ())
+    people = f", approved by {approved}" if approved else ""
+    glass = f", window overridden by {data['break_glass']}" if data.get("break_glass") else ""
+    return f"v{data['version']} is the champion{before}{people}{glass}"
+
+
+def _fell_back(data: Data) -> str:
+    return f"replica {data['replica']} answers from {data['rung']}: {data['cause']}"
+
+
+def _window(data: Data) -> str:
+    seen = "drifted" if data["drifted"] else "as the reference"
+    return f"v{data['version']} window {data['window']}, {data['rows']} rows: {seen}"
+
+
+def _quality(data: Data) -> str:
+    return f"{data['metric']} {data['value']:.3f}, {data['labels']} labels, window {data['window']}"
+
+
+def _losses(data: Data) -> str:
+    count = len(data["pairs"]) + len(data["singles"])
+    return f"{count} of v{data['champion']} and v{data['challenger']}"
+
+
+def _given(data: Data) -> str:
+    return f"v{data['version']} {'approve' if data['granted'] else 'deny'} by {data['by']}"
+
+
+def _wanted_back(data: Data) -> str:
+    target = f"v{data['to']}" if data.get("to") is not None else "the previous one"
+    return f"{target} by {data['by']}: {data['reason']}"
 
 
 def _drifted(data: Data) -> str:
@@ -70,6 +140,7 @@ def _drifted(data: Data) -> str:
 
 
 _TOLD: Final[Mapping[str, Callable[[Data], str]]] = {
+    "dataset.offered": lambda d: f"{d['dataset']} at {d['uri']}",
     "dataset.published": _published,
     "dataset.refused": _refused,
     "model.defined": lambda d: f"{d['model']} on {d['dataset']}",
@@ -80,11 +151,19 @@ _TOLD: Final[Mapping[str, Callable[[Data], str]]] = {
     "candidate.superseded": lambda d: f"v{d['by_version']} was trained on newer data",
     "model.registered": lambda d: f"{d['model']} v{d['version']}",
     "evaluation.completed": _judged,
-    "rollout.proposed": lambda d: f"v{d['version']}",
-    "approval.requested": lambda d: f"v{d['version']}; tidewheel approve {d['rollout']}",
-    "approval.granted": lambda d: f"v{d['version']} by {d['by']}",
+    "anchor.moved": _anchored,
+    "anchor.retired": lambda d: f"v{d['version']} by {d['by']}: {d['reason']}",
+    "rollout.proposed": lambda d: f"v{d['version']} {d.get('strategy', '')}".rstrip(),
+    "approval.requested": _waits,
+    "approval.granted": _granted,
     "approval.denied": lambda d: f"v{d['version']} by {d['by']}: {d['comment']}",
-    "window.awaited": lambda d: f"v{d['version']} until {d['opens_at']}",
+    "approval.withdrawn": lambda d: f"v{d['version']} by {d['by']}, {d['missing']} more needed",
+    "approval.expired": _expired,
+    "request.refused": lambda d: f"{d['kind']} by {d['by']}: {d['code']}, {d['detail']}",
+    "freeze.declared": _frozen,
+    "freeze.lifted": lambda d: f"{d['freeze']} by {d['by']}: {d['reason']}",
+    "window.overridden": lambda d: f"v{d['version']} by {d['by']}: {d['reason']}",
+    "window.awaited": _awaited,
     "deployment.desired": _desired,
     "rollout.advanced": _advanced,
     "model.promoted": _promoted,
@@ -94,6 +173,15 @@ _TOLD: Final[Mapping[str, Callable[[Data], str]]] = {
         f"v{d['from_version']} → v{d['to_version']} by {d['by']}: {d['reason']}"
     ),
     "serving.applied": lambda d: f"replica {d['replica']} generation {d['generation']}",
+    "serving.refused": lambda d: f"v{d['version']} on replica {d['replica']}: {d['detail']}",
+    "serving.measured": lambda d: f"replica {d['replica']} generation {d['generation']}",
+    "serving.fell_back": _fell_back,
+    "replica.announced": lambda d: f"{d['models']} models at {d['url']}",
+    "predictions.logged": lambda d: f"replica {d['replica']}, {len(d['rows'])} rows",
+    "ground_truth.observed": lambda d: f"{d['prediction']} was {d['value']}",
+    "window.evaluated": _window,
+    "quality.measured": _quality,
+    "losses.observed": _losses,
     "drift.detected": _drifted,
     "drift.cleared": lambda d: f"window {d['window']} of v{d['version']}",
     "quality.recovered": lambda d: f"{d['metric']} {d['value']:.3f}, window {d['window']}",
@@ -102,6 +190,11 @@ _TOLD: Final[Mapping[str, Callable[[Data], str]]] = {
     ),
     "retraining.requested": lambda d: f"{d['reason']}: {d['detail']}",
     "retraining.withheld": lambda d: f"{d['reason']}: {d['detail']}",
+    "approval.given": _given,
+    "rollback.requested": _wanted_back,
+    "best.requested": lambda d: f"by {d['metric']}, {d['by']}: {d['reason']}",
+    "audit.anchored": lambda d: f"{d['log']} at position {d['position']}",
+    "event.parked": lambda d: f"{d['event']} by {d['service']}: {d['reason']}",
 }
 
 
@@ -114,6 +207,8 @@ def ends_with(event: Event) -> Exit | None:
             return None if data_of(event).get("accepted") else Exit.REJECTED
         case "model.promoted" | "training.skipped" | "candidate.superseded" | "rollout.superseded":
             return Exit.DONE
+        case "rollout.aborted" if data_of(event).get("reason") in _JUDGED_AGAIN:
+            return None
         case "rollout.aborted" | "deployment.rolled_back":
             return Exit.ROLLED_BACK
         case "approval.requested" | "window.awaited":
@@ -121,6 +216,9 @@ def ends_with(event: Event) -> Exit | None:
         case _:
             return None
 
+
+_JUDGED_AGAIN: Final = frozenset({"stale_verdict", "champion_changed"})
+"""Aborts after which the same version is judged anew, against the champion of now."""
 
 _EXIT_OF: Final[Mapping[str, Exit]] = {
     "promoted": Exit.DONE,

@@ -7,7 +7,7 @@ from typing import Any, Final
 
 import httpx
 
-from tidewheel.calls import Call, Progress
+from tidewheel.calling import Call, Progress
 from tidewheel.context import Context
 from tidewheel.errors import Failure, unreachable
 

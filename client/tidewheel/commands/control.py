@@ -1,4 +1,4 @@
-"""train, rollback, approve, deny: what a person may ask for."""
+"""train, rollback, best: what a person may ask for."""
 
 import time
 from typing import TYPE_CHECKING, Annotated, Any
@@ -71,26 +71,19 @@ def _confirmed(tidewheel: "Client", model: str, generation: int) -> list[str]:
     )
 
 
-Rollout = Annotated[str, typer.Argument(help="The rollout's id, from status or --watch.")]
-Comment = Annotated[str, typer.Option("--comment", help="Kept in the log for ever.")]
-
-
-def approve(rollout: Rollout, comment: Comment, json: AsJson = False) -> None:
-    """Allow a rollout that waits for a person."""
-    _decide(rollout, "approve", comment, json)
-
-
-def deny(rollout: Rollout, comment: Comment, json: AsJson = False) -> None:
-    """Refuse a rollout that waits for a person."""
-    _decide(rollout, "deny", comment, json)
-
-
-def _decide(rollout: str, verb: str, comment: str, json: bool) -> None:
-    from tidewheel import calls, screen
+def best(
+    model: Model,
+    metric: Annotated[str, typer.Option("--metric", help="Such as mae or roc_auc.")],
+    reason: Annotated[str, typer.Option("--reason", help="Kept in the log for ever.")] = "",
+    json: AsJson = False,
+) -> None:
+    """Ask for the best registered version by a metric, whichever was trained last."""
+    from tidewheel import screen
 
     with client() as tidewheel:
-        answer = tidewheel.send(calls.decide(rollout, verb, comment))
+        answer = tidewheel.best(model, metric, reason=reason)
     if json:
         screen.as_json(answer)
     else:
-        tell("approved" if verb == "approve" else "denied")
+        tell(f"{model}: the newest versions are compared by {metric} on the same rows")
+        tell(f"  what comes of it: tidewheel verdicts {model}")

@@ -8,19 +8,36 @@ from tidewheel.commands.common import AsJson, Limit, client, show, tell
 
 SERVICES = ("registry", "trainer", "evaluator", "deployer", "drift_monitor")
 """Those with a database, and so with dead letters to retry."""
+SIGNS_OF_LIFE = "replica.announced,serving.measured"
+"""What replicas say all the time, and what `events` shows only with --all or by its type."""
 
 
 def events(
     subject: Annotated[str | None, typer.Option(help="Of one dataset or model.")] = None,
     type_: Annotated[str | None, typer.Option("--type", help="Such as model.promoted.")] = None,
     after: Annotated[str | None, typer.Option(help="Those behind this position.")] = None,
+    every: Annotated[bool, typer.Option("--all", help="Signs of life as well.")] = False,
     limit: Limit = 50,
     json: AsJson = False,
 ) -> None:
-    """List events as the registry heard them."""
+    """List the newest events, the last one last; with --after those behind a position."""
+    hidden = None if every or type_ else SIGNS_OF_LIFE
     with client() as tidewheel:
-        found = tidewheel.events(subject=subject, type_=type_, after=after, limit=limit)
-    columns = {"time": "time", "type": "type", "subject": "subject", "event": "id"}
+        found = tidewheel.events(
+            subject=subject,
+            type_=type_,
+            after=after,
+            limit=limit,
+            newest=after is None,
+            without=hidden,
+        )
+    columns = {
+        "position": "position",
+        "time": "time",
+        "type": "type",
+        "subject": "subject",
+        "event": "id",
+    }
     show(found, columns, json=json, none="no event", readable=True)
 
 

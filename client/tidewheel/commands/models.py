@@ -47,10 +47,15 @@ def _status_row(one: dict[str, Any]) -> dict[str, Any]:
         "model": one.get("model"),
         "champion": f"v{version}" if version is not None else "baseline rule",
         "generation": one.get("generation"),
-        "arms": ", ".join(f"v{arm['version']} {arm['weight']:.0%}" for arm in arms) or None,
+        "arms": ", ".join(map(_arm, arms)) or None,
         "rollout": f"v{rollout['version']} {rollout.get('stage', '')}" if rollout else None,
         "replicas": ", ".join(map(_replica, one.get("replicas") or [])) or None,
     }
+
+
+def _arm(arm: dict[str, Any]) -> str:
+    unseen = " unseen" if arm.get("role") == "shadow" else ""
+    return f"v{arm['version']} {arm['weight']:.0%}{unseen}"
 
 
 def _replica(one: Any) -> str:
@@ -94,6 +99,8 @@ def verdicts(model: Model, limit: Limit = 20, json: AsJson = False) -> None:
         "accepted": "accepted",
         "reason": "reason",
         "mode": "mode",
+        "against": "champion",
+        "use of rows": "holdout_use",
         "event": "event_id",
     }
     show(found, columns, json=json, none="no verdict yet")

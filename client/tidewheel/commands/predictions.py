@@ -3,14 +3,19 @@
 import sys
 from math import isfinite
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from tidewheel.commands.common import AsJson, Model, client, tell
 from tidewheel.exits import Exit
 
+if TYPE_CHECKING:
+    from tidewheel.client import Client
+
+Row = dict[str, Any]
 _AT_ONCE = 500
+_UNPROCESSABLE = 422
 
 
 def predict(
@@ -19,17 +24,28 @@ def predict(
     file: Annotated[
         Path | None, typer.Option("--file", help="Rows: CSV, JSON lines, or - for lines.")
     ] = None,
+    ignore_extra: Annotated[
+        bool, typer.Option("--ignore-extra", help="Leave out columns that the model does not take.")
+    ] = False,
     json: AsJson = False,
 ) -> None:
     """Ask for predictions."""
     from tidewheel import screen
+    from tidewheel.errors import Failure
 
     rows = [*map(_row, row or []), *(_rows(file) if file else [])]
     if not rows:
         raise typer.BadParameter("give --row JSON or --file FILE")
     with client() as tidewheel:
+        if ignore_extra:
+            rows = _without_extra(tidewheel, model, rows)
         parts = [rows[start : start + _AT_ONCE] for start in range(0, len(rows), _AT_ONCE)]
-        found = [one for part in parts for one in tidewheel.predict(model, part)["predictions"]]
+        try:
+            found = [one for part in parts for one in tidewheel.predict(model, part)["predictions"]]
+        except Failure as failure:
+            if file and failure.status == _UNPROCESSABLE:
+                failure.fix = _way_out(tidewheel, model, rows) or failure.fix
+            raise
     if json:
         screen.as_json(found)
         return
@@ -54,6 +70,31 @@ def feedback(
         screen.as_json(answer)
     else:
         tell("taken")
+
+
+def _without_extra(tidewheel: "Client", model: str, rows: list[Row]) -> list[Row]:
+    """The rows with the model's own columns only; what is left out is said."""
+    extra = _extra(tidewheel, model, rows)
+    if extra:
+        tell(f"not sent, because {model} does not take it: {', '.join(extra)}")
+    return [{name: value for name, value in row.items() if name not in extra} for row in rows]
+
+
+def _way_out(tidewheel: "Client", model: str, rows: list[Row]) -> str:
+    """What a file of a dataset usually has too many: its target, its times."""
+    from tidewheel.errors import Failure
+
+    try:
+        extra = _extra(tidewheel, model, rows)
+    except Failure:
+        return ""
+    return f"--ignore-extra leaves out {', '.join(extra)}" if extra else ""
+
+
+def _extra(tidewheel: "Client", model: str, rows: list[Row]) -> list[str]:
+    served = tidewheel.served(model)
+    taken = {column["name"] for column in served.get("columns") or []} | {served.get("entity")}
+    return list(dict.fromkeys(name for row in rows for name in row if name not in taken))
 
 
 def _row(text: str) -> dict[str, Any]:
