@@ -41,7 +41,9 @@ class Gateway(Course):
             self.abort(rollout, "denied", "who approved it may not any more")
             return
         old = rollout.approvals
-        grants = old.grants if old is not None and old.evaluation == rollout.evaluation else ()
+        looked_at = (rollout.manifest, rollout.evaluation)
+        is_same = old is not None and (old.manifest, old.evaluation) == looked_at
+        grants = old.grants if old is not None and is_same else ()
         approvals = permission.Approvals(
             manifest=rollout.manifest,
             evaluation=rollout.evaluation,

@@ -119,12 +119,13 @@ class Judging(Trial):
         self.enter(rollout)
 
     def _make_way(self, rollout: Rollout) -> None:
-        """What is on its way ends; experiments stay beside another one."""
+        """What is on its way ends; experiments stay beside another one, of another version."""
         if self.endpoint.rollout is not None:
             self.supersede(self.endpoint.rollout, by=rollout.version)
         self.supersede_waiting(rollout)
-        if rollout.rules.strategy != "experiment":
-            for one in self.endpoint.experiments:
+        is_beside = rollout.rules.strategy == "experiment"
+        for one in self.endpoint.experiments:
+            if not is_beside or one.version == rollout.version:
                 self.supersede(one, by=rollout.version)
 
     def _shown_before(self, rollout: Rollout) -> Evidence:
@@ -193,6 +194,8 @@ class Judging(Trial):
         rollout = self.endpoint.find(opened.rollout)
         if rollout is None:
             raise Conflict("This rollout has ended; see the rollouts of its model.")
+        if not rollout.is_held:
+            raise Conflict("This rollout waits for no time, so there is nothing to open.")
         if rollout.opened_by:
             raise Conflict(f"{rollout.opened_by} opened its windows already.")
         self.say(e.WindowOverridden, rollout, by=opened.by, reason=opened.reason)

@@ -42,7 +42,12 @@ class Site:
         self._reactions = {reaction.kind: reaction for reaction in reactions}
 
     async def hear(
-        self, event: Event, *, event_id: UUID | None = None, cascade: UUID | None = None
+        self,
+        event: Event,
+        *,
+        event_id: UUID | None = None,
+        cascade: UUID | None = None,
+        said_at: datetime | None = None,
     ) -> Heard[Any]:
         """React in one transaction, as the bus does."""
         chosen = event_id or uuid7()
@@ -50,7 +55,7 @@ class Site:
             event=event,
             id=chosen,
             source="//tidewheel/test",
-            time=clock.now(),
+            time=said_at or clock.now(),
             correlation=cascade or chosen,
         )
         async with self.database.transaction(Cause.of(heard)) as transaction:
