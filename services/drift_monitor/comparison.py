@@ -4,6 +4,7 @@ Each answer is told once, when its first label has come and its versions are kno
 label later changes figures here and tells nothing again. All of it is pure.
 """
 
+import hashlib
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -16,6 +17,7 @@ from shared.events import ArmLoss, LossesObserved, ModelName, PairedLoss, Predic
 
 MOST_TOGETHER: Final = 500
 """Losses in one event."""
+LONGEST_NAME: Final = 64
 Versions = Mapping[tuple[str, int], Watched]
 _Between = tuple[ModelName, int, int, str]
 """Model, champion, challenger, metric."""
@@ -124,9 +126,18 @@ def _singles_of(row: Kept, versions: Versions) -> list[tuple[_Between, ArmLoss]]
         metric = _metric(row.model, champion, challenger, versions)
         loss = _loss(versions[row.model, row.version or 0], metric, row.answer, row.score, row)
         if loss is not None:
-            told = ArmLoss(prediction=row.id, entity=row.entity, role=role, weight=share, loss=loss)
+            told = ArmLoss(
+                prediction=row.id, entity=_short(row.entity), role=role, weight=share, loss=loss
+            )
             found.append(((row.model, champion, challenger, metric), told))
     return found
+
+
+def _short(entity: str | None) -> str | None:
+    """Names may have a thousand characters; five hundred such would not fit into an event."""
+    if entity is None or len(entity) <= LONGEST_NAME:
+        return entity
+    return f"sha256:{hashlib.sha256(entity.encode()).hexdigest()[:32]}"
 
 
 def _pair_of(

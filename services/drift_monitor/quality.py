@@ -25,6 +25,7 @@ ALPHA: Final = 5e-4
 """Probability of calling a window worse that is not, all its looks together."""
 LARGEST: Final = 1e140
 """An error beyond is this: its square and the sum of many such stay finite."""
+PINBALL: Final = "pinball@"
 STEPS: Final = (0.5, 0.8, 1.0)
 """A window is looked at when so much of it has labels; each look has its part of `ALPHA`."""
 
@@ -85,6 +86,12 @@ class Judge:
                 return min(abs(float(answer) - float(value)), LARGEST)
             case "mse" | "rmse":
                 return min(abs(float(answer) - float(value)), LARGEST) ** 2
+            case "mape":
+                return _share(float(answer), float(value))
+            case quantile if quantile.startswith(PINBALL):
+                missed = max(-LARGEST, min(float(value) - float(answer), LARGEST))
+                q = float(quantile.removeprefix(PINBALL))
+                return max(q * missed, (q - 1) * missed)
             case "log_loss":
                 return _log_loss(score, self._is_second(value))
             case "brier":
@@ -111,6 +118,11 @@ class Judge:
         if value not in self.classes:
             return None
         return value == self.classes[1]
+
+
+def _share(answer: float, value: float) -> float | None:
+    """None for an outcome of zero, of which nothing is a share; the reference leaves these out."""
+    return min(abs(answer - value) / abs(value), LARGEST) if value else None
 
 
 def _log_loss(score: float | None, is_second: bool | None) -> float | None:

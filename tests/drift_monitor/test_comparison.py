@@ -13,6 +13,7 @@ from services.drift_monitor.comparison import MOST_TOGETHER, Unseen, tell
 from services.drift_monitor.domain import Watch
 from services.drift_monitor.quality import Label
 from services.drift_monitor.windows import Kept, Watched
+from shared import codec
 from shared.errors import StoreUnavailable
 from shared.events import Event, LossesObserved, PredictionsLogged
 from shared.ids import derived
@@ -177,6 +178,15 @@ def test_a_loss_that_cannot_be_had_is_told_by_nobody_and_not_tried_again() -> No
     told = tell([a_row(answer="dry", value="wet")], {"p": [a_shadow(answer="wet")]}, versions)
 
     assert (told.events, told.unseen) == ((), {"s-p-2": None})
+
+
+def test_long_names_of_entities_are_told_as_their_hash() -> None:
+    rows = [a_row(f"p{i}", weight=0.5, arms=(1, 2), entity="x" * 1000) for i in range(500)]
+
+    (said,) = tell(rows, {}, BOTH).events
+
+    assert {(s.entity or "")[:7] for s in said.singles} == {"sha256:"}
+    assert len(codec.encode(heard_of(said))) < 200_000
 
 
 def test_an_event_holds_at_most_five_hundred_losses() -> None:

@@ -21,8 +21,9 @@ from services.drift_monitor.quality import (
     measure,
     step_of,
 )
+from shared.losses import row_losses
 from shared.reference import Losses, losses_profile
-from tests.drift_monitor.building import NOON, Floats, autoregressive
+from tests.drift_monitor.building import NOON, Answered, Floats, autoregressive
 
 LABELS = st.builds(
     Label,
@@ -87,6 +88,21 @@ def test_only_what_can_be_an_outcome_is_used(
     value: float | str, classes: tuple[str | float, ...], usable: bool
 ) -> None:
     assert is_usable(value, classes) is usable
+
+
+def test_every_metric_of_single_answers_has_its_own_loss() -> None:
+    def loss(metric: str, answer: float, value: float) -> float | None:
+        return Judge(metric=metric, classes=(), rule={}).loss(answer, None, value)
+
+    metrics = ["mae", "mse", "rmse", "mape", "pinball@0.9"]
+    found = {metric: [loss(metric, 3.0, 4.0), loss(metric, 6.0, 4.0)] for metric in metrics}
+    shared = {
+        metric: row_losses(metric, np.array([4.0, 4.0]), Answered(np.array([3.0, 6.0]))).tolist()
+        for metric in metrics
+    }
+
+    assert found == {metric: pytest.approx(values) for metric, values in shared.items()}
+    assert loss("mape", 3.0, 0.0) is None
 
 
 def test_losses_are_those_of_the_metric() -> None:
