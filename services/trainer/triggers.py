@@ -1,5 +1,6 @@
 """Whether a trigger starts a training, and when; and when a schedule is due next."""
 
+import hashlib
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -52,13 +53,17 @@ Decision = Train | Skip | Join
 
 
 def natural_key(definition: Definition, version: DatasetVersion) -> str:
-    """What makes two trainings the same: model, data, exclusions, specification and code."""
+    """What makes two trainings the same: model, data, exclusions, code, and how it is served.
+
+    Gates, rollout, triggers and monitor are left out: they change nothing that is made here.
+    """
+    serving = definition.parsed().serving.model_dump_json()
     return ":".join(
         (
             definition.model,
             version.digest,
             NO_EXCLUSIONS,
-            definition.spec_digest,
+            hashlib.sha256(serving.encode()).hexdigest(),
             definition.code_digest,
         )
     )

@@ -36,7 +36,7 @@ def a_definition(**changes: Any) -> Definition:
         dataset=DatasetName(spec.data.dataset),
         spec=spec.canonical(),
         spec_digest=spec.digest(),
-        code_digest=digest_of(b"code"),
+        code_digest=digest_of(b"code" + repr((spec.task, spec.data, spec.train)).encode()),
     )
 
 
@@ -90,12 +90,13 @@ def published(version: int, data: bytes, *, rows: int, dataset: str = "sales") -
 
 def defined(spec: Mapping[str, Any], *, code: bytes = b"code") -> ModelDefined:
     parsed = read_spec(spec)
+    fitted = repr((parsed.task, parsed.data, parsed.train)).encode()
     return ModelDefined(
         model=ModelName(parsed.name),
         dataset=DatasetName(parsed.data.dataset),
         spec=parsed.canonical(),
         spec_digest=parsed.digest(),
-        code_digest=digest_of(code),
+        code_digest=digest_of(code + fitted),
         defined_by="tests",
     )
 

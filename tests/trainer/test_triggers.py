@@ -173,6 +173,17 @@ def test_a_key_changes_with_data_specification_and_code() -> None:
     assert natural_key(a_definition(), a_version(1)) == one
     assert natural_key(a_definition(), a_version(2)) != one
     assert natural_key(a_definition(train={"seed": 8}), a_version(1)) != one
+    assert natural_key(a_definition(serving={"bounds": [0, 9]}), a_version(1)) != one
+
+
+def test_a_changed_rollout_or_gate_is_nothing_new_to_train() -> None:
+    changed = a_definition(
+        rollout={"strategy": "direct"},
+        gates=[{"metric": "mae", "vs": "baseline"}],
+        monitor={"window": 99},
+    )
+
+    assert natural_key(changed, a_version(1)) == natural_key(a_definition(), a_version(1))
 
 
 # --- schedules --------------------------------------------------------------------------------
