@@ -144,6 +144,11 @@ class Train(Part):
     """By default a short list for the task."""
     trials: int = Field(default=20, ge=1, le=1000)
     """Most trials of a search, all candidates together."""
+    folds: int = Field(default=1, ge=1, le=20)
+    """More than one orders the candidates by repeated cross-validation, for random splits; a
+    candidate further down the list must be surely better than those before it."""
+    repeats: int = Field(default=3, ge=1, le=20)
+    """How often the rows are parted into folds."""
     budget: Duration = timedelta(minutes=5)
     """Wall time of one run; it is killed at the end of it."""
     memory: int = Field(default=4096, ge=256, le=1_000_000)
@@ -222,6 +227,12 @@ class ModelSpec(Part):
     triggers: Triggers = Triggers()
     serving: Serving = Serving()
     monitor: Monitor = Monitor()
+
+    @model_validator(mode="after")
+    def _folds_fit(self) -> Self:
+        if self.train.folds > 1 and self.data.split_kind == "time":
+            raise ValueError("train.folds would let rows judge those before them: split: random")
+        return self
 
     @model_validator(mode="after")
     def _slices_are_known(self) -> Self:

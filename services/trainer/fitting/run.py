@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 from services.trainer.fitting import packing
 from services.trainer.fitting.building import Builder
+from services.trainer.fitting.folding import chosen
 from services.trainer.fitting.reading import CannotTrain, Table, read_table
 from services.trainer.fitting.searching import Rows, Search, Trial, fitted
 from services.trainer.fitting.splitting import Split, split_rows, taken
@@ -61,9 +62,9 @@ def fit_table(argument: Mapping[str, Any], table: Table, clock: "_StopWatch") ->
         rows_of(features, table, labels, split.validation),
         deadline=deadline,
     ).best_of_each()
-    best = min(trials, key=lambda trial: trial.score)
-    chosen = rows_of(features, table, labels, split.train)
-    model = dump(fitted(spec, builder, best.candidate, best.parameters, chosen))
+    whole = rows_of(features, table, labels, split.train)
+    best = chosen(spec, builder, trials, whole, deadline=deadline)
+    model = dump(fitted(spec, builder, best.candidate, best.parameters, whole))
     clock.lap("fit")
     # What is judged is what was written, not what is still in memory.
     judged = rows_of(features, table, labels, split.held_out)
