@@ -26,7 +26,7 @@ from shared.idempotency import once
 from shared.spec_gate import check_metric
 
 Asker = Annotated[Principal, Depends(allow(Role.APPROVER, Role.OPERATOR, Role.DATA_SCIENTIST))]
-Version = Annotated[int, Field(ge=1, le=2**31 - 1)]
+Version = Annotated[int, Field(strict=True, ge=1, le=2**31 - 1)]
 Words = Annotated[str, Field(max_length=2000, pattern=r"^[^\x00]*$")]
 Model = Annotated[str, Field(min_length=1, max_length=63)]
 

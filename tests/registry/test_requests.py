@@ -1,0 +1,190 @@
+"""What people ask of other services is said on the bus in their name, and signed."""
+
+import base64
+import json
+from pathlib import Path
+from typing import Any
+from uuid import uuid4
+
+import httpx
+import pytest
+import pytest_asyncio
+
+from shared import codec
+from shared.errors import Refused
+from shared.events import ApprovalGiven, BestRequested, RollbackRequested
+from shared.signing import Signers, SigningKey
+from tests.registry.conftest import House
+
+pytestmark = [pytest.mark.real, pytest.mark.asyncio(loop_scope="module")]
+
+KEY = SigningKey(id="registry-1", secret=bytes(range(32)))
+ROLLBACK = {"kind": "rollback", "model": "pump", "reason": "it errs", "to": 3}
+APPROVAL = {
+    "kind": "approval",
+    "model": "pump",
+    "rollout": str(uuid4()),
+    "version": 2,
+    "manifest": "a" * 64,
+    "granted": True,
+    "comment": "seen",
+    "evaluation": str(uuid4()),
+}
+BEST = {"kind": "best", "model": "pump", "metric": "mae", "reason": "the last three were worse"}
+
+
+@pytest_asyncio.fixture(loop_scope="module", name="house")
+async def _signing(fed: House, tmp_path: Path) -> House:
+    text = {name: base64.b64encode(value).decode() for name, value in _both().items()}
+    (tmp_path / "signing.json").write_text(
+        json.dumps({"id": KEY.id, "private_key": text["private"]})
+    )
+    signer = {
+        "id": KEY.id,
+        "principal": "registry",
+        "public_key": text["public"],
+        "speaks_for": "all",
+    }
+    (tmp_path / "signers.json").write_text(json.dumps({"signers": [signer]}))
+    return fed
+
+
+def _both() -> dict[str, bytes]:
+    return {"private": KEY.secret, "public": KEY.public}
+
+
+async def asked(house: House, key: str, body: Any, **headers: str) -> httpx.Response:
+    return await house.client.post(
+        "/v1/requests", json=body, headers={"Authorization": f"Bearer tw_{key}", **headers}
+    )
+
+
+async def said(house: House) -> list[dict[str, Any]]:
+    return [one for one in await house.said() if "signature" in one]
+
+
+@pytest.mark.parametrize(
+    ("role", "body", "kind"),
+    [
+        ("approver", APPROVAL, ApprovalGiven),
+        ("operator", ROLLBACK, RollbackRequested),
+        ("data_scientist", BEST, BestRequested),
+        ("operator", BEST, BestRequested),
+    ],
+    ids=["approval", "rollback", "best", "best of an operator"],
+)
+async def test_a_request_is_said_in_the_name_of_whoever_asked(
+    house: House, tmp_path: Path, role: str, body: dict[str, Any], kind: Any
+) -> None:
+    answer = await asked(house, f"{role}@rotating", body)
+
+    assert answer.status_code == 202, answer.text
+    (told,) = await said(house)
+    heard = codec.decode(json.dumps(told).encode())
+    assert isinstance(heard.event, kind)
+    assert heard.event.by == f"{role}@rotating"
+    assert answer.json()["event_id"] == str(heard.id)
+    assert "sequence" not in told
+    assert Signers(tmp_path / "signers.json").verify(heard).speaks_for("anybody")
+    waiting = await house.database.fetch("select s.topic from outbox join said s using (event_id)")
+    assert "tidewheel.requests.v1" in [row["topic"] for row in waiting]
+    story = await house.get(answer.json()["cascade_url"])
+    assert [event["type"] for event in story["events"]] == [kind.TYPE]
+
+
+@pytest.mark.parametrize(
+    ("role", "body"),
+    [
+        ("viewer", APPROVAL),
+        ("operator", APPROVAL),
+        ("data_scientist", APPROVAL),
+        ("approver", ROLLBACK),
+        ("data_scientist", ROLLBACK),
+        ("approver", BEST),
+    ],
+    ids=lambda value: value if isinstance(value, str) else value["kind"],
+)
+async def test_whoever_may_not_decide_may_not_ask(
+    house: House, role: str, body: dict[str, Any]
+) -> None:
+    answer = await asked(house, f"{role}@rotating", body)
+
+    assert (answer.status_code, answer.json()["code"]) == (403, "not_permitted")
+    assert await said(house) == []
+
+
+async def test_a_model_of_another_team_is_as_good_as_none(house: House) -> None:
+    foreign = await asked(house, "operator@elsewhere", ROLLBACK)
+    none = await asked(house, "operator@elsewhere", ROLLBACK | {"model": "none"})
+
+    assert (foreign.status_code, none.status_code) == (404, 404)
+    assert foreign.json()["detail"] == none.json()["detail"]
+    assert await said(house) == []
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"by": "ada"},
+        {"kind": "promotion"},
+        {"kind": None},
+        {"reason": ""},
+        {"reason": "x\0y"},
+        {"reason": "x" * 3000},
+        {"to": 0},
+        {"to": 2**40},
+        {"to": "3"},
+        {"more": 1},
+    ],
+    ids=str,
+)
+async def test_a_request_of_another_form_is_refused(house: House, change: dict[str, Any]) -> None:
+    answer = await asked(house, "operator@rotating", ROLLBACK | change)
+
+    assert answer.status_code == 422, answer.text
+    assert answer.json()["errors"]
+    assert await said(house) == []
+
+
+@pytest.mark.parametrize(
+    "change",
+    [{"manifest": "A" * 64}, {"granted": "yes"}, {"rollout": "seven"}, {"version": None}],
+    ids=str,
+)
+async def test_an_approval_says_exactly_what_it_is_for(
+    house: House, change: dict[str, Any]
+) -> None:
+    answer = await asked(house, "approver@rotating", APPROVAL | change)
+
+    assert answer.status_code == 422
+
+
+async def test_a_request_repeated_with_its_key_is_said_once(house: House) -> None:
+    headers = {"Idempotency-Key": "once"}
+    first = await asked(house, "operator@rotating", ROLLBACK, **headers)
+    again = await asked(house, "operator@rotating", ROLLBACK, **headers)
+    other = await asked(house, "operator@rotating", ROLLBACK | {"to": 4}, **headers)
+
+    assert first.json() == again.json()
+    assert again.headers["idempotency-replayed"] == "true"
+    assert other.status_code == 422
+    assert len(await said(house)) == 1
+
+
+async def test_without_a_signing_key_nothing_is_said(house: House, tmp_path: Path) -> None:
+    (tmp_path / "signing.json").unlink()
+
+    answer = await asked(house, "operator@rotating", ROLLBACK)
+
+    assert (answer.status_code, answer.json()["code"]) == (409, "no_signing_key")
+    assert await said(house) == []
+
+
+async def test_a_changed_name_breaks_the_signature(house: House, tmp_path: Path) -> None:
+    await asked(house, "operator@rotating", ROLLBACK)
+    (told,) = await said(house)
+    told["data"]["by"] = "ada"
+
+    with pytest.raises(Refused) as refused:
+        Signers(tmp_path / "signers.json").verify(codec.decode(json.dumps(told).encode()))
+    assert refused.value.code == "signature_wrong"
