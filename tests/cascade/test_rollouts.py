@@ -21,11 +21,18 @@ points = pytest.mark.parametrize("point", POINTS)
 
 def first_champion(house: House, name: str, **spec: Any) -> None:
     """Version 1 of a model answers; what comes next has somebody to be compared with."""
-    house.define(a_spec(name, name, rollout={"strategy": "direct", "probation": "0"}))
+    at_first = {**spec, "rollout": {"strategy": "direct", "probation": "0"}}
+    house.define(quiet_spec(name, **at_first))
     house.publish(name, some_rows(200))
     house.answered_by(name, 1, ROW)
     if spec:
-        house.define(a_spec(name, name, **spec))
+        house.define(quiet_spec(name, **spec))
+
+
+def quiet_spec(name: str, **changes: Any) -> dict[str, Any]:
+    """A model that only published data trains: traffic of these tests is no drift to act on."""
+    triggers = {"drift": False, "quality": False}
+    return a_spec(name, name, **{"triggers": triggers, **changes})
 
 
 def waiting_rollout(house: House, name: str, version: int) -> dict[str, Any]:
@@ -167,9 +174,9 @@ def test_a_canary_that_errs_is_aborted_once(house: House, name: str, point: str)
         traffic_until(house, name, told(house, name, "rollout.aborted"), "the canary to be aborted")
 
     aborted = house.events(name, "rollout.aborted")
-    assert [(event["data"]["version"], event["data"]["reason"]) for event in aborted] == [
-        (2, "worse")
-    ]
+    assert [event["data"]["version"] for event in aborted] == [2]
+    # Serving stops an arm that leaves its bounds by itself; the counts may be quicker.
+    assert aborted[0]["data"]["reason"] in ("refused_by_serving", "worse")
     assert len(house.events(name, "model.promoted")) == 1
     house.answered_by(name, 1, ROW)
     assert_told_once(house.events(name))
