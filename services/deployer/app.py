@@ -1,5 +1,6 @@
 """The deployer as a process."""
 
+from datetime import timedelta
 from pathlib import Path
 from typing import Final
 
@@ -48,7 +49,8 @@ async def serve(settings: Settings) -> None:
     people = People(acting=acting)
     calendars = Calendars(governance=governance, now=clock.now)
     keys_file = Path(settings.keys_file)
-    requests = Requests(people=people, signers=Signers(keys_file), keys=Keys(keys_file))
+    signers = Signers(keys_file, max_age=timedelta(seconds=settings.request_age_seconds))
+    requests = Requests(people=people, signers=signers, keys=Keys(keys_file))
     reactions = [*rollouts.reactions(), *calendars.reactions(), *requests.reactions()]
     bus = Bus(
         database,
