@@ -1,5 +1,6 @@
 """The evaluator as a process."""
 
+from datetime import timedelta
 from pathlib import Path
 from typing import Final
 
@@ -31,7 +32,8 @@ async def serve(settings: Settings) -> None:
     store = PostgresStore(database, jobs, best_jobs)
     artifacts = ArtifactStore(settings.artifacts)
     keys = Path(settings.keys_file)
-    evaluator = Evaluator(store, Signers(keys), Keys(keys))
+    signers = Signers(keys, max_age=timedelta(seconds=settings.request_age_seconds))
+    evaluator = Evaluator(store, signers, Keys(keys))
     # The libraries that models need are loaded in the template, never in this process.
     confined = Confined(
         [

@@ -1,6 +1,7 @@
 """Recorded verdicts computed again, by the same rules or by others, from the record alone."""
 
-from collections.abc import AsyncIterator, Sequence
+import re
+from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
 from typing import Any, Final, Literal
 
@@ -18,6 +19,7 @@ from shared.spec_parts import Part
 REPLAY: Final = "services.evaluator.rejudging:replay"
 REJUDGE: Final = "services.evaluator.rejudging:rejudge"
 _PAGE: Final = 100
+_STEP: Final = re.compile(r"[^.\[\]]+")
 
 
 class Policy(Part):
@@ -102,12 +104,13 @@ class Again:
         found = await self._run(REPLAY, event, {})
         if "problem" in found:
             raise Conflict(f"This verdict cannot be computed again: {found['problem']}.")
+        now = plain(event) | found["verdict"]
         return {
             "event_id": heard.id,
             "same": found["same"],
             "differences": [
-                {"field": name, "recorded": getattr(event, name, None), "now": now}
-                for name, now in _values(found)
+                {"field": name, "recorded": _at(plain(event), name), "now": _at(now, name)}
+                for name in found["differences"]
             ],
         }
 
@@ -200,5 +203,10 @@ def _named(heard: Heard[EvaluationCompleted]) -> Json:
     }
 
 
-def _values(found: Json) -> Sequence[tuple[str, Any]]:
-    return [(name, found["verdict"].get(name)) for name in found["differences"]]
+def _at(fields: Any, place: str) -> Any:
+    """What stands at a place like `gates[0].lower`."""
+    for part in _STEP.findall(place):
+        if fields is None:
+            return None
+        fields = fields[int(part)] if isinstance(fields, list) else fields[part]
+    return fields

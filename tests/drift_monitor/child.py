@@ -1,4 +1,4 @@
-"""The monitor as a process of its own, killed with whoever made it."""
+"""A service as a process of its own, killed with whoever made it."""
 
 from __future__ import annotations
 
@@ -18,6 +18,8 @@ from local.ports import free_ports
 
 
 class Child:
+    service = "drift_monitor"
+
     def __init__(self, folder: Path, settings: Mapping[str, str]) -> None:
         ports = free_ports(("door", "admin"))
         self._settings = {
@@ -28,7 +30,7 @@ class Child:
             "ENVIRONMENT": "test",
         }
         self.url = f"http://127.0.0.1:{ports['door']}"
-        self.log = folder / "monitor.log"
+        self.log = folder / f"{self.service}.log"
         self.process: subprocess.Popen[bytes] | None = None
 
     def __enter__(self) -> Self:
@@ -42,12 +44,12 @@ class Child:
     def start(self, fault: str = "") -> None:
         told = {name: text for name, text in os.environ.items() if "TIDEWHEEL" not in name}  # noqa: TID251
         told |= {
-            f"TIDEWHEEL_DRIFT_MONITOR_{name}": text
+            f"TIDEWHEEL_{self.service.upper()}_{name}": text
             for name, text in {**self._settings, "FAULT": fault}.items()
         }
         with self.log.open("ab") as log:
             self.process = subprocess.Popen(
-                [sys.executable, "-m", "services.drift_monitor.app"],
+                [sys.executable, "-m", f"services.{self.service}.app"],
                 cwd=CHECKOUT,
                 env=told,
                 stderr=log,
