@@ -1,15 +1,23 @@
 """All comparisons of a verdict at once, so that they share their draws."""
 
 import math
-from collections.abc import Callable, Hashable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Mapping
 from dataclasses import dataclass, field, replace
-from typing import Final, Literal, TypeVar
+from typing import Final, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
 from services.evaluator.comparison.drawing import Pool, Units, circular, first_of, with_spare
-from services.evaluator.comparison.intervals import Accelerated, Interval, Student, Studentised
+from services.evaluator.comparison.intervals import Interval, Student, Studentised
+from services.evaluator.comparison.resampled import (
+    Key,
+    accelerated,
+    difference,
+    left_out,
+    pivots_of,
+    with_wild_rows,
+)
 from services.evaluator.comparison.single import (
     LEAST_UNITS,
     allowed_mistakes,
@@ -24,7 +32,6 @@ from services.evaluator.comparison.single import (
 )
 from services.evaluator.evidence import Evidence, Floats, Mask
 from services.evaluator.metrics import (
-    Finish,
     Insufficient,
     Measure,
     kind_of,
@@ -32,7 +39,6 @@ from services.evaluator.metrics import (
     measure_of,
     sides,
 )
-from shared.probability import normal_quantile
 
 Dependence = Literal["rows", "entities", "blocks"]
 Found = Interval | Insufficient
@@ -64,14 +70,8 @@ class Compared:
 
 GROUPS: Final = 200
 """Most groups of the jackknife."""
-_WILD_SHARE: Final = 0.01
-_TRACE: Final = 2.0**-34
 
 _NOT_YET: Final = Insufficient("this was not compared")
-
-Key = tuple[str, str, bytes]
-"""Predictor, metric and the mask of a part of the rows."""
-_Resampled = TypeVar("_Resampled", Student, Studentised)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -229,7 +229,7 @@ class _Comparisons:
         d = self._row_differences(asked, part)
         is_share = kind_of(asked.metric) == "mistakes"
         if self.dependence == "blocks":
-            self.found[name] = _with_wild_rows(block_means(d), d)
+            self.found[name] = with_wild_rows(block_means(d), d)
         elif self.dependence == "entities" and is_share:
             self.found[name] = entity_sums(*self._entity_sums(d, part)[:2])
         elif is_share and isinstance(asked.other, float):
@@ -273,8 +273,8 @@ class _Comparisons:
         table = [c, np.square(c), n]
         if self.dependence == "entities":
             table += [c * n, np.square(n)]
-        self.pool.add_columns(name, np.column_stack(table), _pivots_of(np.square(c).max()))
-        self.later[name] = lambda drawn: _with_wild_rows(self._of_pivots(base, drawn[name]), d)
+        self.pool.add_columns(name, np.column_stack(table), pivots_of(np.square(c).max()))
+        self.later[name] = lambda drawn: with_wild_rows(self._of_pivots(base, drawn[name]), d)
 
     def _of_pivots(self, base: Student, pivots: Floats) -> Studentised:
         usable, again = first_of(pivots, self.draws)
@@ -316,10 +316,10 @@ class _Comparisons:
         if units < LEAST_UNITS:
             raise Insufficient(f"{units} entities are fewer than {LEAST_UNITS}")
         groups = min(GROUPS, units)
-        estimate, jackknifed = _left_out(measures, asked.other, codes * groups // units, groups)
+        estimate, jackknifed = left_out(measures, asked.other, codes * groups // units, groups)
 
         def finish(drawn: Mapping[Hashable, Floats]) -> Interval:
-            values = _difference([drawn[key] for key, _ in measures], asked.other)
+            values = difference([drawn[key] for key, _ in measures], asked.other)
             return self._accelerated(estimate, jackknifed, values, len(part.places), units)
 
         self.later[name] = finish
@@ -330,13 +330,13 @@ class _Comparisons:
         blocks = starting_blocks(rows)
         while blocks >= LEAST_UNITS and rows >= blocks:
             groups = np.arange(rows) * blocks // rows
-            estimate, jackknifed = _left_out(measures, asked.other, groups, blocks)
+            estimate, jackknifed = left_out(measures, asked.other, groups, blocks)
             if not are_alike(jackknifed):
                 drawn = [
                     circular(measure, rows, blocks, self.seed, with_spare(self.draws))
                     for _, measure in measures
                 ]
-                values = _difference(drawn, asked.other)
+                values = difference(drawn, asked.other)
                 return self._accelerated(estimate, jackknifed, values, rows, blocks)
             blocks //= 2
         raise too_dependent(rows)
@@ -355,93 +355,6 @@ class _Comparisons:
         )
 
 
-def accelerated(
-    estimate: float, jackknifed: Floats, drawn: Floats, *, rows: int, units: int, detail: str
-) -> Interval:
-    """BCa bounds from draws and from what the metric is without each group of units.
-
-    Raises:
-        Insufficient: the metric does not exist on these rows, or not without one of the groups.
-    """
-    if not math.isfinite(estimate) or not np.isfinite(jackknifed).all():
-        raise Insufficient("too few rows of a class, or outcomes that are all alike")
-    if np.ptp(drawn) == 0:
-        return Student(
-            estimate=estimate, se=0.0, rows=rows, units=units, test="bca", detail=detail, df=1.0
-        )
-    return Accelerated(
-        estimate=estimate,
-        se=_spread(drawn),
-        rows=rows,
-        units=units,
-        test="bca",
-        detail=detail,
-        draws=len(drawn),
-        drawn=np.sort(drawn),
-        bias=_bias(drawn, estimate),
-        skew=_skew(jackknifed),
-        df=len(jackknifed) - 1,
-    )
-
-
-def _spread(drawn: Floats) -> float:
-    mean = math.fsum(drawn) / len(drawn)
-    return math.sqrt(math.fsum(np.square(drawn - mean)) / (len(drawn) - 1))
-
-
-def _bias(drawn: Floats, estimate: float) -> float:
-    below = float(np.sum(drawn < estimate)) + float(np.sum(drawn == estimate)) / 2
-    share = min(max(below, 0.5), len(drawn) - 0.5) / len(drawn)
-    return float(f"{normal_quantile(share):.12g}")
-
-
-def _skew(jackknifed: Floats) -> float:
-    away = math.fsum(jackknifed) / len(jackknifed) - jackknifed
-    squares = math.fsum(np.square(away))
-    if squares == 0:
-        return 0.0
-    return math.fsum(away * away * away) / (6 * squares * math.sqrt(squares))
-
-
-def _left_out(
-    measures: Sequence[tuple[Key, Measure]],
-    other: str | float,
-    groups: NDArray[np.intp],
-    count: int,
-) -> tuple[float, Floats]:
-    """The difference on all rows, and without each group, shape (groups,)."""
-    everything = np.ones((1, len(groups)))
-    whole = _difference([part.of_weights(everything) for _, part in measures], other)
-    without = _difference([part.without(groups, count) for _, part in measures], other)
-    return float(whole[0]), without
-
-
-def _difference(values: Sequence[Floats], other: str | float) -> Floats:
-    """Loss of the other (or the limit) less that of the candidate, which comes first."""
-    return (float(other) if len(values) == 1 else values[1]) - values[0]
-
-
-def _pivots_of(largest: float) -> Finish:
-    """From sums of c, c2, n (and cn, n2 where units have many rows) to t*.
-
-    c is a unit's sum less the estimate for as many rows, so that its sum is the resampled
-    difference's distance from the estimate.
-
-    Args:
-        largest: of c2; less than a trace of it is no spread but rounding.
-    """
-
-    def finish(sums: Floats) -> Floats:
-        c, squares, n = sums[:, 0], sums[:, 1], sums[:, 2]
-        cross, size = (sums[:, 3], sums[:, 4]) if sums.shape[1] > 3 else (c, n)
-        shift = c / n
-        spread = squares - 2 * shift * cross + np.square(shift) * size
-        spread = np.where(spread > largest * _TRACE, spread, np.nan)
-        return shift / (np.sqrt(spread) / n)
-
-    return finish
-
-
 def _compact(units: Units, part: _Rows) -> NDArray[np.intp]:
     """The unit of each row here, numbered without gaps."""
     if units.of_row is None:
@@ -457,15 +370,3 @@ def _told(draws: int, again: int, dependence: Dependence, units: int = 0) -> str
     what = {"rows": "rows", "entities": "entities", "blocks": f"{units} circular blocks"}
     extra = f", {again} of them drawn again" if again else ""
     return f"{draws} draws of {what[dependence]}{extra}"
-
-
-def _with_wild_rows(found: _Resampled, d: Floats) -> _Resampled:
-    """Say how much of all differences few rows make up: one wild row can decide."""
-    size = np.abs(d)
-    total = math.fsum(size)
-    if total == 0:
-        return found
-    top = max(1, math.ceil(_WILD_SHARE * len(d)))
-    share = math.fsum(np.partition(size, len(d) - top)[-top:]) / total
-    said = f"{found.detail}; the top {top} of {len(d)} rows carry {share:.0%} of all differences"
-    return replace(found, detail=said)

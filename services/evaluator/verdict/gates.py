@@ -129,7 +129,8 @@ def e_value(plan: GatePlan, found: Compared, evidence: Evidence, seed: int) -> f
         return 0.0
     if found.independent is None:
         return calibrated_e_value(found.interval.doubt(-plan.margin))
-    scale = known_scale(plan.terms.metric, len(evidence.classes.get("candidate", ())))
+    classes = max((len(labels) for labels in evidence.classes.values()), default=0)
+    scale = known_scale(plan.terms.metric, classes)
     if scale is not None and plan.terms.limit is not None:
         scale = max(scale, abs(plan.terms.limit))
     return betting_e_value(found.independent, plan.margin, scale, seed)

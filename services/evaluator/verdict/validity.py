@@ -144,12 +144,8 @@ def _metrics(rules: Rules) -> list[str]:
 
 def _of_losses(evidence: Evidence, predictor: str, metric: str) -> str | None:
     """Answers can be finite and their losses not: squares overflow."""
-    if kind_of(metric) in ("area", "precision") or metric in ON_LABELS:
-        if evidence.task == "regression":
-            return f"{metric} needs classes"
-        known = evidence.classes[predictor]
-        unknown = [label for label in evidence.classes["candidate"] if label not in known]
-        return f"the class {unknown[0]!r} is none of its" if unknown else None
+    if metric in ON_LABELS:
+        return _of_classes(evidence, predictor, metric)
     asked = "mse" if metric in ("rmse", "r2") else metric
     try:
         with np.errstate(over="ignore", invalid="ignore"):
@@ -162,3 +158,13 @@ def _of_losses(evidence: Evidence, predictor: str, metric: str) -> str | None:
     if metric == "mape":
         wrong &= evidence.y != 0
     return _rows(evidence, wrong, f"a loss ({metric}) that is not finite")
+
+
+def _of_classes(evidence: Evidence, predictor: str, metric: str) -> str | None:
+    if evidence.task == "regression":
+        return f"{metric} needs classes"
+    known = evidence.classes[predictor]
+    unknown = [label for label in evidence.classes["candidate"] if label not in known]
+    if unknown and kind_of(metric) in ("area", "precision"):
+        return f"the class {unknown[0]!r} is none of its"
+    return None
