@@ -22,12 +22,14 @@ from services.registry.comparison import compare
 from services.registry.profiling.profile import Profile, read_profile
 from services.registry.store import Store
 from services.registry.store.datasets import DatasetVersion
-from shared.access import see
+from shared.access import ANYBODY, Role, see
 from shared.artifacts import ArtifactStore
 from shared.errors import NotFound, Refused
 from shared.http import Json, allow
 
 _MEDIA: Final = {"csv": "text/csv; charset=utf-8", "parquet": "application/vnd.apache.parquet"}
+_MAY_READ_ROWS: Final = ANYBODY - {Role.PREDICTOR}
+"""An application that asks for predictions has no business with the rows."""
 _RANGE: Final = re.compile(r"bytes=(\d{0,18})-(\d{0,18})")
 
 
@@ -87,7 +89,11 @@ def router(store: Store, artifacts: ArtifactStore) -> APIRouter:
         following = found[-1].version if len(found) == limit else None
         return page_of(request, [summary(version) for version in found], following)
 
-    @routes.get("/v1/datasets/{name:path}/versions/{version}/data", operation_id="get_dataset_data")
+    @routes.get(
+        "/v1/datasets/{name:path}/versions/{version}/data",
+        operation_id="get_dataset_data",
+        dependencies=[Depends(allow(*_MAY_READ_ROWS))],
+    )
     async def data(request: Request, name: str, version: Version) -> Response:
         """The bytes of a version; a range of them with `Range`."""
         return _bytes(request, artifacts, await _version(request, store, name, version))
