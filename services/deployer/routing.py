@@ -47,9 +47,15 @@ def _unseen(endpoint: Endpoint) -> tuple[Arm, ...]:
     found: list[tuple[Rollout | Champion, float]] = []
     if rollout is not None and rollout.shadow_share:
         found.append((rollout, rollout.shadow_share))
-    is_there = rollout is not None and previous is not None and rollout.version == previous.version
-    if probation is not None and probation.has_shadow and previous is not None and not is_there:
+    answering = {one.version for one in endpoint.active if one.weight or one.shadow_share}
+    if probation is None or not probation.has_shadow or previous is None:
+        return _shadows(found)
+    if previous.version not in answering:
         found.append((previous, probation.policy.rules.shadow.share))
+    return _shadows(found)
+
+
+def _shadows(found: Iterable[tuple[Rollout | Champion, float]]) -> tuple[Arm, ...]:
     return tuple(
         Arm(role="shadow", version=one.version, manifest=one.manifest, weight=share)
         for one, share in found

@@ -309,7 +309,7 @@ async def test_a_repeated_rollback_with_one_key_happens_once(
 
 
 async def test_an_approval_lets_a_rollout_go_on(site: Site, client: httpx.AsyncClient) -> None:
-    await site.hear(accepted(1, approval="manual"))
+    await site.hear(accepted(1, approval="four_eyes"))
     waiting = (await client.get("/v1/models/pump/deployment", headers=as_("viewer"))).json()
 
     answer = await client.post(
@@ -336,7 +336,7 @@ async def test_who_defined_a_model_may_not_approve_its_versions(
             defined_by="the-approver",
         )
     )
-    await site.hear(accepted(1, approval="manual"))
+    await site.hear(accepted(1, approval="four_eyes"))
     path = f"/v1/rollouts/{rollout_id(PUMP, 1)}"
 
     refused = await client.post(f"{path}/approve", headers=as_("approver"))
