@@ -174,12 +174,12 @@ async def test_another_class_is_a_disagreement(replica: Replica, store: Artifact
 async def test_a_slow_shadow_delays_nobody_and_what_it_has_no_time_for_is_dropped(
     tmp_path: Path, store: ArtifactStore
 ) -> None:
-    settings = settings_for(tmp_path, shadow_rows=50)
+    settings = settings_for(tmp_path, shadow_rows=50, shadow_seconds=60)
     async with a_replica(settings, with_shadows) as replica:
         shadow = a_version(store, 2)
         await replica.want(a_desired(1, a_version(store, 1), shadow=shadow))
         between, gate = Interference(replica, shadow), threading.Event()
-        between.say = lambda rows: gate.wait(20) and between._real(rows)
+        between.say = lambda rows: gate.wait(50) and between._real(rows)
 
         answers = [await replica.answers(A_ROW) for _ in range(200)]
         still_waiting = between.asked
@@ -241,6 +241,20 @@ async def test_a_shadow_that_raises_harms_nobody_and_is_refused_after_three_in_a
     assert (tally.requests, tally.errors, between.asked) == (5, 5, 3)
     (said,) = replica.said(ServingRefused)
     assert (said.version, said.reason, "out of order" in said.detail) == (2, "faulty", True)
+
+
+async def test_a_row_that_a_shadow_raises_at_costs_no_other_row_its_answer(
+    replica: Replica, store: ArtifactStore
+) -> None:
+    await replica.want(a_desired(1, a_version(store, 1), shadow=a_version(store, 2)))
+    gap = {**A_ROW, "lag": None}
+
+    await replica.answers(A_ROW, gap, A_ROW)
+    await are_done(replica)
+
+    tally = measured(replica)["shadow"]
+    assert (tally.requests, tally.errors, tally.compared) == (3, 1, 2)
+    assert replica.said(ServingRefused) == []
 
 
 @pytest.mark.parametrize("wrong", [float("nan"), float("inf"), 1000.0])

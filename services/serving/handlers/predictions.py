@@ -169,8 +169,10 @@ class Predictions:
             if p.unusable and p.unusable[0] is loaded and p.step is not None and p.step.loaded:
                 self.deployments.stop(endpoint, arm, unusable(p.unusable[1], p.step))
                 return
-        if loaded.health.failures >= FAILURES_IN_A_ROW and loaded.health.cause != OUT_OF_TIME:
-            self.deployments.stop(endpoint, arm, f"raised in a row: {loaded.health.cause}")
+        by_others = any(p.step is not None and p.step.loaded is not None for p in failed)
+        health = loaded.health
+        if by_others and health.failures >= FAILURES_IN_A_ROW and health.cause != OUT_OF_TIME:
+            self.deployments.stop(endpoint, arm, f"raised in a row: {health.cause}")
 
     async def _ask(self, step: Step, asked: Sequence[Prediction]) -> Sequence[Prediction]:
         """Give the rows what this step answers; those that it cannot answer come back."""

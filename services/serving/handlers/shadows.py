@@ -177,18 +177,43 @@ class Shadows:
         return digest in self._hanging
 
     async def _ask(self, loaded: Loaded, asked: Sequence[Mirrored]) -> None:
+        """One question; where it raises, each of its rows is a question of its own.
+
+        Rows of different requests meet here by chance: none is to suffer for another.
+        """
+        left = list(asked)
+        try:
+            if len(left) > 1 and await self._has_answered(loaded, left):
+                return
+            while left:
+                one = left[:1]
+                if not await self._has_answered(loaded, one):
+                    self._note_errors(one[0].tally, 1)
+                del left[0]
+        except TimeoutError as error:
+            self._tell_failure(left, loaded, error)
+            self._note_errors(left[0].tally, len(left))
+        except asyncio.CancelledError:
+            self._drop(left)
+            raise
+
+    async def _has_answered(self, loaded: Loaded, asked: Sequence[Mirrored]) -> bool:
+        """Ask, measure, compare and log; False when the version raised.
+
+        Raises:
+            TimeoutError: it ran out of time.
+        """
         started = time.perf_counter()
-        tally = asked[0].tally
         try:
             said = await self._said(loaded, [one.seen.row for one in asked])
-        except asyncio.CancelledError:
-            self._drop(asked)
+        except TimeoutError:
+            asked[0].tally.counts[cell_of(time.perf_counter() - started)] += len(asked)
             raise
         except Exception as error:  # noqa: BLE001 - whatever a library raises is the shadow's error
-            tally.counts[cell_of(time.perf_counter() - started)] += len(asked)
-            self._note_errors(tally, len(asked))
-            self._note_failure(asked, loaded, error)
-            return
+            if len(asked) == 1:
+                self._tell_failure(asked, loaded, error)
+                self._stop_if_faulty(asked[0], loaded, error)
+            return False
         self._raised.pop(loaded.digest, None)
         seconds = time.perf_counter() - started
         usable = [
@@ -196,8 +221,9 @@ class Shadows:
             for one, answer in zip(asked, said, strict=True)
             if self._is_usable(one, loaded, answer)
         ]
-        tally.add(len(asked), len(asked) - len(usable), seconds)
+        asked[0].tally.add(len(asked), len(asked) - len(usable), seconds)
         self._keep(usable)
+        return True
 
     async def _said(self, loaded: Loaded, rows: Sequence[Row]) -> list[Said]:
         asking = self._thread.submit(loaded.say, rows)
@@ -222,8 +248,7 @@ class Shadows:
             tally.errors += rows
             telemetry.count("tidewheel_shadow_answers_total", rows, outcome="failed")
 
-    def _note_failure(self, asked: Sequence[Mirrored], loaded: Loaded, error: Exception) -> None:
-        """Three questions in a row that raised are a fault; a slow one may be the machine's."""
+    def _tell_failure(self, asked: Sequence[Mirrored], loaded: Loaded, error: Exception) -> None:
         telemetry.log(
             "shadow_failed",
             level="warning",
@@ -231,13 +256,15 @@ class Shadows:
             version=loaded.version,
             cause=str(error)[:300] or type(error).__name__,
         )
-        if isinstance(error, TimeoutError):
-            return
-        if not all(is_complete(m.seen.row, loaded) for m in asked):
+
+    def _stop_if_faulty(self, one: Mirrored, loaded: Loaded, error: Exception) -> None:
+        """Raising at three whole rows in a row that a version had answers to is a fault."""
+        step = one.seen.step
+        if step is None or step.loaded is None or not is_complete(one.seen.row, loaded):
             return
         self._raised[loaded.digest] = raised = self._raised.get(loaded.digest, 0) + 1
         if raised >= FAILURES_IN_A_ROW:
-            self.deployments.stop(asked[0].endpoint, asked[0].arm, f"raised in a row: {error}")
+            self.deployments.stop(one.endpoint, one.arm, f"raised in a row: {error}")
 
     def _is_usable(self, one: Mirrored, loaded: Loaded, said: Said) -> bool:
         """As for answers that are seen; one that is not, where the seen one is, is a fault."""
