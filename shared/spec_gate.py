@@ -16,6 +16,21 @@ SCORES: Final = frozenset(
 )
 """Higher is better; their loss is one minus the score."""
 METRICS: Final = ROW_METRICS | SCORES
+OF_TASK: Final = {
+    "regression": frozenset({"mae", "mse", "rmse", "mape", "r2"}),
+    "classification": frozenset(
+        {
+            "log_loss",
+            "brier",
+            "accuracy",
+            "balanced_accuracy",
+            "f1",
+            "roc_auc",
+            "average_precision",
+        }
+    ),
+}
+"""Beside them `pinball@q` judges regressions, and a user's own metric what it is made for."""
 _PINBALL: Final = re.compile(r"pinball@0\.\d{1,4}")
 _OWN: Final = re.compile(r"[A-Za-z_][\w.]*:[A-Za-z_]\w*")
 
@@ -23,6 +38,13 @@ _OWN: Final = re.compile(r"[A-Za-z_][\w.]*:[A-Za-z_]\w*")
 def is_row_metric(metric: str) -> bool:
     """Whether it is a mean over single rows, known to every service."""
     return metric in ROW_METRICS or bool(_PINBALL.fullmatch(metric))
+
+
+def judges(metric: str, task: str) -> bool:
+    """Whether a metric fits a task; of a user's own nobody else knows."""
+    if _PINBALL.fullmatch(metric):
+        return task == "regression"
+    return metric in OF_TASK[task] or ":" in metric
 
 
 def check_metric(metric: str) -> str:

@@ -6,12 +6,10 @@ from typing import Final
 
 from shared.baselines import columns_of
 from shared.errors import Fault
+from shared.predicates import read_predicate
 from shared.spec import Baseline, ModelSpec
+from shared.spec_gate import OF_TASK, judges
 
-_METRICS: Final = {
-    "regression": ("mae", "mse", "rmse"),
-    "classification": ("log_loss", "brier", "accuracy"),
-}
 _CRON_FIELD: Final = re.compile(r"[\dA-Za-z*,/\-#?]+")
 _NUMERIC: Final = frozenset({"integer", "number", "boolean"})
 
@@ -27,6 +25,7 @@ def faults_of(spec: ModelSpec, kinds: Mapping[str, str] | None) -> tuple[Fault, 
         *_roles(spec),
         *_baseline(spec, kinds),
         *_gates(spec),
+        *_judgement(spec, kinds or {}),
         *_schedule(spec),
         *_columns(spec, kinds or {}),
     )
@@ -90,11 +89,42 @@ def _needed(rule: Baseline) -> frozenset[str]:
 
 
 def _gates(spec: ModelSpec) -> Iterator[Fault]:
-    allowed = _METRICS[spec.task]
-    for place, gate in enumerate(spec.gates):
-        if gate.metric not in allowed:
-            detail = f"{gate.metric} does not judge {spec.task}"
-            yield Fault(f"/gates/{place}/metric", detail, f"use {', '.join(allowed)}")
+    named = [(f"/gates/{i}/metric", gate.metric) for i, gate in enumerate(spec.gates)]
+    named += [(f"/slices/{i}/metric", part.metric) for i, part in enumerate(spec.slices)
+              if part.metric is not None]  # fmt: skip
+    hint = f"use {', '.join(sorted(OF_TASK[spec.task]))}"
+    for pointer, metric in named:
+        if not judges(metric, spec.task):
+            yield Fault(pointer, f"{metric} does not judge {spec.task}", hint)
+
+
+def _judgement(spec: ModelSpec, kinds: Mapping[str, str]) -> Iterator[Fault]:
+    """Columns that slices, checks and entities read: all but the target may be read."""
+    read = [
+        (f"/slices/{i}/where", name)
+        for i, part in enumerate(spec.slices)
+        for name in sorted(read_predicate(part.where).columns)
+    ]
+    read += [
+        (f"/gates/{i}/slice", name)
+        for i, gate in enumerate(spec.gates)
+        if gate.slice is not None
+        for name in sorted(read_predicate(spec.conditions[gate.slice]).columns)
+    ]
+    read += [(f"/checks/monotone/{name}", name) for name in sorted(spec.checks.monotone)]
+    if spec.evaluation.entity is not None:
+        read.append(("/evaluation/entity", spec.evaluation.entity))
+    for pointer, name in read:
+        if name == spec.data.target:
+            detail = f"{name!r} is the target, which no request carries"
+            yield Fault(pointer, detail, "name another column")
+        elif kinds and name not in kinds:
+            detail = f"dataset {spec.data.dataset} has no column {name!r}"
+            yield Fault(pointer, detail, f"it has {', '.join(list(kinds)[:20])}")
+    for name in sorted(spec.checks.monotone):
+        if kinds.get(name) in ("text", "time"):
+            detail = f"column {name!r} is {kinds[name]}, which does not rise"
+            yield Fault(f"/checks/monotone/{name}", detail, "name a column of numbers")
 
 
 def _schedule(spec: ModelSpec) -> Iterator[Fault]:
