@@ -133,7 +133,7 @@ def fault_of(probation: Probation, limits: Limits) -> str:
     for name, events, limit in counts:
         if detail := _excess(name, events, young, former, limit, limits):
             return detail
-    if reached(probation.losses.pairs.degraded, limits.alpha, GUARDS):
+    if reached(probation.losses.pairs.much_better, limits.alpha, GUARDS):
         moments = probation.losses.pair_moments
         return (
             f"losses: larger than those of the version before it by more than the margin, "

@@ -63,13 +63,13 @@ class Wealth:
         harmless: against `the challenger loses more than the margin`.
         better: against `the challenger does not lose less`.
         worse: against `the challenger does not lose more`.
-        degraded: against `the challenger does not lose more by the margin`.
+        much_better: against `the challenger does not lose less by the margin`.
     """
 
     harmless: float = 0.0
     better: float = 0.0
     worse: float = 0.0
-    degraded: float = 0.0
+    much_better: float = 0.0
 
     def plus(self, other: "Wealth") -> "Wealth":
         """The product of both: rows of two kinds, bet on one after the other."""
@@ -77,7 +77,7 @@ class Wealth:
             harmless=self.harmless + other.harmless,
             better=self.better + other.better,
             worse=self.worse + other.worse,
-            degraded=self.degraded + other.degraded,
+            much_better=self.much_better + other.much_better,
         )
 
 
@@ -127,7 +127,7 @@ def _figures(wealth: Wealth, moments: Moments) -> Json:
         "log_e_harmless": wealth.harmless,
         "log_e_better": wealth.better,
         "log_e_worse": wealth.worse,
-        "log_e_degraded": wealth.degraded,
+        "log_e_much_better": wealth.much_better,
     }
 
 
@@ -168,7 +168,7 @@ def _bets(
             moments, value, border=border, least=-most, sign=-1, prior_variance=prior_variance
         )
 
-    return Wealth(harmless=up(-margin), better=up(0.0), worse=down(0.0), degraded=down(margin))
+    return Wealth(harmless=up(-margin), better=up(0.0), worse=down(0.0), much_better=up(margin))
 
 
 def with_pair(

@@ -73,12 +73,18 @@ def test_a_better_version_is_shown_to_be_better(seed: int) -> None:
     assert reached(losses.pairs.better, ALPHA)
 
 
-def test_a_worse_version_is_shown_to_be_worse_and_by_more_than_the_margin(seed: int) -> None:
+def test_a_worse_version_is_shown_to_be_worse(seed: int) -> None:
     losses = paired(str(seed), better_by=-0.1, rows=800)
 
     assert reached(losses.pairs.worse, ALPHA)
-    assert reached(losses.pairs.degraded, ALPHA)
     assert not reached(losses.pairs.harmless, ALPHA)
+
+
+def test_a_version_better_by_less_than_the_margin_is_not_much_better(seed: int) -> None:
+    little, much = (paired(str(seed), better_by=by, rows=800, margin=0.05) for by in (0.03, 0.15))
+
+    assert not reached(little.pairs.much_better, ALPHA)
+    assert reached(much.pairs.much_better, ALPHA)
 
 
 def entities(
