@@ -106,7 +106,9 @@ def _added(
     if not all(requests) or not any(events):
         # Requests of one arm alone compare nothing, and neither do answers without any event.
         return tuple(sums)
-    compared = log_odds_ratio if sum(events) > COMMON * sum(requests) else log_ratio
+    # One event alone falls on an arm with the same chance under both likelihoods.
+    is_common = sum(events) > max(1.0, COMMON * sum(requests))
+    compared = log_odds_ratio if is_common else log_ratio
     steps = (compared(ratio, border, requests, events) for ratio in grid)
     return tuple(total + step for total, step in zip(sums, steps, strict=True))
 
