@@ -50,6 +50,9 @@ CounterName = Literal[
     "tidewheel_verdicts_total",
     # Rollouts ended, by outcome.
     "tidewheel_rollouts_total",
+    # What was decided about rollouts: advanced, promoted, aborted, superseded, rolled_back, with
+    # the reason. Worry: aborted and rolled_back.
+    "tidewheel_rollout_decisions_total",
     # Windows and freezes that a person opened for one rollout. Worry: any; ask for the reason.
     "tidewheel_overrides_total",
     # Requests on the bus that were not done, by kind and code. Worry: codes of signatures.
@@ -76,6 +79,9 @@ GaugeName = Literal[
     "tidewheel_spool_bytes",
     # Models that this replica can answer.
     "tidewheel_models_served",
+    # When a rollout of a model was last aborted, as a Unix time; a counter born at 1 would be
+    # invisible to whoever looks for its increase. Worry: within the last hour.
+    "tidewheel_rollout_last_abort_timestamp_seconds",
 ]
 HistogramName = Literal[
     # Time from request to answer, by route.
@@ -107,6 +113,8 @@ LABELS: Final[Mapping[str, tuple[str, ...]]] = {
     "tidewheel_training_runs_total": ("outcome",),
     "tidewheel_verdicts_total": ("outcome",),
     "tidewheel_rollouts_total": ("outcome",),
+    "tidewheel_rollout_decisions_total": ("decision", "reason"),
+    "tidewheel_rollout_last_abort_timestamp_seconds": ("model", "reason"),
     "tidewheel_overrides_total": (),
     "tidewheel_requests_refused_total": ("kind", "code"),
     "tidewheel_datasets_total": ("outcome",),

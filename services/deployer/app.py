@@ -6,7 +6,7 @@ from typing import Final
 
 from services.deployer.api import approvals, deciding, freezes, reading
 from services.deployer.domain import Limits
-from services.deployer.handlers import Acting, Calendars, People, Requests, Rollouts
+from services.deployer.handlers import Acting, Calendars, People, Requests, Rollouts, counting
 from services.deployer.settings import Settings
 from services.deployer.store import Governance, PostgresStore
 from services.deployer.worker import Timers
@@ -43,6 +43,7 @@ async def serve(settings: Settings) -> None:
     async def rule_of(manifest: Digest) -> Json:
         return read_manifest(await artifacts.aget(manifest)).baseline
 
+    counting.begin()
     governance = Governance(database)
     acting = Acting(store=store, governance=governance, now=clock.now, limits=limits_of(settings))
     rollouts = Rollouts(acting=acting, rule_of=rule_of)

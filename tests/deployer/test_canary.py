@@ -3,12 +3,21 @@
 from __future__ import annotations
 
 import random
+from math import comb, exp
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from services.deployer.canary import gathered, log_mixture, log_ratio, upper_rate, weigh
+from services.deployer.canary import (
+    gathered,
+    log_mixture,
+    log_odds_ratio,
+    log_ratio,
+    lower_rate,
+    upper_rate,
+    weigh,
+)
 from services.deployer.domain import Counts, Evidence, Guard, Limits
 
 LIMITS = Limits()
@@ -147,3 +156,41 @@ def test_overwhelming_evidence_does_not_overflow() -> None:
     canary, champion = Counts(requests=10**6, errors=10**6), Counts(requests=10**6, errors=1)
 
     assert weigh(added(Evidence(), 1, canary, champion), LIMITS).abort
+
+
+@given(
+    odds=st.floats(0.05, 30),
+    requests=st.tuples(st.integers(1, 40), st.integers(1, 40)),
+    border=st.floats(1, 3),
+    data=st.data(),
+)
+def test_where_events_are_common_the_ratio_of_odds_has_mean_one_at_its_border(
+    odds: float, requests: tuple[int, int], border: float, data: st.DataObject
+) -> None:
+    events = data.draw(st.integers(1, sum(requests)))
+    counts = range(max(0, events - requests[1]), min(events, requests[0]) + 1)
+    ways = [comb(requests[0], x) * comb(requests[1], events - x) * border**x for x in counts]
+
+    ratios = [exp(log_odds_ratio(odds, border, requests, (x, events - x))) for x in counts]
+
+    mean = sum(w * r for w, r in zip(ways, ratios, strict=True)) / sum(ways)
+    assert mean == pytest.approx(1, rel=1e-6)
+
+
+def test_common_events_of_an_equal_canary_abort_at_most_as_often_as_promised(seed: int) -> None:
+    aborted = share("abort", seed, canary_rate=0.4, champion_rate=0.4)
+
+    assert aborted <= LIMITS.alpha + 3 * (0.05 * 0.95 / RUNS) ** 0.5
+
+
+def test_common_events_that_become_more_are_seen(seed: int) -> None:
+    assert share("abort", seed, canary_rate=0.6, champion_rate=0.4) > 0.9
+
+
+def test_the_odds_of_many_common_events_take_no_time() -> None:
+    assert abs(log_odds_ratio(1.5, 1.0, (10**6, 10**6), (5 * 10**5, 5 * 10**5))) < 10**6
+
+
+@pytest.mark.parametrize(("events_seen", "bound"), [(0, 0.0), (500, 0.446), (1000, 0.993)])
+def test_the_lower_rate_mirrors_the_upper_one(events_seen: int, bound: float) -> None:
+    assert lower_rate(events_seen, 1000, 0.05) == pytest.approx(bound, abs=0.01)

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from services.deployer.domain import OVER, Change, Due, Endpoint, Happening, Judged, Limits, Rollout
+from services.deployer.handlers import counting
 from services.deployer.permission import Surroundings, excluded
 from services.deployer.rollout import step
 from services.deployer.routing import due_at
@@ -76,6 +77,8 @@ class Acting:
         await self._keep_approvals(change, around)
         said = [(_cause_of(event, cause, endpoint, change), event) for event in change.events]
         spoken = await self.store.say(said, step=said_as)
+        for event in change.events:
+            counting.note(event, now)
         _tell(change)
         return Outcome(endpoint=change.endpoint, said=tuple(spoken))
 
