@@ -239,8 +239,8 @@ def main() -> None:
         (null_canaries, 1_000),
         (decisions, 1_000),
         (low_traffic, 1_000),
-        (shadows, 1_000),
-        (singles, 200),
+        (shadows, 500),
+        (singles, 150),
     ):
         before = time.process_time()
         figures |= part(sized(runs), seed)
