@@ -409,7 +409,7 @@ def test_harm_and_doubt_are_the_levels_at_which_bounds_touch(seed: int) -> None:
         found = interval(one(evidence, metric, draws=1999))
 
         for at in (found.lower(0.9), found.upper(0.9)):
-            assert min(found.harm(at), found.doubt(at)) == pytest.approx(0.1, abs=0.02)
+            assert min(found.harm(at), found.doubt(at)) == pytest.approx(0.1, abs=0.05)
 
 
 @pytest.mark.parametrize(
