@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import asyncpg
 import httpx
 import pytest
 
@@ -82,6 +83,19 @@ class Pair:
             return None
         return answer.json() if answer.status_code == 200 else None
 
+    def unsaid(self) -> int:
+        """Events that the deployer has committed and not yet published."""
+        url = self.services.database_url("deployer")
+
+        async def count() -> int:
+            connection = await asyncpg.connect(url)
+            try:
+                return int(await connection.fetchval("select count(*) from outbox"))
+            finally:
+                await connection.close()
+
+        return asyncio.run(count())
+
     def champion_is(self, version: int) -> bool:
         found = self.ask("deployer", "GET", f"/v1/models/{self.model}/deployment")
         return bool(found and found["champion"] == version)
@@ -123,3 +137,26 @@ def test_a_rollback_works_while_nobody_else_runs(pair: Pair) -> None:
 
     assert (answer["from"], answer["to"]) == (2, 1)
     assert pair.champion_is(1)
+
+
+def test_a_rollback_is_decided_without_the_broker_and_heard_once_it_is_back(
+    pair: Pair, infrastructure: Infrastructure
+) -> None:
+    for version, slope in ((1, 2.0), (2, 3.0)):
+        pair.register(version, slope=slope)
+        wait_until(lambda: pair.champion_is(version), what="it is champion")  # noqa: B023
+    wait_until(lambda: pair.unsaid() == 0, what="all that was said is on the broker")
+
+    infrastructure.stop_broker()
+    try:
+        answer = pair.ask(
+            "deployer", "POST", f"/v1/models/{pair.model}/rollback", json={"reason": "odd"}
+        )
+        kept = pair.unsaid()
+    finally:
+        infrastructure.start_broker()
+
+    assert (answer["from"], answer["to"]) == (2, 1)
+    assert pair.champion_is(1)
+    assert kept >= 2
+    wait_until(lambda: pair.unsaid() == 0, what="the rollback is on the broker")
