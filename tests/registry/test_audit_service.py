@@ -305,6 +305,11 @@ async def test_governance_is_found_by_time_model_and_person(fed: House) -> None:
     ]
     assert await asked(fed, model="pump") == ["freeze.declared", "model.promoted"]
     assert await asked(fed, person="ada") == ["freeze.lifted", "model.promoted"]
+    assert await asked(fed, model="valve") == [
+        "freeze.lifted",
+        "freeze.declared",
+        "freeze.declared",
+    ]
     assert await asked(fed, person="nobody") == []
 
 

@@ -26,8 +26,12 @@ _LAST: Final = """
 """
 _PERSON: Final = """(data ->> 'by' = $%d or data ->> 'requested_by' = $%d
     or data ->> 'break_glass' = $%d or data -> 'approved_by' ? $%d or data -> 'granted_by' ? $%d)"""
-_OF_MODEL: Final = """(data ->> 'model' = $%d
-    or (data ? 'freeze' and (data -> 'models' ? $%d or data -> 'models' = '[]')))"""
+_OF_MODEL: Final = """(data ->> 'model' = $%d or (data ? 'freeze' and exists (
+    select 1 from event_log f
+    where f.subject = event_log.subject and f.type = 'tidewheel.freeze.declared.v1'
+        and (f.data -> 'models' ? $%d or f.data -> 'models' = '[]')
+)))"""
+"""The end of a freeze does not repeat its models; its declaration has them."""
 _OWNED: Final = """(data ? 'freeze' or exists (
         select 1 from model m join definition d on d.model = m.name and d.number = m.definition
         where m.name = data ->> 'model' and d.spec ->> 'owner' = any($%d)))"""
