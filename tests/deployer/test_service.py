@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from dataclasses import replace
 from datetime import timedelta
 from typing import Any
 from uuid import UUID
@@ -14,14 +15,17 @@ import pytest
 from services.deployer.domain import rollout_id
 from shared.events import (
     ArmMeasure,
+    BestAsked,
     DatasetName,
     DeploymentDesired,
     DeploymentRolledBack,
     Digest,
     EvaluationCompleted,
+    LossesObserved,
     ModelDefined,
     ModelName,
     ModelPromoted,
+    PairedLoss,
     QualityDegraded,
     ReplicaAnnounced,
     RolloutAborted,
@@ -440,3 +444,57 @@ async def test_whatever_follows_from_a_verdict_belongs_to_its_cascade(site: Site
     await site.hear(accepted(1), cascade=cascade)
 
     assert {heard.correlation for heard in await site.said()} == {cascade}
+
+
+# --- trials ---------------------------------------------------------------------------------------
+
+
+async def test_experiments_stay_beside_each_other_and_beside_a_rollout_that_waits(
+    site: Site, client: httpx.AsyncClient
+) -> None:
+    await with_champion(site, 1)
+    for version in (2, 3):
+        await site.hear(accepted(version, 1, strategy="experiment"))
+    await site.hear(accepted(4, 1, strategy="experiment", approval="one"))
+
+    found = (await client.get("/v1/models/pump/deployment", headers=as_("viewer"))).json()
+
+    assert [one["version"] for one in found["experiments"]] == [2, 3]
+    assert found["rollout"]["stage"] == "awaiting_approval"
+    assert [arm["version"] for arm in found["arms"]] == [1, 2, 3]
+
+
+async def test_a_version_comes_back_as_the_best_although_it_had_a_rollout(site: Site) -> None:
+    await with_champion(site, 1, 2)
+    best = BestAsked(by="ada", metric="mae", reason="it was better", ranking=((1, 0.1), (2, 0.2)))
+
+    await site.hear(replace(accepted(1, 2, strategy="direct"), best=best))
+
+    rows = await site.database.fetch("select version, best, stage from rollout order by number")
+    assert [tuple(row) for row in rows] == [
+        (1, False, "promoted"),
+        (2, False, "promoted"),
+        (1, True, "promoted"),
+    ]
+
+
+async def test_losses_heard_from_the_monitor_abort_a_shadow(site: Site) -> None:
+    await with_champion(site, 1)
+    await site.hear(accepted(2, 1, strategy="shadow"))
+
+    await site.hear(
+        LossesObserved(
+            model=PUMP,
+            champion=1,
+            challenger=2,
+            metric="mae",
+            pairs=tuple(
+                PairedLoss(prediction=str(row), champion=0.1, challenger=1.0) for row in range(60)
+            ),
+            singles=(),
+        )
+    )
+
+    aborted = (await site.said(RolloutAborted))[0].event
+    assert aborted.reason == "worse"
+    assert aborted.evidence["policy_digest"]
