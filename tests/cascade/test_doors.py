@@ -56,7 +56,7 @@ class Things:
             "/v1/models/{model}/predict": {"rows": [ROW]},
             "/v1/feedback": {"model": self.model, "observations": [observed]},
             "/v1/requests": asked,
-            "/v1/backtests": {"model": self.model, "gates": [{"metric": "mae", "vs": "baseline"}]},
+            "/v1/backtests": {"model": self.model, "policy": {"gates": []}},
         }.get(route.path, {})
 
 
@@ -72,7 +72,7 @@ def things(house: House) -> Things:
     """A model that answers, and something of every kind that came of it; keys of two teams."""
     admit(house, own="team-test", foreign="another-team")
     name = f"m-{uuid4().hex[:8]}"
-    house.publish(name, some_rows(80))
+    house.publish(name, some_rows(200))
     cascade = house.define(a_spec(name, name))["cascade"]
     house.answered_by(name, 1, ROW)
     (verdict,) = house.heard(name, "evaluation.completed")
@@ -243,7 +243,7 @@ def test_names_of_another_team_are_taken(house: House, things: Things) -> None:
     dataset = httpx.post(
         f"{address}/v1/datasets/{things.model}/versions",
         headers=headers | {"Content-Type": "text/csv"},
-        content=some_rows(90),
+        content=some_rows(210),
     )
 
     assert (model.status_code, model.json()["code"]) == (409, "name_taken")

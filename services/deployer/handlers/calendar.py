@@ -98,7 +98,7 @@ class Calendars:
         now = self.now()
         await self.governance.hold_alone()
         kept = await self.governance.freeze(freeze)
-        if kept is None:
+        if kept is None or not await self.seen_by(who, [kept]):
             raise NotFound(f"There is no freeze {freeze}.")
         await self._check_may(who, kept.models)
         if kept.lifted_at is not None or kept.ends_at <= now:

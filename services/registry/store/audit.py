@@ -7,6 +7,7 @@ from typing import Any, Final
 
 from services.registry.audit import Anchor, Link
 from services.registry.store.log import Fact, fact_of
+from services.registry.store.owners import OWNED_FREEZE
 from shared.events import AuditAnchored, Heard
 from shared.postgres import Database
 
@@ -32,7 +33,7 @@ _OF_MODEL: Final = """(data ->> 'model' = $%d or (data ? 'freeze' and exists (
         and (f.data -> 'models' ? $%d or f.data -> 'models' = '[]')
 )))"""
 """The end of a freeze does not repeat its models; its declaration has them."""
-_OWNED: Final = """(data ? 'freeze' or exists (
+_OWNED: Final = f"""((data ? 'freeze' and {OWNED_FREEZE}) or exists (
         select 1 from model m join definition d on d.model = m.name and d.number = m.definition
         where m.name = data ->> 'model' and d.spec ->> 'owner' = any($%d)))"""
 
@@ -46,7 +47,7 @@ class Question:
     model: str | None = None
     person: str | None = None
     owners: Sequence[str] | None = None
-    """Teams whose models may be seen; None for all. Freezes are everybody's."""
+    """Teams whose models may be seen, and freezes of them; None for all."""
 
     def conditions(self, first: int) -> tuple[list[str], list[Any]]:
         """Conditions and their arguments, numbered from `first`."""

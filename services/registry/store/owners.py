@@ -31,18 +31,25 @@ OWNED_DATASET: Final = (
 )
 
 
+OWNED_FREEZE: Final = f"""exists (
+    select 1 from event_log f where f.subject = event_log.subject
+        and f.type = '{FreezeDeclared.TYPE}' and (f.data -> 'models' = '[]' or exists (
+            select 1 from model o where f.data -> 'models' ? o.name and o.owner = any($%d))))
+"""  # noqa: S608 - put together from constants
+"""A freeze, and its end, are for those whose models it stops."""
+
+
 def owned_fact(number: int) -> str:
     """The condition under which a row of the log is about something of the teams in `$number`.
 
     What is about neither model nor dataset is for those who see all teams; a freeze is for
-    everybody whom it may stop.
+    everybody whom it stops.
     """
     model, dataset = OWNED_MODEL % ("subject", number), OWNED_DATASET % ("subject", number)
-    stopped = f"exists (select 1 from model o where data -> 'models' ? o.name and o.owner = any(${number}))"  # noqa: E501, S608 - constants
     return (
         f"((type = any('{_types_about('model')}') and {model})"
         f" or (type = any('{_types_about('dataset')}') and {dataset})"
-        f" or (type = '{FreezeDeclared.TYPE}' and (data -> 'models' = '[]' or {stopped})))"
+        f" or (data ? 'freeze' and {OWNED_FREEZE % number}))"
     )
 
 
