@@ -7,7 +7,7 @@ import math
 import numpy as np
 import pytest
 
-from shared.cross_validation import corrected_t
+from services.trainer.fitting.cross_validation import corrected_t
 from shared.probability import t_sf
 
 FOLDS, REPEATS, ROWS = 10, 3, 100
