@@ -9,9 +9,9 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
+from services.evaluator.masks import mask_of
 from shared.errors import Unprocessable
 from shared.holdout import Holdout
-from shared.masks import mask_of
 from shared.predicates import MOST_CHARACTERS, read_predicate
 
 Mask = NDArray[np.bool_]
