@@ -35,7 +35,7 @@ _OF_MODEL: Final = """(data ->> 'model' = $%d or (data ? 'freeze' and exists (
 """The end of a freeze does not repeat its models; its declaration has them."""
 _OWNED: Final = f"""((data ? 'freeze' and {OWNED_FREEZE}) or exists (
         select 1 from model m join definition d on d.model = m.name and d.number = m.definition
-        where m.name = data ->> 'model' and d.spec ->> 'owner' = any($%d)))"""
+        where m.name = data ->> 'model' and d.spec ->> 'owner' = any($%d)))"""  # noqa: S608 - put together from constants
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
