@@ -12,9 +12,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from services.trainer.fitting.building import Builder
+from services.trainer.fitting.cross_validation import corrected_t
 from services.trainer.fitting.reading import CannotTrain
 from services.trainer.fitting.searching import Rows, Trial, fitted, validation_score
-from services.trainer.fitting.cross_validation import corrected_t
 from shared.spec import ModelSpec
 
 LEVEL: Final = 0.05
