@@ -182,6 +182,7 @@ class Course:
         )
         self.end_experiments(f"version {rollout.version} became champion")
         self.reconsider_rollout()
+        self._forget_waiting_champion()
 
     def _probation(self, rollout: Rollout, old: Champion | None) -> Probation | None:
         if not rollout.rules.probation:
@@ -233,6 +234,13 @@ class Course:
             probation=None,
         )
         self.end_experiments(f"version {old.version} was rolled back")
+        self._forget_waiting_champion()
+
+    def _forget_waiting_champion(self) -> None:
+        """What has become champion otherwise waits for no verdict against itself."""
+        waiting, champion = self.endpoint.awaiting, self.endpoint.champion
+        if waiting is not None and champion is not None and waiting.version == champion.version:
+            self.supersede(waiting, by=champion.version)
 
     def reconsider_rollout(self) -> None:
         """The champion it was judged against goes, through no fault of its own."""
