@@ -12,7 +12,8 @@ from bench.gate_promises import ALPHA, DRAWS, rules_for
 from bench.simulation import Rate, chance, figures_of, print_table, screen
 from services.evaluator.evidence import Evidence
 from services.evaluator.verdict import Given, SliceTerms, Verdict, decide
-from shared.probability import normal_sf
+from services.trainer.fitting.cross_validation import corrected_t
+from shared.probability import t_sf
 
 CHALLENGERS = 50
 REUSED_ROWS = 1_000
@@ -160,16 +161,6 @@ def _of_slices(count: int, harm: bool, seed: int, run: int) -> Verdict:
 # --- cross-validation ---------------------------------------------------------------------------
 
 
-def p_of_folds(d: Floats, test_share: float, *, corrected: bool) -> float:
-    """Tail probability of a mean over folds, whose training rows overlap.
-
-    Source: Nadeau and Bengio (2003), Inference for the generalization error, Machine Learning 52.
-    """
-    inflation = 1 / len(d) + (test_share / (1 - test_share) if corrected else 0.0)
-    spread = float(np.sqrt(d.var(ddof=1) * inflation))
-    return normal_sf(float(d.mean()) / spread) if spread else 1.0
-
-
 FOLDS, REPEATS, FOLD_ROWS = 10, 3, 300
 
 
@@ -178,8 +169,8 @@ def cross_validation(runs: int, seed: int) -> dict[str, Any]:
     hits = {"corrected": 0, "plain t": 0}
     for run in track(range(runs), "folds", console=screen, transient=True):
         d = _fold_differences(chance(seed, "folds", run))
-        hits["corrected"] += p_of_folds(d, 1 / FOLDS, corrected=True) <= ALPHA
-        hits["plain t"] += p_of_folds(d, 1 / FOLDS, corrected=False) <= ALPHA
+        hits["corrected"] += corrected_t(d.tolist(), 1 / (FOLDS - 1)).p <= ALPHA
+        hits["plain t"] += t_sf(_t(d), len(d) - 1) <= ALPHA
     rates = {name: Rate(hits=count, runs=runs) for name, count in hits.items()}
     rows = [{"t over folds": name, "false positives": rate} for name, rate in rates.items()]
     print_table(f"{REPEATS} x {FOLDS} folds of {FOLD_ROWS} rows, {runs} data sets", rows)
