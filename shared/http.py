@@ -375,9 +375,20 @@ def _description(app: FastAPI) -> APIRouter:
 
     @router.get("/openapi.json")
     async def description() -> Response:
-        return Json(app.openapi())
+        return Json(_described(app))
 
     return router
+
+
+def _described(app: FastAPI) -> dict[str, Any]:
+    """The description of every route; a plain endpoint is only named."""
+    found = app.openapi()
+    for route in every_route(app):
+        if not isinstance(route, APIRoute):
+            for method in sorted(getattr(route, "methods", None) or ()):
+                told = {"summary": "A plain endpoint", "responses": {"200": {"description": "OK"}}}
+                found["paths"].setdefault(path_of(route), {}).setdefault(method.lower(), told)
+    return found
 
 
 async def _invalid(request: Request, error: Exception) -> Response:

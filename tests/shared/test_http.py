@@ -9,6 +9,7 @@ import httpx
 import pytest
 from fastapi import APIRouter, Depends, Request
 from pydantic import BaseModel
+from starlette.routing import Route
 
 from shared import http
 from shared.access import Principal, Role, hash_of
@@ -198,6 +199,24 @@ async def test_whoever_shows_no_good_key_is_told_to_show_one(
     assert answer.status_code == 401
     assert answer.headers["www-authenticate"] == "Bearer"
     assert answer.json()["code"] == "unauthenticated"
+
+
+async def test_plain_endpoints_are_described_too(tmp_path: Path) -> None:
+    class Plain:
+        allowed = allow(Role.VIEWER)
+
+        async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
+            await http.Json({})(scope, receive, send)
+
+    router = a_router()
+    router.routes.append(Route("/v1/plain", Plain(), methods=["POST"]))
+    app = http.build("registry", settings_with_keys(tmp_path), [router], ready=dict)
+    transport = httpx.ASGITransport(app=app)
+    async with httpx.AsyncClient(transport=transport, base_url="http://test") as client:
+        described = (await client.get("/openapi.json", headers=bearer(VIEWER))).json()["paths"]
+
+    assert set(described["/v1/plain"]) == {"post"}
+    assert {"/v1/things", "/openapi.json", "/live"} <= set(described)
 
 
 async def test_the_body_of_a_stranger_is_not_read(tmp_path: Path) -> None:

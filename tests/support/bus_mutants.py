@@ -11,7 +11,7 @@ from shared.inbox import Inbox
 from shared.letters import Letter
 from shared.outbox import Relay
 from shared.partitions import Worker
-from shared.postgres import Cause, Transaction
+from shared.postgres import Cause, Sign, Transaction
 from shared.topics import topic_of
 
 
@@ -53,9 +53,14 @@ class TransactionThatPublishesAtOnce(Transaction):
     publisher: Publisher
 
     async def say_each(
-        self, said: Sequence[tuple[Cause, Event]], *, step: str = "", base: Any = None
+        self,
+        said: Sequence[tuple[Cause, Event]],
+        *,
+        step: str = "",
+        base: Any = None,
+        sign: Sign | None = None,
     ) -> list[Heard[Event]]:
-        spoken = await super().say_each(said, step=step, base=base)
+        spoken = await super().say_each(said, step=step, base=base, sign=sign)
         await self.publisher.send(
             [(topic_of(type(heard.event), self.service), heard) for heard in spoken]
         )
