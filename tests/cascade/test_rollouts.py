@@ -271,3 +271,23 @@ def test_answers_step_down_and_up_again_while_the_deployer_is_dead(
     assert lower["rung"] == "baseline"
     assert again["rung"] == "champion"
     assert_told_once(house.events(name))
+
+
+def test_a_champion_is_rolled_back_while_everybody_else_is_dead(house: House, name: str) -> None:
+    first_champion(house, name, rollout={"strategy": "direct"})
+    house.publish(name, some_rows(300))
+    house.answered_by(name, 2, ROW)
+    others = ("registry", "trainer", "evaluator", "drift_monitor")
+    house.services.stop(*others)
+
+    try:
+        path = f"/v1/models/{name}/rollback"
+        answer = house.ask("deployer", "POST", path, json={"reason": "worse than before"})
+        house.answered_by(name, 1, ROW)
+    finally:
+        house.services.start_again(*others)
+
+    assert answer.status_code == 200, answer.text
+    rolled = house.heard(name, "deployment.rolled_back")[0]["data"]
+    assert (rolled["by"], rolled["to_version"]) == ("local-admin", 1)
+    assert_told_once(house.events(name))
