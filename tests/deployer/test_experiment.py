@@ -425,9 +425,10 @@ def test_a_canary_that_waits_for_a_new_verdict_ends_when_none_comes() -> None:
 def test_a_version_that_became_champion_meanwhile_is_not_compared_with_itself() -> None:
     story = Story().with_champion(1, 2, 3, probation="0")
     story.hear(a_verdict(2, 9, best=True, requested_by="ada"))
-    assert story.endpoint.awaiting is not None
+    waiting = story.endpoint.awaiting
 
     story.hear(RollbackAsked(by="olga", reason="odd"))
 
+    assert waiting is not None
     assert story.endpoint.awaiting is None
     assert last(story, "RolloutSuperseded").version == 2
