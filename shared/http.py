@@ -104,10 +104,16 @@ def problem_of(error: Exception, request_id: str, path: str) -> Response:
         return problem(request_id, path, error.status, error.code, error.detail, error.faults)
     if isinstance(error, Unavailable):
         code = "store_unavailable" if isinstance(error, StoreUnavailable) else "unavailable"
-        telemetry.log("request_unavailable", level="warning", path=path, error=str(error))
+        telemetry.log(
+            "request_unavailable",
+            level="warning",
+            path=path,
+            request_id=request_id,
+            error=str(error),
+        )
         detail = "A part of the system does not answer; nothing was changed. Try again shortly."
         return problem(request_id, path, 503, code, detail)
-    telemetry.log("request_failed", level="error", path=path, exc_info=error)
+    telemetry.log("request_failed", level="error", path=path, request_id=request_id, exc_info=error)
     detail = f"This is a bug. The log has its trace under request id {request_id}."
     return problem(request_id, path, 500, "internal_error", detail)
 

@@ -17,6 +17,7 @@ from typing import Any, Final
 from uuid import UUID
 
 import asyncpg
+import orjson
 
 from shared import clock, codec, faults
 from shared.errors import StoreUnavailable
@@ -410,8 +411,10 @@ async def _keep(_: Any) -> None:
 
 
 async def _speak_json(connection: Any) -> None:
+    # jsonb writes 1e40 as an integer of 41 digits; orjson reads what 64 bits cannot hold as the
+    # float that it was.
     await connection.set_type_codec(
-        "jsonb", encoder=_dump_json, decoder=json.loads, schema="pg_catalog", format="text"
+        "jsonb", encoder=_dump_json, decoder=orjson.loads, schema="pg_catalog", format="text"
     )
 
 

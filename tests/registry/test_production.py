@@ -64,7 +64,7 @@ def a_gate() -> Gate:
     return Gate(
         metric="mae", versus="champion", passed=True, estimate=0.02468, lower=0.01234,
         upper=0.03702, confidence=0.95, margin=0.01, rows=500, test="paired", detail="",
-        se=0.006, units=500,
+        se=0.006, units=500, e_value=1e40,
     )  # fmt: skip
 
 

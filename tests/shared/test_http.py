@@ -10,6 +10,7 @@ import pytest
 from fastapi import APIRouter, Depends, Request
 from pydantic import BaseModel
 from starlette.routing import Route
+from structlog.testing import capture_logs
 
 from shared import http
 from shared.access import Principal, Role, hash_of
@@ -142,9 +143,11 @@ async def test_every_fault_is_told_at_once(client: httpx.AsyncClient) -> None:
 async def test_failures_of_ours_name_the_request_and_nothing_else(
     client: httpx.AsyncClient, path: str, status: int
 ) -> None:
-    answer = await client.get(path, headers=bearer(VIEWER) | {"X-Request-Id": "r-1"})
+    with capture_logs() as lines:
+        answer = await client.get(path, headers=bearer(VIEWER) | {"X-Request-Id": "r-1"})
 
     assert answer.status_code == status
+    assert [line["request_id"] for line in lines] == ["r-1"]
     assert answer.json()["request_id"] == "r-1"
     assert "Traceback" not in answer.text
     assert ("retry-after" in answer.headers) == (status == 503)

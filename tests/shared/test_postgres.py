@@ -47,6 +47,24 @@ async def test_the_stored_bytes_are_the_event_with_its_sequence(database: Databa
     assert row["digest"] == hashlib.sha256(row["payload"]).digest()
 
 
+async def test_numbers_beyond_64_bits_come_back_as_the_floats_that_they_were(
+    database: Database,
+) -> None:
+    written = {"e_value": 1.2345e41, "least": -3e300, "tiny": 1e-300, "seed": 2**63 - 1}
+    await database.execute("create table plain (data jsonb not null)")
+
+    await database.execute("insert into plain values ($1)", written)
+    (row,) = await database.fetch("select data from plain")
+
+    assert row["data"] == written
+    assert {name: type(value) for name, value in row["data"].items()} == {
+        "e_value": float,
+        "least": float,
+        "tiny": float,
+        "seed": int,
+    }
+
+
 async def test_an_event_without_order_gets_no_sequence(database: Database) -> None:
     parked = EventParked(
         parked_subject="a",
