@@ -1,0 +1,57 @@
+"""`POST /v1/models/{model}/predict`, the door of our own."""
+
+from typing import Any
+
+import orjson
+from starlette.types import Receive, Scope
+
+from services.serving.api.wire import PlainDoor, Reply, check_media_type, read_body
+from services.serving.domain.endpoints import Endpoint, Step
+from services.serving.handlers.log import Prediction, arm_name
+from services.serving.handlers.predictions import apart
+from services.serving.prediction.reading import Row, read_json, rows_of
+
+
+class PredictDoor(PlainDoor):
+    """Rows in, answers with everything that tells where they came from out."""
+
+    async def answer(self, scope: Scope, receive: Receive) -> Reply:
+        """The answers to the rows of one request."""
+        check_media_type(scope)
+        body = await read_body(receive)
+        rows = await apart(len(body) // 100, read_rows, body, self.rows_limit)
+        model = self.permitted(scope)
+        endpoint, answered = await self.predictions.predict(model, rows, body_bytes=len(body))
+        plain = [plain_prediction(endpoint, one) for one in answered]
+        return Reply(orjson.dumps({"model": endpoint.model, "predictions": plain}))
+
+
+def read_rows(body: bytes, limit: int) -> list[Row]:
+    """The rows that a body holds."""
+    return rows_of(read_json(body), limit)
+
+
+def plain_prediction(endpoint: Endpoint, prediction: Prediction) -> dict[str, Any]:
+    """An answer with everything that tells where it came from."""
+    step = prediction.step or Step(rung="none")
+    found: dict[str, Any] = {
+        "prediction_id": prediction.id,
+        "answer": prediction.value,
+        "version": step.version,
+        "digest": step.digest,
+        "rung": step.rung,
+        "arm": arm_name(endpoint, prediction),
+        "generation": endpoint.generation,
+    }
+    if prediction.probabilities is not None and step.loaded is not None:
+        labels = step.loaded.manifest.classes
+        found["probabilities"] = {
+            label_text(label): share
+            for label, share in zip(labels, prediction.probabilities, strict=False)
+        }
+    return found
+
+
+def label_text(label: float | str | bool) -> str:
+    """A label as the name of something."""
+    return label if isinstance(label, str) else orjson.dumps(label).decode()
