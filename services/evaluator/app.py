@@ -80,6 +80,10 @@ async def serve(settings: Settings) -> None:
         ready=bus.state,
     )
 
+    async def prepare() -> None:
+        await database.prepare([MIGRATIONS])
+        await store.know_all()
+
     async def finish() -> None:
         await confined.close()
         await database.close()
@@ -88,7 +92,7 @@ async def serve(settings: Settings) -> None:
         settings,
         app,
         [bus.run, judge.run, Ranking(judge=judge, jobs=best_jobs).run],
-        prepare=lambda: database.prepare([MIGRATIONS]),
+        prepare=prepare,
         finish=finish,
     )
 

@@ -79,6 +79,11 @@ class Judge:
         registered = registered_from(job.payload)
         spec = spec_of(registered.spec)
         standing = await self.store.standing(registered.model)
+        champion = standing.champion
+        if champion is not None and champion.version == registered.version:
+            # It became champion while the job waited; against itself there is nothing to judge.
+            await self.jobs.complete(job, [])
+            return
         if spec is None:
             question = unreadable(registered, standing)
             verdict = refused("invalid_input", "the specification cannot be read")

@@ -169,28 +169,60 @@ async def test_a_version_older_than_the_champion_is_not_judged_again(site: Site)
     assert len(await site.verdicts()) == 2
 
 
+def an_abortion_of(version: int) -> RolloutAborted:
+    return RolloutAborted(
+        model=PUMP,
+        rollout=RolloutId(uuid7()),
+        version=version,
+        dataset_version=version,
+        reason="worse",
+        detail="",
+        evidence={},
+    )
+
+
 async def test_a_version_whose_rollout_ended_is_not_judged_again(site: Site) -> None:
     world = World.drawn()
     two, three = a_version(world, slope=2.5), a_version(world)
     await site.register(2, two)
     await site.register(3, three)
     await site.work()
-    await site.hear(
-        RolloutAborted(
-            model=PUMP,
-            rollout=RolloutId(uuid7()),
-            version=3,
-            dataset_version=3,
-            reason="worse",
-            detail="",
-            evidence={},
-        )
-    )
+    await site.hear(an_abortion_of(3))
 
     await site.promote(2, two)
     await site.work()
 
     assert len(await site.verdicts()) == 2
+
+
+async def test_a_verdict_that_comes_after_the_end_of_a_rollout_changes_that_no_more(
+    site: Site,
+) -> None:
+    world = World.drawn()
+    two, three = a_version(world, slope=2.5), a_version(world)
+    await site.register(2, two)
+    await site.register(3, three)
+    await site.work()
+    await site.promote(2, two)
+
+    await site.hear(an_abortion_of(3))
+    await site.work()
+
+    assert (await site.verdicts())[-1].event.accepted
+    assert await site.store.newest_accepted(PUMP) is None
+
+
+async def test_a_version_that_became_champion_while_its_job_waited_is_not_judged_by_itself(
+    site: Site,
+) -> None:
+    one = a_version(World.drawn())
+    await site.register(1, one)
+
+    await site.promote(1, one)
+    await site.work()
+
+    assert await site.verdicts() == []
+    assert await site.jobs.waiting() == 0
 
 
 async def test_after_a_rollback_the_former_champion_is_compared_with(site: Site) -> None:

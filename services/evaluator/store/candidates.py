@@ -6,7 +6,7 @@ from uuid import UUID
 
 from services.evaluator.domain import Champion, fleet_of, natural_key, policy_of, spec_of
 from services.evaluator.store.rows import Candidate, State, registered_from, registered_to_plain
-from shared.events import BestAsked, Digest, ModelName, ModelRegistered
+from shared.events import BestAsked, Digest, Json, ModelName, ModelRegistered
 from shared.jobs import Jobs
 from shared.postgres import Cause, Database
 
@@ -24,18 +24,7 @@ class Candidates:
         await self.database.execute(
             "insert into champion (model) values ($1) on conflict do nothing", registered.model
         )
-        spec = spec_of(registered.spec)
-        if spec is not None:
-            await self.database.execute(
-                "insert into known_model as k (model, owner, fleet, version) "
-                "values ($1, $2, $3, $4) on conflict (model) do update set owner = excluded.owner, "
-                "fleet = excluded.fleet, version = excluded.version "
-                "where excluded.version >= k.version",
-                registered.model,
-                spec.owner,
-                fleet_of(spec),
-                registered.version,
-            )
+        await self._know(registered.model, registered.version, registered.spec)
         await self.database.execute(
             "insert into candidate (model, version, registered, cause, correlation) "
             "values ($1, $2, $3, $4, $5) on conflict do nothing",
@@ -45,6 +34,30 @@ class Candidates:
             cause.id,
             cause.correlation,
         )
+
+    async def _know(self, model: str, version: int, plain_spec: Json) -> None:
+        spec = spec_of(plain_spec)
+        if spec is not None:
+            await self.database.execute(
+                "insert into known_model as k (model, owner, fleet, version) "
+                "values ($1, $2, $3, $4) on conflict (model) do update set owner = excluded.owner, "
+                "fleet = excluded.fleet, version = excluded.version "
+                "where excluded.version >= k.version",
+                model,
+                spec.owner,
+                fleet_of(spec),
+                version,
+            )
+
+    async def know_all(self) -> None:
+        """Learn whose the models are that were registered before anybody kept that."""
+        rows = await self.database.fetch(
+            "select distinct on (model) model, version, registered -> 'spec' as spec "
+            "from candidate where model not in (select model from known_model) "
+            "order by model, version desc"
+        )
+        for row in rows:
+            await self._know(row["model"], row["version"], row["spec"])
 
     async def queue(self, registered: ModelRegistered, cause: Cause) -> None:
         """Have a candidate judged against whoever is champion then."""
@@ -66,6 +79,21 @@ class Candidates:
             model,
             version,
             state,
+        )
+
+    async def set_judged(self, model: ModelName, version: int, state: State, *, anew: bool) -> None:
+        """Note a verdict; one that comes after the rollout's end changes that no more.
+
+        Args:
+            anew: the version was asked for, so it begins a rollout whatever became of its own.
+        """
+        await self.database.execute(
+            "update candidate set state = $3 where model = $1 and version = $2 "
+            "and ($4 or state not in ('promoted', 'ended'))",
+            model,
+            version,
+            state,
+            anew,
         )
 
     async def crown(self, model: ModelName, version: int | None, manifest: Digest | None) -> None:

@@ -7,7 +7,7 @@ from uuid import UUID
 from services.evaluator.domain import Champion, Question, Standing
 from services.evaluator.fleet import FleetState
 from services.evaluator.store.candidates import Candidates
-from services.evaluator.store.rows import GATES, Earlier, proven
+from services.evaluator.store.rows import GATES, Earlier, State, proven
 from shared.events import Digest, EvaluationCompleted, ModelName
 from shared.postgres import Row
 
@@ -135,9 +135,8 @@ class Judging(Candidates):
             judged_at,
         )  # fmt: skip
         if event.accepted or event.best is None:
-            await self.set_state(
-                event.model, event.version, "accepted" if event.accepted else "rejected"
-            )
+            state: State = "accepted" if event.accepted else "rejected"
+            await self.set_judged(event.model, event.version, state, anew=event.best is not None)
 
 
 def _key(question: Question) -> tuple[str, int, int, int, str]:
