@@ -442,6 +442,7 @@ class Judged:
     """The evaluator has a verdict.
 
     Attributes:
+        rule: None where a rejected version has no files to take it from.
         best: it answers a question for the best version, asked by `requested_by`.
     """
 
@@ -453,7 +454,7 @@ class Judged:
     accepted: bool
     champion: int | None
     policy: Policy
-    rule: Json
+    rule: Json | None
     owner: str = ""
     authors: Mapping[str, str] = field(default_factory=dict)
     best: bool = False

@@ -63,7 +63,8 @@ class Judging(Trial):
             self.end_waiting(Stage.REJECTED, "rejected when judged again")
         if self.endpoint.champion is None:
             # Nothing has ever been good enough, so the baseline rule answers.
-            self.set(rule=verdict.rule, owner=verdict.owner or self.endpoint.owner)
+            rule = self.endpoint.rule if verdict.rule is None else verdict.rule
+            self.set(rule=rule, owner=verdict.owner or self.endpoint.owner)
 
     def _rollout_of(self, verdict: Judged, *, again: bool) -> Rollout:
         waiting = self.endpoint.awaiting if again else None
@@ -75,7 +76,7 @@ class Judging(Trial):
             version=verdict.version,
             manifest=verdict.manifest,
             dataset_version=verdict.dataset_version,
-            rule=verdict.rule,
+            rule=verdict.rule or {},
             evaluation=verdict.evaluation,
             correlation=verdict.correlation,
             champion=verdict.champion,

@@ -15,6 +15,7 @@ from services.deployer.handlers import Acting, Calendars, People, Rollouts
 from services.deployer.store import Governance, PostgresStore
 from services.deployer.worker import Timers
 from shared import clock, codec, http
+from shared.errors import NotFound
 from shared.events import Digest, Event, Heard, Json
 from shared.ids import uuid7
 from shared.postgres import Cause, Database
@@ -69,7 +70,13 @@ class Site:
         return [one for one in heard if not kinds or isinstance(one.event, kinds)]
 
 
+NO_FILES = Digest("f" * 64)
+"""The manifest of a version whose files are gone."""
+
+
 async def _rule_of(manifest: Digest) -> Json:
+    if manifest == NO_FILES:
+        raise NotFound(f"no artifact has the digest {manifest}")
     return {"rule": "constant", "value": int(manifest, 16)}
 
 

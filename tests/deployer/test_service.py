@@ -13,6 +13,7 @@ import httpx
 import pytest
 
 from services.deployer.domain import rollout_id
+from shared.errors import NotFound
 from shared.events import (
     ArmMeasure,
     BestAsked,
@@ -37,7 +38,7 @@ from shared.events import (
 )
 from shared.ids import uuid7
 from shared.latency import CELLS
-from tests.deployer.conftest import Site
+from tests.deployer.conftest import NO_FILES, Site
 
 pytestmark = pytest.mark.real
 
@@ -128,6 +129,25 @@ async def test_an_accepted_version_is_said_to_answer_and_says_why(site: Site) ->
     assert promoted.correlation == verdict.correlation
     assert desired.event.arms[0].version == 1
     assert desired.event.ladder[-1].rule == {"rule": "constant", "value": 1}
+
+
+async def test_a_version_that_was_rejected_for_want_of_its_files_holds_up_no_verdict(
+    site: Site,
+) -> None:
+    await site.hear(accepted(1, accepted=False))
+    await site.hear(replace(accepted(2, accepted=False), manifest=NO_FILES, spec={"no": "spec"}))
+
+    endpoint = await site.store.endpoint(PUMP)
+    assert endpoint is not None
+    assert endpoint.rule == {"rule": "constant", "value": 1}
+    assert len(await site.said(DeploymentDesired)) == 1
+
+
+async def test_an_accepted_version_without_its_files_is_not_rolled_out(site: Site) -> None:
+    with pytest.raises(NotFound):
+        await site.hear(replace(accepted(1), manifest=NO_FILES))
+
+    assert await site.store.endpoint(PUMP) is None
 
 
 async def test_a_canary_lives_in_the_cascade_of_its_dataset_version(site: Site) -> None:

@@ -14,11 +14,14 @@ from services.deployer.domain import (
     Judged,
     Labelled,
     Measured,
+    Policy,
     Unusable,
     policy_of,
     rollout_id,
 )
 from services.deployer.handlers.acting import Acting, Outcome
+from shared import telemetry
+from shared.errors import NotFound, Unprocessable
 from shared.events import (
     Digest,
     EvaluationCompleted,
@@ -64,7 +67,7 @@ class Rollouts:
     async def take_up(self, heard: Heard[EvaluationCompleted]) -> Iterable[Event]:
         """A verdict: begin a rollout, wait, or let the baseline rule answer."""
         verdict = heard.event
-        rule = await self.rule_of(verdict.manifest)
+        rule = await self._rule_in(verdict)
         now = self.acting.now()
         endpoint = await self.acting.lock(verdict.model, now=now)
         asked = heard.id if verdict.best else None
@@ -79,7 +82,8 @@ class Rollouts:
                 dataset_version=verdict.dataset_version,
                 accepted=verdict.accepted,
                 champion=verdict.champion,
-                policy=policy_of(verdict.spec, verdict.gates),
+                # A specification that cannot be read is a reason to reject, and no policy.
+                policy=policy_of(verdict.spec, verdict.gates) if verdict.accepted else Policy(),
                 rule=rule,
                 owner=str(verdict.spec.get("owner", "")),
                 authors=verdict.authors,
@@ -88,6 +92,19 @@ class Rollouts:
             )
             await self.acting.act(endpoint, judged, Cause.of(heard))
         return ()
+
+    async def _rule_in(self, verdict: EvaluationCompleted) -> Json | None:
+        """The baseline rule of a version; None where it was rejected for want of its files."""
+        try:
+            return await self.rule_of(verdict.manifest)
+        except (NotFound, Unprocessable) as error:
+            if verdict.accepted:
+                raise
+            telemetry.log(
+                "no_rule", level="warning", model=verdict.model, version=verdict.version,
+                reason=str(error),
+            )  # fmt: skip
+            return None
 
     async def weigh(self, heard: Heard[ServingMeasured]) -> Iterable[Event]:
         """Counts of a replica: evidence about challengers and a young champion."""
