@@ -399,12 +399,21 @@ def _described(app: FastAPI) -> dict[str, Any]:
 
 async def _invalid(request: Request, error: Exception) -> Response:
     faults = []
-    for item in error.errors() if isinstance(error, RequestValidationError) else ():
-        where = [str(part) for part in item["loc"]]
-        pointer = "/" + "/".join(where[1:] if where[:1] == ["body"] else where)
-        faults.append(Fault(pointer, item["msg"]))
+    if isinstance(error, RequestValidationError):
+        faults = [Fault(_pointer(item, error.body), item["msg"]) for item in error.errors()]
     refused = InvalidInput(wrong_things(faults), faults)
     return problem_of(refused, request.state.request_id, request.url.path)
+
+
+def _pointer(item: Mapping[str, Any], body: Any) -> str:
+    """Where in the body, or in what other part of the request, something is wrong."""
+    where = [str(part) for part in item["loc"]]
+    if where[:1] != ["body"]:
+        return "/" + "/".join(where)
+    where = [] if item["type"] == "json_invalid" else where[1:]
+    if len(where) > 1 and isinstance(body, dict) and where[0] not in body:
+        where = where[1:]  # which of several forms was meant, no place in the body
+    return "/" + "/".join(where)
 
 
 async def _http_error(request: Request, error: Exception) -> Response:

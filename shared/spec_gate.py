@@ -155,6 +155,13 @@ class Checks(Part):
     size_mb: float | None = Field(default=None, gt=0)
     """Most megabytes of the candidate's files."""
 
+    @field_validator("bounds")
+    @classmethod
+    def _bounds_rise(cls, value: tuple[float, float] | None) -> tuple[float, float] | None:
+        if value is not None and value[0] > value[1]:
+            raise ValueError("the first of the bounds is the lower one")
+        return value
+
 
 class Evaluation(Part):
     """How held-out rows may be used."""

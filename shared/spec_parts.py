@@ -38,6 +38,8 @@ Duration = Annotated[timedelta, BeforeValidator(parse_duration), PlainSerializer
 
 
 class Part(BaseModel):
-    """A part of a specification: unknown keys are faults."""
+    """A part of a specification: unknown keys are faults, and so are numbers that are none."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True, populate_by_name=True)
+    model_config = ConfigDict(
+        extra="forbid", frozen=True, populate_by_name=True, allow_inf_nan=False
+    )

@@ -50,7 +50,8 @@ def _evidence(evidence: Data, verdict: Data | None) -> Iterator[str]:
 def figures(verdict: Data) -> Iterator[str]:
     """Gates and slices, each with its interval and a bar."""
     gates = [_gate(gate) for gate in verdict.get("gates") or ()]
-    slices = [_slice(part) for part in verdict.get("slices") or ()]
+    other = "champion" if verdict.get("champion") else "baseline"
+    slices = [_slice(part, other) for part in verdict.get("slices") or ()]
     both = [*gates, *slices]
     wide = max((len(text) for text, _, _ in both), default=0)
     lines = [f"{text:<{wide}}  {picture}  {end}".rstrip() for text, picture, end in both]
@@ -63,9 +64,11 @@ def _gate(gate: Data) -> tuple[str, str, str]:
     return f"{interval(gate)}{where}", bars.of_gate(gate), _passed(gate)
 
 
-def _slice(part: Data) -> tuple[str, str, str]:
-    figure = interval({**part, "versus": "champion"})
-    return f"{part['name']} ({part['role']}): {figure}", bars.of_gate(part), _passed(part)
+def _slice(part: Data, other: str) -> tuple[str, str, str]:
+    name = f"{part['name']} ({part['role']})"
+    if part.get("estimate") is None:
+        return f"{name}: {part.get('detail') or 'cannot be had'}", "", _passed(part)
+    return f"{name}: {interval({**part, 'versus': other})}", bars.of_gate(part), _passed(part)
 
 
 def _passed(part: Data) -> str:

@@ -10,7 +10,7 @@ from fastapi.responses import Response, StreamingResponse
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
 from services.evaluator.domain import is_retired
-from services.evaluator.handlers import MAY_ASK
+from services.evaluator.handlers import MAY_ASK, must_judge
 from services.evaluator.replaying import Again, read_backtest
 from services.evaluator.store import PostgresStore
 from services.evaluator.telling import plain
@@ -40,6 +40,8 @@ Judge = Annotated[
     Principal, Depends(allow(Role.DATA_SCIENTIST, Role.APPROVER, Role.OPERATOR, Role.AUDITOR))
 ]
 Limit = Annotated[int, Query(ge=1, le=1000)]
+Words = Annotated[str, Field(max_length=500, pattern=r"^[^\x00]*$")]
+"""The database keeps no text with zero characters."""
 _NEWEST: Final = 2**62
 _PAGE_HEADERS: Final = {
     # A page of ours, yet opened from a disk or in a frame it may do nothing.
@@ -53,7 +55,7 @@ class Retirement(BaseModel):
 
     model_config = ConfigDict(extra="forbid")
 
-    reason: str = Field(min_length=1, max_length=500)
+    reason: Annotated[Words, Field(min_length=1)]
 
 
 class BestWanted(BaseModel):
@@ -62,7 +64,7 @@ class BestWanted(BaseModel):
     model_config = ConfigDict(extra="forbid")
 
     metric: Annotated[str, AfterValidator(check_metric)]
-    reason: str = Field(default="", max_length=500)
+    reason: Words = ""
 
 
 def router(store: PostgresStore, artifacts: ArtifactStore, again: Again, now: Clock) -> APIRouter:
@@ -149,6 +151,7 @@ def _add_requests(routes: APIRouter, store: PostgresStore, now: Clock) -> None:
     @routes.post("/models/{model}/best")
     async def best(model: str, wanted: BestWanted, request: Request, who: Asker) -> Response:
         act(who, await store.owner(_text(model)), MAY_ASK)
+        must_judge(wanted.metric, await store.newest(ModelName(model), 1))
         asked = BestAsked(by=who.name, metric=wanted.metric, reason=wanted.reason, ranking=())
 
         async def action() -> tuple[int, Any]:

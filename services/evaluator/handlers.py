@@ -1,6 +1,6 @@
 """What the evaluator does about what it hears: queue candidates, and know the champion."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -8,7 +8,7 @@ from services.evaluator.domain import anchor_moves
 from services.evaluator.store import Store
 from shared import telemetry
 from shared.access import Keys, Role, act
-from shared.errors import NotPermitted, Refused
+from shared.errors import Fault, InvalidInput, NotPermitted, Refused
 from shared.events import (
     AnchorMoved,
     AnchorRetired,
@@ -26,10 +26,26 @@ from shared.events import (
 from shared.postgres import Cause
 from shared.reactions import Reaction, on
 from shared.signing import Signers
-from shared.spec_gate import check_metric
+from shared.spec_gate import OF_TASK, check_metric, judges
 
 MAY_ASK: Final = frozenset({Role.DATA_SCIENTIST, Role.OPERATOR})
 """Who may have the best version looked for."""
+
+
+def must_judge(metric: str, versions: Sequence[ModelRegistered]) -> None:
+    """See that a metric can rank these versions; what is hopeless is refused before any work.
+
+    Raises:
+        InvalidInput: it judges another task.
+        ValueError: it is no metric.
+    """
+    check_metric(metric)
+    task = str(versions[0].spec.get("task")) if versions else ""
+    if task in OF_TASK and not judges(metric, task):
+        fault = Fault(
+            "/metric", f"{metric} judges no {task}", f"{', '.join(sorted(OF_TASK[task]))}"
+        )
+        raise InvalidInput(f"{metric} judges no {task}.", [fault])
 
 
 @dataclass(frozen=True, slots=True)
@@ -144,7 +160,7 @@ class Evaluator:
             if who is None:
                 raise NotPermitted(f"{said.by} is not known here.")
             act(who, await self.store.owner(said.model), MAY_ASK)
-            check_metric(said.metric)
+            must_judge(said.metric, await self.store.newest(said.model, 1))
         except (Refused, ValueError) as error:
             telemetry.log(
                 "request_refused", level="warning", model=said.model, by=said.by, reason=str(error)

@@ -21,6 +21,7 @@ SLICE = {
     "name": "winter", "role": "required", "metric": "mae", "estimate": -0.02, "lower": -0.05,
     "upper": 0.01, "margin": 0.03, "passed": False,
 }  # fmt: skip
+VERDICT = {"champion": 2, "gates": [GATE], "slices": [SLICE]}
 WAITING = {
     "rollout": "r-1", "model": "pump", "version": 3, "champion": 2, "manifest": MANIFEST,
     "evaluation": "e-1", "policy": "four_eyes", "needed": 1, "missing": 1, "approved_by": [],
@@ -56,11 +57,27 @@ def test_what_waits_is_a_card_with_everything_to_decide_by(
     tidewheel: Run, recorded: Recorded
 ) -> None:
     recorded.says("GET /v1/approvals", (200, {"items": [WAITING], "next": None}))
-    recorded.says("GET /v1/verdicts/e-1", (200, {"gates": [GATE], "slices": [SLICE]}))
+    recorded.says("GET /v1/verdicts/e-1", (200, VERDICT))
 
     ran = tidewheel("approvals")
 
     assert (ran.code, ran.out) == (0, CARD + "\n")
+
+
+def test_a_first_version_s_slices_are_compared_with_the_rule_or_say_why_not(
+    tidewheel: Run, recorded: Recorded
+) -> None:
+    unmeasured = dict.fromkeys(("estimate", "lower", "upper"))
+    uncompared = SLICE | unmeasured | {"detail": "no champion to compare with"}
+    found = SLICE | {"name": "load > 80", "role": "found"}
+    first = VERDICT | {"champion": None, "slices": [uncompared, found]}
+    recorded.says("GET /v1/approvals", (200, {"items": [WAITING], "next": None}))
+    recorded.says("GET /v1/verdicts/e-1", (200, first))
+
+    ran = tidewheel("approvals")
+
+    assert "winter (required): no champion to compare with" in ran.out
+    assert "load > 80 (found): mae vs baseline -0.0200" in ran.out
 
 
 def test_a_card_does_without_the_evaluator(tidewheel: Run, recorded: Recorded) -> None:
@@ -142,10 +159,11 @@ def test_each_decision_sends_its_reason(
 
 @pytest.mark.parametrize("verb", ["approve r-1", "override r-1", "lift f-1", "freeze --until 2h"])
 def test_no_decision_goes_without_a_reason(tidewheel: Run, recorded: Recorded, verb: str) -> None:
-    ran = tidewheel(*verb.split())
+    for blank in ((), ("--reason", " ")):
+        ran = tidewheel(*verb.split(), *blank)
 
-    assert ran.code == 64
-    assert not recorded.asked
+        assert ran.code == 64
+        assert not recorded.asked
 
 
 def test_a_freeze_begins_now_and_concerns_all_unless_said_otherwise(

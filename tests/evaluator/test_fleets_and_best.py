@@ -131,6 +131,27 @@ async def test_the_best_registered_version_may_be_asked_for(site: Site) -> None:
     assert found.holdout_use == 3 + 2
 
 
+@pytest.mark.parametrize(
+    ("asked", "place"),
+    [
+        ({"metric": "roc_auc", "reason": "it judges no regression"}, "/metric"),
+        ({"metric": "mae", "reason": "a\0b"}, "/reason"),
+    ],
+)
+async def test_what_cannot_be_looked_for_is_refused_at_once(
+    site: Site, asked: dict[str, str], place: str
+) -> None:
+    await three_versions(site)
+    before = len(await site.verdicts())
+
+    answer = await site.ask("POST", "/models/pump/best", "operator", json=asked)
+    await site.work()
+
+    assert answer.status_code == 422
+    assert [fault["pointer"] for fault in answer.json()["errors"]] == [place]
+    assert len(await site.verdicts()) == before
+
+
 async def test_a_champion_that_is_the_best_stays(site: Site) -> None:
     files = await three_versions(site)
     await site.promote(2, files[1])

@@ -337,6 +337,14 @@ async def test_a_moment_without_an_offset_is_refused(house: House) -> None:
     assert "offset" in answer.json()["detail"]
 
 
+@pytest.mark.parametrize("moment", ["0001-01-01T00:00:00+23:59", "9999-12-31T23:59:59-23:59"])
+async def test_a_moment_outside_of_all_years_is_refused(fed: House, moment: str) -> None:
+    log = await fed.client.get("/v1/audit", params={"until": moment})
+    production = await fed.client.get("/v1/models/pump/production", params={"at": moment})
+
+    assert (log.status_code, production.status_code) == (422, 422)
+
+
 async def test_a_team_s_auditor_sees_the_governance_of_that_team(fed: House) -> None:
     await governed(fed)
 

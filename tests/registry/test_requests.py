@@ -188,3 +188,9 @@ async def test_a_changed_name_breaks_the_signature(house: House, tmp_path: Path)
     with pytest.raises(Refused) as refused:
         Signers(tmp_path / "signers.json").verify(codec.decode(json.dumps(told).encode()))
     assert refused.value.code == "signature_wrong"
+
+
+async def test_what_is_wrong_is_pointed_at_in_the_body(house: House) -> None:
+    answer = await asked(house, "approver@rotating", APPROVAL | {"rollout": "r", "manifest": "m"})
+
+    assert [fault["pointer"] for fault in answer.json()["errors"]] == ["/rollout", "/manifest"]

@@ -79,6 +79,12 @@ def test_a_time_column_splits_by_time() -> None:
         ({"train": {"baseline": {"rule": "constant"}}}, "train.baseline"),
         ({"gates": [{"metric": "mae", "vs": "absolute"}]}, "gates.0"),
         ({"gates": [{"metric": "mae", "vs": "champion", "max": 1}]}, "gates.0"),
+        (
+            {"gates": [{"metric": "mae", "vs": "champion", "margin": float("inf")}]},
+            "gates.0.margin",
+        ),
+        ({"gates": [{"metric": "mae", "vs": "absolute", "max": float("nan")}]}, "gates.0.max"),
+        ({"checks": {"bounds": [400, 0]}}, "checks.bounds"),
         ({"rollout": {"steps": [0.5, 0.25]}}, "rollout"),
         ({"rollout": {"steps": [0.5, 1.0]}}, "rollout"),
         ({"triggers": {"timezone": "Mars/Olympus"}}, "triggers"),

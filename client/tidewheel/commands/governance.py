@@ -10,10 +10,17 @@ if TYPE_CHECKING:
     from tidewheel.client import Client
 
 Rollout = Annotated[str, typer.Argument(help="The rollout's id, from approvals or --watch.")]
-Comment = Annotated[
-    str, typer.Option("--comment", "--reason", help="Why; kept in the log for ever.")
-]
-Why = Annotated[str, typer.Option("--reason", help="Why; kept in the log for ever.")]
+
+
+def _said(reason: str) -> str:
+    if not reason.strip():
+        raise typer.BadParameter("say why; it is kept in the log")
+    return reason
+
+
+_KEPT = "Why; kept in the log for ever."
+Comment = Annotated[str, typer.Option("--comment", "--reason", help=_KEPT, callback=_said)]
+Why = Annotated[str, typer.Option("--reason", help=_KEPT, callback=_said)]
 Manifest = Annotated[
     str | None,
     typer.Option("--manifest", help="Only if it is still this artifact; from approvals."),

@@ -2,7 +2,7 @@
 
 from collections.abc import AsyncIterator
 from dataclasses import asdict
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Annotated, Any, Final
 
 import orjson
@@ -20,7 +20,7 @@ from services.registry.store.log import Fact
 from shared import telemetry
 from shared.access import EVERY_TEAM, Principal, Role
 from shared.clock import Clock
-from shared.errors import InvalidInput, NotPermitted, Unavailable
+from shared.errors import Fault, InvalidInput, NotPermitted, Unavailable
 from shared.http import Json, allow
 
 _AUDITOR: Final = frozenset({Role.AUDITOR})
@@ -85,11 +85,18 @@ def aware(moment: datetime | None) -> datetime | None:
     """A moment from a query.
 
     Raises:
-        InvalidInput: it does not say how far from UTC its clock is.
+        InvalidInput: it does not say how far from UTC its clock is, or lies outside of all years.
     """
-    if moment is not None and moment.tzinfo is None:
-        raise InvalidInput("Say the offset of a moment, like 2026-11-21T09:00:00Z.")
-    return moment
+    if moment is None:
+        return None
+    if moment.tzinfo is None:
+        fault = Fault("/query", "no offset", "write it like 2026-11-21T09:00:00Z")
+        raise InvalidInput("Say the offset of a moment, like 2026-11-21T09:00:00Z.", [fault])
+    try:
+        return moment.astimezone(UTC)
+    except OverflowError as error:
+        fault = Fault("/query", "in UTC it lies before the year 1 or after 9999")
+        raise InvalidInput("There is no such moment.", [fault]) from error
 
 
 def _whole_log(principal: Principal) -> None:
