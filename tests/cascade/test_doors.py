@@ -54,6 +54,8 @@ class Things:
             "/v1/models/{model}/anchor/retire": words,
             "/v1/models/{model}/best": {"metric": "mae", **words},
             "/v1/models/{model}/predict": {"rows": [ROW]},
+            "/v1/models/{model}/aliases/{alias}/predict": {"rows": [ROW]},
+            "/v1/models/{model}/versions/{version}/predict": {"rows": [ROW]},
             "/v1/feedback": {"model": self.model, "observations": [observed]},
             "/v1/requests": asked,
             "/v1/backtests": {"model": self.model, "policy": {"gates": []}},

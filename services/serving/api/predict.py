@@ -1,15 +1,16 @@
-"""`POST /v1/models/{model}/predict`, the door of our own."""
+"""`POST /v1/models/{model}[/versions/{version}|/aliases/{alias}]/predict`: the door of our own."""
 
 from typing import Any
 
 import orjson
 from starlette.types import Receive, Scope
 
-from services.serving.api.wire import PlainDoor, Reply, check_media_type, read_body
+from services.serving.api.wire import PlainDoor, Reply, check_media_type, read_body, wanted_in
 from services.serving.domain.endpoints import Endpoint, Step
 from services.serving.handlers.log import Prediction, arm_name
 from services.serving.handlers.predictions import apart
-from services.serving.prediction.reading import Row, read_json, rows_of
+from services.serving.prediction.forms import Batch, batch_of
+from services.serving.prediction.reading import read_json
 
 
 class PredictDoor(PlainDoor):
@@ -19,16 +20,21 @@ class PredictDoor(PlainDoor):
         """The answers to the rows of one request."""
         check_media_type(scope)
         body = await read_body(receive)
-        rows = await apart(len(body) // 100, read_rows, body, self.rows_limit)
-        model = self.permitted(scope)
-        endpoint, answered = await self.predictions.predict(model, rows, body_bytes=len(body))
+        batch = await apart(len(body) // 100, read_batch, body, self.rows_limit)
+        endpoint, answered = await self.predictions.predict(
+            self.permitted(scope),
+            batch.rows,
+            body_bytes=len(body),
+            form=batch.form,
+            wanted=wanted_in(scope),
+        )
         plain = [plain_prediction(endpoint, one) for one in answered]
         return Reply(orjson.dumps({"model": endpoint.model, "predictions": plain}))
 
 
-def read_rows(body: bytes, limit: int) -> list[Row]:
+def read_batch(body: bytes, limit: int) -> Batch:
     """The rows that a body holds."""
-    return rows_of(read_json(body), limit)
+    return batch_of(read_json(body), limit)
 
 
 def plain_prediction(endpoint: Endpoint, prediction: Prediction) -> dict[str, Any]:

@@ -9,6 +9,7 @@ from typing import Final
 
 from starlette.types import Receive, Scope, Send
 
+from services.serving.domain.bindings import Wanted, wanted_version
 from services.serving.handlers.predictions import Predictions
 from shared.access import Principal, Role
 from shared.errors import NotPermitted, Refused
@@ -82,6 +83,15 @@ class PlainDoor:
         model = ModelName(scope["path_params"]["model"])
         self.predictions.check(principal, model, self.allowed.roles)
         return model
+
+
+def wanted_in(scope: Scope) -> Wanted | None:
+    """The version or the alias that a path names."""
+    named = scope["path_params"]
+    if "version" in named:
+        return wanted_version(named["version"])
+    alias: str | None = named.get("alias")
+    return alias
 
 
 def header_of(scope: Scope, name: bytes) -> str:

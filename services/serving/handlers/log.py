@@ -20,6 +20,8 @@ class Prediction:
 
     Attributes:
         arm: index of the arm that it was routed to; beyond the last where there is none.
+        is_drawn: False where the caller chose the arm while arms share the requests: what comes
+            of such a row must not be compared as if chance had sent it there.
         unusable: the first version that said what may not be given, and what it said.
     """
 
@@ -27,6 +29,7 @@ class Prediction:
     row: Row
     entity: str | None
     arm: int
+    is_drawn: bool = True
     value: Value = False
     probabilities: list[float] | None = None
     step: Step | None = None
@@ -76,7 +79,7 @@ def _log_row(endpoint: Endpoint, prediction: Prediction, at: datetime) -> bytes:
         "at": at,
         "weight": arms[prediction.arm].weight if prediction.arm < len(arms) else 1.0,
     }
-    if endpoint.seen_versions:
+    if endpoint.seen_versions and prediction.is_drawn:
         plain["arms"] = endpoint.seen_versions
     return orjson.dumps([names, plain])
 

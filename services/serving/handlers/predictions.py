@@ -6,7 +6,9 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final, ParamSpec, TypeVar
 
-from services.serving.domain.endpoints import Endpoint, Step, standing
+from services.serving.domain.bindings import Bound, Wanted, bind
+from services.serving.domain.endpoints import Endpoint, Path, Step, standing
+from services.serving.domain.tallies import FAILED, SLOW
 from services.serving.domain.versions import FAILURES_IN_A_ROW, OUT_OF_TIME, Loaded, Said, Value
 from services.serving.handlers.asking import Asker, is_complete
 from services.serving.handlers.deployments import Deployments
@@ -14,6 +16,7 @@ from services.serving.handlers.log import Prediction, log_rows, new_id
 from services.serving.handlers.shadows import Shadows
 from services.serving.handlers.voice import Voice
 from services.serving.prediction.answers import is_usable
+from services.serving.prediction.forms import OBJECTS, Form
 from services.serving.prediction.reading import Row
 from services.serving.prediction.rows import check_rows, entity_of
 from services.serving.routing import point_of
@@ -45,25 +48,39 @@ class Predictions:
     _standings: dict[ModelName, str] = field(default_factory=dict)
 
     async def predict(
-        self, model: ModelName, rows: Sequence[Any], *, body_bytes: int = 0
+        self,
+        model: ModelName,
+        rows: Sequence[Any],
+        *,
+        body_bytes: int = 0,
+        form: Form = OBJECTS,
+        wanted: Wanted | None = None,
     ) -> tuple[Endpoint, list[Prediction]]:
         """An answer for every row.
 
+        Args:
+            form: how the caller laid the rows out, to tell where a fault is.
+            wanted: the version or the arm that is to answer, where the caller chooses it.
+
         Raises:
-            NotFound: no desired state names the model.
+            NotFound: no desired state names the model, or nobody is what was wanted.
+            Conflict: who was wanted cannot answer here.
             InvalidInput: a row is not one of this model's.
             Saturated: the answer could not be logged and must be, or no rung can answer yet.
         """
         started = self.monotonic()
         endpoint = self.endpoint_of(model)
-        await apart(len(rows), check_rows, rows, endpoint.schema, body_bytes)
+        bound = None if wanted is None else bind(endpoint, wanted)
+        schema = endpoint.schema if bound is None else bound.schema
+        await apart(len(rows), check_rows, rows, schema, body_bytes, form)
         if endpoint.is_lineage_required and not self.spool.has_room(body_bytes + 500 * len(rows)):
             raise Saturated("Its log is full, and this model only answers what it can log.")
-        predictions = await apart(len(rows), self._routed, endpoint, rows)
-        await self._answer(endpoint, predictions, started)
+        predictions = await apart(len(rows), self._routed, endpoint, rows, bound)
+        await self._answer(endpoint, predictions, started, bound)
         logged = await apart(len(rows), log_rows, endpoint, predictions, self.now())
         self._log(endpoint, predictions, logged)
-        self.shadows.follow(endpoint, predictions)
+        if bound is None or bound.is_drawn:
+            self.shadows.follow(endpoint, predictions)
         telemetry.observe("tidewheel_predict_seconds", self.monotonic() - started, model=model)
         return endpoint, predictions
 
@@ -92,8 +109,12 @@ class Predictions:
             raise Saturated("This model is being loaded; try again shortly.", code="loading")
         raise NotFound(UNKNOWN_MODEL)
 
-    def _routed(self, endpoint: Endpoint, rows: Sequence[Row]) -> list[Prediction]:
-        return [self._routed_row(endpoint, row) for row in rows]
+    def _routed(
+        self, endpoint: Endpoint, rows: Sequence[Row], bound: Bound | None
+    ) -> list[Prediction]:
+        if bound is None:
+            return [self._routed_row(endpoint, row) for row in rows]
+        return [_bound_row(bound, row) for row in rows]
 
     def _routed_row(self, endpoint: Endpoint, row: Row) -> Prediction:
         prediction_id = new_id()
@@ -107,8 +128,15 @@ class Predictions:
     # --- answering
 
     async def _answer(
-        self, endpoint: Endpoint, predictions: Sequence[Prediction], started: float
+        self,
+        endpoint: Endpoint,
+        predictions: Sequence[Prediction],
+        started: float,
+        bound: Bound | None,
     ) -> None:
+        if bound is not None:
+            await self._climb_down(endpoint, bound.arm, predictions, started, bound.path)
+            return
         if not endpoint.split.is_shared:
             groups = {endpoint.split.holders[0]: predictions}
         else:
@@ -117,13 +145,17 @@ class Predictions:
                 split[prediction.arm].append(prediction)
             groups = dict(split)
         for arm, group in groups.items():
-            await self._climb_down(endpoint, arm, group, started)
+            await self._climb_down(endpoint, arm, group, started, endpoint.paths[arm])
 
     async def _climb_down(
-        self, endpoint: Endpoint, arm: int, group: Sequence[Prediction], started: float
+        self,
+        endpoint: Endpoint,
+        arm: int,
+        group: Sequence[Prediction],
+        started: float,
+        path: Path,
     ) -> None:
         """Ask the arm, then rung by rung what is below it, until every row has an answer."""
-        path = endpoint.paths[arm]
         left: Sequence[Prediction] = group
         failed: Sequence[Prediction] = ()
         for index, step in enumerate(path):
@@ -146,10 +178,13 @@ class Predictions:
         failed: Sequence[Prediction],
         seconds: float,
     ) -> None:
-        tally = endpoint.tallies[arm]
-        tally.add(len(group), len(failed), seconds)
-        if endpoint.split.is_shared:
-            tally.new_entities += endpoint.met.count_new(p.entity for p in group)
+        if group[0].is_drawn:
+            tally = endpoint.tallies[arm]
+            tally.add(len(group), len(failed), seconds)
+            if endpoint.is_watched:
+                _note_visits(endpoint, arm, group, failed, seconds)
+            if endpoint.split.is_shared:
+                tally.new_entities += endpoint.met.count_new(p.entity for p in group)
         if failed:
             telemetry.count("tidewheel_prediction_errors_total", len(failed), model=endpoint.model)
             self._stop_if_faulty(endpoint, arm, failed)
@@ -254,6 +289,25 @@ class Predictions:
 def unusable(answer: Value, step: Step) -> str:
     """What is wrong with a version whose answer may not be given while another's may."""
     return f"it answered {str(answer)[:50]}, where version {step.version} had a usable answer"
+
+
+def _bound_row(bound: Bound, row: Row) -> Prediction:
+    entity = entity_of(row, bound.schema)
+    return Prediction(id=new_id(), row=row, entity=entity, arm=bound.arm, is_drawn=bound.is_drawn)
+
+
+def _note_visits(
+    endpoint: Endpoint,
+    arm: int,
+    group: Sequence[Prediction],
+    failed: Sequence[Prediction],
+    seconds: float,
+) -> None:
+    late = SLOW if seconds > endpoint.objective_seconds else 0
+    lost = {p.id for p in failed}
+    visits = endpoint.tallies[arm].visits
+    for p in group:
+        visits.note(p.entity, late | FAILED if p.id in lost else late)
 
 
 def _has_all(row: Row, loaded: Loaded) -> bool:

@@ -40,11 +40,19 @@ def read_json(body: bytes) -> Any:
     return document if is_certain else _read_slowly(body)
 
 
-def _names_in(document: Any) -> int:
+def _names_in(document: Any, depth: int = 1) -> int:
+    """How many names the objects of a document have together.
+
+    Raises:
+        MalformedJson: it is nested too deeply to be looked at.
+    """
+    if depth > _DEEPEST:
+        raise MalformedJson(f"The body is nested deeper than {_DEEPEST} levels.")
     if isinstance(document, dict):
-        return len(document) + sum(_names_in(v) for v in document.values() if _is_nested(v))
+        within = sum(_names_in(v, depth + 1) for v in document.values() if _is_nested(v))
+        return len(document) + within
     if isinstance(document, list):
-        return sum(_names_in(v) for v in document if _is_nested(v))
+        return sum(_names_in(v, depth + 1) for v in document if _is_nested(v))
     return 0
 
 
@@ -54,13 +62,15 @@ def _is_nested(value: Any) -> bool:
 
 def _read_slowly(body: bytes) -> Any:
     try:
-        return json.loads(body.decode(), object_pairs_hook=_without_repeats)
+        document = json.loads(body.decode(), object_pairs_hook=_without_repeats)
     except UnicodeDecodeError as error:
         raise MalformedJson(f"The body is not UTF-8: {error.reason}.") from error
     except RecursionError as error:
         raise MalformedJson(f"The body is nested deeper than {_DEEPEST} levels.") from error
     except ValueError as error:
         raise MalformedJson(f"The body is not JSON: {str(error)[:100]}") from error
+    _names_in(document)
+    return document
 
 
 def _without_repeats(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
@@ -84,21 +94,35 @@ def rows_of(document: Any, limit: int) -> list[Row]:
         TooLarge: there are more rows than allowed.
     """
     if not isinstance(document, dict):
-        _wrong("", "the body is no object", 'send {"rows": [{…}]}')
+        wrong("", "the body is no object", 'send {"rows": [{…}]}')
     unknown = [name for name in document if name not in ("rows", "row")]
     if unknown:
-        _wrong(f"/{as_pointer(unknown[0])}", "this field is not known", 'send {"rows": [{…}]}')
+        wrong(f"/{as_pointer(unknown[0])}", "this field is not known", 'send {"rows": [{…}]}')
     if ("rows" in document) == ("row" in document):
-        _wrong("/rows", "either `rows` or `row` is required", 'send {"rows": [{…}]}')
+        wrong("/rows", "either `rows` or `row` is required", 'send {"rows": [{…}]}')
     rows = document["rows"] if "rows" in document else [document["row"]]
     if not isinstance(rows, list) or not rows:
-        _wrong("/rows", "this is no list with at least one row", 'send {"rows": [{…}]}')
-    if len(rows) > limit:
-        raise TooLarge(f"The batch has {len(rows)} rows, {limit} are allowed; split it.")
+        wrong("/rows", "this is no list with at least one row", 'send {"rows": [{…}]}')
+    check_count(len(rows), limit)
     return rows
 
 
-def _wrong(pointer: str, detail: str, hint: str) -> NoReturn:
+def check_count(rows: int, limit: int) -> None:
+    """Whether so many rows may come together.
+
+    Raises:
+        TooLarge: there are more than allowed.
+    """
+    if rows > limit:
+        raise TooLarge(f"The batch has {str(rows)[:20]} rows, {limit} are allowed; split it.")
+
+
+def wrong(pointer: str, detail: str, hint: str = "") -> NoReturn:
+    """Refuse the form of a request.
+
+    Raises:
+        InvalidInput: always.
+    """
     raise InvalidInput(
         "The body does not have the form of a request.", [Fault(pointer, detail, hint)]
     )

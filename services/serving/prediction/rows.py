@@ -8,7 +8,8 @@ from typing import Any, Final
 
 import orjson
 
-from services.serving.prediction.reading import Row, as_pointer
+from services.serving.prediction.forms import OBJECTS, Form
+from services.serving.prediction.reading import Row
 from shared.errors import Fault, InvalidInput
 from shared.manifest import Column, Manifest
 
@@ -63,46 +64,70 @@ class Schema:
         return found
 
 
-def check_rows(rows: Sequence[Any], schema: Schema, body_bytes: int = 0) -> None:
+def check_rows(
+    rows: Sequence[Any], schema: Schema, body_bytes: int = 0, form: Form = OBJECTS
+) -> None:
     """Refuse rows that are not exactly rows of this endpoint.
+
+    Args:
+        form: how the caller laid them out; faults are told where they stand in the request.
 
     Raises:
         InvalidInput: with every fault, the first fifty of them.
     """
-    faults: list[Fault] = []
-    total = 0
-    for index, row in enumerate(rows):
-        for fault in _faults_of(row, schema, f"/rows/{index}"):
+    faults: list[Fault] = [] if form.names is None else list(_header_faults(form, schema))
+    total = len(faults)
+    for index, row in enumerate(rows if not faults else ()):
+        for name, detail, hint in _faults_of(row, schema):
             total += 1
             if total <= MOST_FAULTS:
-                faults.append(fault)
+                pointer = form.row(index) if name is None else form.value(index, name)
+                faults.append(Fault(pointer, detail, hint))
     if body_bytes > ROW_BYTES_LIMIT and not faults:
-        faults = list(_too_wide(rows))
+        faults = list(_too_wide(rows, form))
         total = len(faults)
     if faults:
         places = "place" if total == 1 else "places"
-        raise InvalidInput(f"The rows are wrong in {total} {places}.", faults)
+        raise InvalidInput(f"The rows are wrong in {total} {places}.", faults[:MOST_FAULTS])
 
 
-def _faults_of(row: Any, schema: Schema, pointer: str) -> Iterator[Fault]:
+def _header_faults(form: Form, schema: Schema) -> Iterator[Fault]:
+    """Of names that all rows have alike, and which therefore are wrong once."""
+    names = frozenset(form.names or ())
+    for name in schema.names:
+        if name not in names:
+            detail = f"{shown_name(name)} is required, a {schema.kinds[name]}"
+            yield Fault(form.missing(name), detail, _WITHOUT_VALUE)
+    for name in form.names or ():
+        if schema.closed and name not in schema.kinds:
+            yield Fault(form.column(name), _unknown(name), _HINTS["unknown"])
+
+
+def shown_name(name: str) -> str:
+    """A name in a sentence, not endless."""
+    return name if len(name) <= 64 else f"{name[:61]}..."
+
+
+_WITHOUT_VALUE: Final = "send null if the value is not known"
+_Wrong = tuple[str | None, str, str]
+"""The name of the field, or None for the row itself; what is wrong; what to do."""
+
+
+def _faults_of(row: Any, schema: Schema) -> Iterator[_Wrong]:
     if not isinstance(row, dict):
-        yield Fault(pointer, "a row is an object of column names and values")
+        yield None, "a row is an object of column names and values", ""
         return
     if len(row) > MOST_FIELDS:
-        yield Fault(pointer, f"a row has at most {MOST_FIELDS} fields")
+        yield None, f"a row has at most {MOST_FIELDS} fields", ""
         return
     for name in schema.names:
         if name not in row:
-            yield Fault(
-                f"{pointer}/{as_pointer(name)}",
-                f"required, a {schema.kinds[name]}",
-                "send null if the value is not known",
-            )
+            yield name, f"required, a {schema.kinds[name]}", _WITHOUT_VALUE
     for name, value in row.items():
         kind = schema.kinds.get(name, "unknown" if schema.closed else "plain")
         detail = _CHECKS[kind](value)
         if detail is not None:
-            yield Fault(f"{pointer}/{as_pointer(name)}", detail, _HINTS.get(kind, ""))
+            yield name, detail, _HINTS.get(kind, "")
 
 
 def _number(value: Any) -> str | None:
@@ -176,11 +201,11 @@ def _shown(value: Any) -> str:
     return text if len(text) <= 40 else f"{text[:37]}..."
 
 
-def _too_wide(rows: Sequence[Any]) -> Iterator[Fault]:
+def _too_wide(rows: Sequence[Any], form: Form) -> Iterator[Fault]:
     for index, row in enumerate(rows):
         size = len(orjson.dumps(row))
         if size > ROW_BYTES_LIMIT:
-            yield Fault(f"/rows/{index}", f"{size} bytes; a row has at most {ROW_BYTES_LIMIT}")
+            yield Fault(form.row(index), f"{size} bytes; a row has at most {ROW_BYTES_LIMIT}")
 
 
 def entity_of(row: Row, schema: Schema) -> str | None:
