@@ -1,17 +1,20 @@
 """A request with an Idempotency-Key is carried out once; repeated, it gets the first answer."""
 
+import asyncio
 import hashlib
 from collections.abc import Awaitable, Callable
-from typing import Any
+from typing import Any, Final
 
 import orjson
 from fastapi import Request
 from fastapi.responses import Response
 
+from shared import telemetry
 from shared.access import Principal
-from shared.errors import InvalidInput
+from shared.errors import InvalidInput, Unavailable
 from shared.postgres import Cause, Database
 
+FORGET_EVERY_SECONDS: Final = 600.0
 Action = Callable[[], Awaitable[tuple[int, Any]]]
 
 
@@ -83,3 +86,13 @@ async def forget(database: Database) -> int:
     return await database.execute(
         "delete from idempotency where created_at < now() - interval '1 day'"
     )
+
+
+async def forgetting(database: Database) -> None:
+    """Drop old answers from time to time, until cancelled: a key is good again after a day."""
+    while True:
+        try:
+            await forget(database)
+        except Unavailable as error:
+            telemetry.log("answers_not_forgotten", level="warning", reason=str(error))
+        await asyncio.sleep(FORGET_EVERY_SECONDS)

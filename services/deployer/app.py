@@ -1,6 +1,7 @@
 """The deployer as a process."""
 
 from datetime import timedelta
+from functools import partial
 from pathlib import Path
 from typing import Final
 
@@ -10,7 +11,7 @@ from services.deployer.handlers import Acting, Calendars, People, Requests, Roll
 from services.deployer.settings import Settings
 from services.deployer.store import Governance, PostgresStore
 from services.deployer.worker import Timers
-from shared import clock, dead_letters, http, running
+from shared import clock, dead_letters, http, idempotency, running
 from shared.access import Keys
 from shared.artifacts import ArtifactStore
 from shared.bus import Bus
@@ -77,7 +78,7 @@ async def serve(settings: Settings) -> None:
     await running.run(
         settings,
         app,
-        [bus.run, timers.run],
+        [bus.run, timers.run, partial(idempotency.forgetting, database)],
         prepare=lambda: database.prepare([MIGRATIONS]),
         finish=database.close,
     )

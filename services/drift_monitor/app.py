@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from datetime import timedelta
+from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
@@ -17,7 +18,7 @@ from services.drift_monitor.handlers import (
 from services.drift_monitor.settings import Settings
 from services.drift_monitor.store import PostgresStore, Reading, Reporting
 from services.drift_monitor.worker import Forgetter, Reporter
-from shared import clock, dead_letters, http, running
+from shared import clock, dead_letters, http, idempotency, running
 from shared.artifacts import ArtifactStore
 from shared.bus import Bus
 from shared.confined import Confined
@@ -99,7 +100,13 @@ async def serve(settings: Settings) -> None:
     await running.run(
         settings,
         app,
-        [bus.run, carrier.run, reporter.run, forgetter.run],
+        [
+            bus.run,
+            carrier.run,
+            reporter.run,
+            forgetter.run,
+            partial(idempotency.forgetting, database),
+        ],
         prepare=lambda: database.prepare([MIGRATIONS]),
         finish=database.close,
     )

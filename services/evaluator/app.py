@@ -1,6 +1,7 @@
 """The evaluator as a process."""
 
 from datetime import timedelta
+from functools import partial
 from pathlib import Path
 from typing import Final
 
@@ -11,7 +12,7 @@ from services.evaluator.replaying import Again
 from services.evaluator.settings import Settings
 from services.evaluator.store import PostgresStore
 from services.evaluator.worker import Judge
-from shared import clock, dead_letters, http, running
+from shared import clock, dead_letters, http, idempotency, running
 from shared.access import Keys
 from shared.artifacts import ArtifactStore
 from shared.bus import Bus
@@ -91,7 +92,12 @@ async def serve(settings: Settings) -> None:
     await running.run(
         settings,
         app,
-        [bus.run, judge.run, Ranking(judge=judge, jobs=best_jobs).run],
+        [
+            bus.run,
+            judge.run,
+            Ranking(judge=judge, jobs=best_jobs).run,
+            partial(idempotency.forgetting, database),
+        ],
         prepare=prepare,
         finish=finish,
     )

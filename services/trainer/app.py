@@ -1,6 +1,7 @@
 """The trainer as a process."""
 
 from datetime import timedelta
+from functools import partial
 from pathlib import Path
 from typing import Final
 
@@ -9,7 +10,7 @@ from services.trainer.handlers import Trainer
 from services.trainer.settings import Settings
 from services.trainer.store import PostgresStore
 from services.trainer.worker import PRELOAD, WITHOUT, Schedules, Workshop
-from shared import clock, dead_letters, http, running
+from shared import clock, dead_letters, http, idempotency, running
 from shared.artifacts import ArtifactStore
 from shared.bus import Bus
 from shared.confined import Confined
@@ -63,7 +64,7 @@ async def serve(settings: Settings) -> None:
     await running.run(
         settings,
         app,
-        [bus.run, workshop.run, schedules.run],
+        [bus.run, workshop.run, schedules.run, partial(idempotency.forgetting, database)],
         prepare=lambda: database.prepare([MIGRATIONS]),
         finish=finish,
     )

@@ -10,8 +10,9 @@ from fastapi import Request
 
 from shared.access import Principal, Role
 from shared.errors import InvalidInput
-from shared.idempotency import forget, once
+from shared.idempotency import forget, forgetting, once
 from shared.postgres import Database
+from tests.support.waiting import eventually
 
 pytestmark = pytest.mark.real
 VERA = Principal(name="vera", key="k", grants={"*": frozenset(Role)})
@@ -121,3 +122,19 @@ async def test_a_body_that_comes_slowly_holds_no_transaction(database: Database)
 
     assert (await answering).status_code == 201
     assert held == 0
+
+
+async def test_answers_are_forgotten_while_a_service_runs(database: Database) -> None:
+    key = uuid4().hex
+    await once(a_request(key), database, VERA, Counting())
+    await database.execute("update idempotency set created_at = now() - interval '25 hours'")
+
+    running = asyncio.create_task(forgetting(database))
+    try:
+        await eventually(lambda: _is_forgotten(database), what="the old answer to go")
+    finally:
+        running.cancel()
+
+
+async def _is_forgotten(database: Database) -> bool:
+    return not await database.fetchval("select count(*) from idempotency")
