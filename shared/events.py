@@ -809,6 +809,13 @@ class ArmMeasure:
     errors: int
     latency_counts: tuple[int, ...]
     """Answers per latency cell; upper edges in `shared.latency.EDGES_SECONDS`, last one open."""
+    visits: int | None = None
+    """Entities that asked since the last measure, rows without one each for itself. Rows of one
+    entity share their fate, so evidence counts visits; None where nothing is compared."""
+    visits_failed: int = 0
+    """Visits with at least one error."""
+    visits_slow: int = 0
+    """Visits with at least one answer later than the objective."""
     new_entities: int = 0
     """Entities that this arm met for the first time in this generation on this replica."""
     dropped: int = 0

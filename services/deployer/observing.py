@@ -15,6 +15,7 @@ from services.deployer.domain import (
     Stage,
     Unseen,
     counts_of,
+    rows_of,
 )
 from services.deployer.shadow import Losses
 from shared.events import ArmMeasure
@@ -88,8 +89,8 @@ def _seen(
     return replace(
         evidence,
         entities=evidence.entities + arm.new_entities,
-        exposed=evidence.exposed.plus(counts_of(arm, objective)),
-        beside=evidence.beside.plus(counts_of(beside, objective)),
+        exposed=evidence.exposed.plus(rows_of(arm, objective)),
+        beside=evidence.beside.plus(rows_of(beside, objective)),
     )
 
 

@@ -14,6 +14,7 @@ state is a new one, put in place by one assignment.
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from math import inf
 
 from services.serving.domain.tallies import ArmTally, Met
 from services.serving.domain.versions import Loaded
@@ -103,6 +104,11 @@ class Endpoint:
     def is_watched(self) -> bool:
         """Whether it is measured each second: more than one arm, a shadow, or a young champion."""
         return len(self.desired.arms) > 1 or bool(self.shadows) or self.desired.probation
+
+    @property
+    def objective_seconds(self) -> float:
+        """The latency that an answer should keep; any, where nothing is said."""
+        return inf if self.manifest is None else self.manifest.objective_seconds
 
     def versions(self) -> tuple[int, ...]:
         """The versions of its arms."""

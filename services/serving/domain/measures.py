@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 
 from services.serving.domain.endpoints import Endpoint
+from services.serving.domain.tallies import FAILED, SLOW
 from shared.events import ArmMeasure
 
 
@@ -29,6 +30,9 @@ class Measure:
                 requests=tally.requests,
                 errors=tally.errors,
                 latency_counts=tuple(tally.counts),
+                visits=tally.visits.count() if self.endpoint.is_watched else None,
+                visits_failed=tally.visits.count(FAILED),
+                visits_slow=tally.visits.count(SLOW),
                 new_entities=tally.new_entities,
                 dropped=tally.dropped,
                 compared=tally.compared,

@@ -10,6 +10,37 @@ MOST_MET: Final = 100_000
 """Entities that are remembered per endpoint, some 10 MB; beyond, new ones are counted no longer."""
 
 
+FAILED: Final = 1
+SLOW: Final = 2
+
+
+@dataclass(slots=True, kw_only=True)
+class Visits:
+    """Who asked an arm since the last measure, and whether anything of theirs went wrong.
+
+    An entity that asks again and again with the same rows meets the same fault again and again;
+    counted row by row it would look like many independent faults.
+    """
+
+    fates: dict[int, int] = field(default_factory=dict)
+    """By the hash of an entity."""
+    alone: list[int] = field(default_factory=list)
+    """Of rows without an entity, each for itself."""
+
+    def note(self, entity: str | None, fate: int) -> None:
+        """A row was answered, or was not."""
+        if entity is None:
+            self.alone.append(fate)
+        else:
+            key = hash(entity)
+            self.fates[key] = self.fates.get(key, 0) | fate
+
+    def count(self, fate: int = 0) -> int:
+        """Visits with this fate; all without one."""
+        both = (self.fates.values(), self.alone)
+        return sum(1 for part in both for found in part if found & fate == fate)
+
+
 @dataclass(slots=True, kw_only=True)
 class ArmTally:
     """What one arm did since the last measure.
@@ -28,6 +59,7 @@ class ArmTally:
     dropped: int = 0
     compared: int = 0
     disagreed: int = 0
+    visits: Visits = field(default_factory=Visits)
 
     def add(self, rows: int, errors: int, seconds: float) -> None:
         """So many rows were routed here; `errors` of them a lower rung had to answer."""
@@ -44,6 +76,7 @@ class ArmTally:
         """Begin anew."""
         self.requests = self.errors = self.new_entities = 0
         self.dropped = self.compared = self.disagreed = 0
+        self.visits = Visits()
         self.counts = [0] * CELLS
 
 

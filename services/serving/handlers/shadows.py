@@ -17,7 +17,7 @@ from typing import Final
 
 from services.serving.domain.agreement import disagree, tolerance_of
 from services.serving.domain.endpoints import Endpoint
-from services.serving.domain.tallies import ArmTally
+from services.serving.domain.tallies import FAILED, SLOW, ArmTally
 from services.serving.domain.versions import FAILURES_IN_A_ROW, SMALL_ROWS, Loaded, Said, Value
 from services.serving.handlers.asking import is_complete
 from services.serving.handlers.deployments import Deployments
@@ -165,7 +165,8 @@ class Shadows:
             self._drop(asked)
             return
         able = [] if loaded is None or arm in endpoint.stopped else _with_all(asked, loaded)
-        self._note_errors(asked[0].tally, len(asked) - len(able))
+        kept = {id(one) for one in able}
+        self._note_errors([one for one in asked if id(one) not in kept])
         if loaded is not None and able:
             await self._ask(loaded, able)
 
@@ -188,11 +189,11 @@ class Shadows:
             while left:
                 one = left[:1]
                 if not await self._has_answered(loaded, one):
-                    self._note_errors(one[0].tally, 1)
+                    self._note_errors(one)
                 del left[0]
         except TimeoutError as error:
             self._tell_failure(left, loaded, error)
-            self._note_errors(left[0].tally, len(left))
+            self._note_errors(left)
         except asyncio.CancelledError:
             self._drop(left)
             raise
@@ -222,6 +223,11 @@ class Shadows:
             if self._is_usable(one, loaded, answer)
         ]
         asked[0].tally.add(len(asked), len(asked) - len(usable), seconds)
+        able = {id(one) for one, _ in usable}
+        late = SLOW if seconds > asked[0].endpoint.objective_seconds else 0
+        for one in asked:
+            fate = late if id(one) in able else late | FAILED
+            one.tally.visits.note(one.seen.entity, fate)
         self._keep(usable)
         return True
 
@@ -241,12 +247,14 @@ class Shadows:
 
     # --- what is noted
 
-    def _note_errors(self, tally: ArmTally, rows: int) -> None:
+    def _note_errors(self, failed: Sequence[Mirrored]) -> None:
         """Rows that it was to answer and has no answer to."""
-        if rows:
-            tally.requests += rows
-            tally.errors += rows
-            telemetry.count("tidewheel_shadow_answers_total", rows, outcome="failed")
+        for one in failed:
+            one.tally.requests += 1
+            one.tally.errors += 1
+            one.tally.visits.note(one.seen.entity, FAILED)
+        if failed:
+            telemetry.count("tidewheel_shadow_answers_total", len(failed), outcome="failed")
 
     def _tell_failure(self, asked: Sequence[Mirrored], loaded: Loaded, error: Exception) -> None:
         telemetry.log(
