@@ -1,10 +1,12 @@
 """What goes on beside answering: sending the spool, measuring, announcing, following, tidying."""
 
 import asyncio
+import hashlib
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
+from functools import cache
 from typing import Any, Final
 
 import orjson
@@ -14,7 +16,7 @@ from services.serving.handlers.predictions import Predictions
 from services.serving.handlers.voice import SOURCE, Voice, measure_slot
 from services.serving.store.disk import Disk
 from services.serving.store.spool import Outgoing, Spool
-from shared import faults, telemetry
+from shared import codec, faults, telemetry
 from shared.broker import Message, Publisher
 from shared.clock import Clock
 from shared.errors import BrokerUnavailable, StoreUnavailable, Unavailable
@@ -225,12 +227,20 @@ class Upkeep:
             await asyncio.sleep(CHECKPOINT_SECONDS)
 
 
+@cache
+def _as_read() -> str:
+    """The topic, and a digest of how this release reads a desired state."""
+    schema = orjson.dumps(codec.json_schema(DeploymentDesired), option=orjson.OPT_SORT_KEYS)
+    return f"{DEPLOYMENT.name} {hashlib.sha256(schema).hexdigest()[:16]}"
+
+
 @dataclass(slots=True, kw_only=True)
 class Places:
     """Where this replica stands in the deployment topic.
 
     Kept a moment after what was heard there: hearing a desired state twice is harmless, missing
-    one is not.
+    one is not. What could not be read was passed over; so a release that reads desired states
+    otherwise than the one before begins at the beginning, while the own disk answers.
     """
 
     deployments: Deployments
@@ -239,7 +249,7 @@ class Places:
 
     def known(self) -> Mapping[tuple[str, int], int]:
         """The next offsets, as `shared.bus.follow` asks for them."""
-        found = self.disk.positions(DEPLOYMENT.name)
+        found = self.disk.positions(_as_read())
         return {(DEPLOYMENT.name, part): offset for part, offset in found.items()}
 
     async def hear(self, heard: Heard[Any], partition: int, offset: int) -> None:
@@ -259,7 +269,7 @@ class Places:
         if not self._moved:
             return
         try:
-            self.disk.keep_positions(DEPLOYMENT.name, self._moved)
+            self.disk.keep_positions(_as_read(), self._moved)
             self._moved.clear()
         except StoreUnavailable as error:
             telemetry.log("positions_not_kept", level="warning", reason=str(error))

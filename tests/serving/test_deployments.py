@@ -304,6 +304,20 @@ def test_a_damaged_state_is_set_aside_and_comes_again_from_the_log(settings: Set
     disk.close()
 
 
+async def test_a_release_that_reads_desired_states_otherwise_begins_at_the_beginning(
+    replica: Replica, store: ArtifactStore
+) -> None:
+    places, disk = replica.serving.places, replica.serving.disk
+    disk.keep_positions("tidewheel.deployment.v1", {0: 5})
+    before = places.known()
+
+    await places.hear(a_desired(1, a_version(store, 1)), 0, 2)
+    places.write()
+
+    assert before == {}
+    assert places.known() == {("tidewheel.deployment.v1", 0): 3}
+
+
 def test_positions_are_found_again(settings: Settings) -> None:
     disk = Disk(settings.data)
     disk.keep_positions("topic", {0: 5, 3: 9})
