@@ -19,6 +19,7 @@ from shared.events import (
     ApprovalGranted,
     ApprovalRequested,
     ApprovalWithdrawn,
+    BestAsked,
     CandidateSuperseded,
     DatasetPublished,
     EvaluationCompleted,
@@ -134,6 +135,9 @@ def claim_of(event: Event) -> Claim | None:
             return _of_data(event, State.SUPERSEDED, _ENDS[State.SUPERSEDED], detail)
         case ModelRegistered(version=version):
             return _of_data(event, State.IN_PROGRESS, 30, f"registered as version {version}")
+        case EvaluationCompleted(best=BestAsked()):
+            # Somebody asked whether it is the best of several; what its own data led to stands.
+            return None
         case EvaluationCompleted():
             return _of_verdict(event)
         case EventParked():

@@ -47,10 +47,14 @@ def _refused(data: Data) -> str:
 
 def _judged(data: Data) -> str:
     verdict = "accepted" if data["accepted"] else f"rejected ({data['reason']})"
-    figures = [interval(gate) for gate in data["gates"]]
+    figures = [interval(gate) + _failed(gate) for gate in data["gates"]]
     figures += [f"slice {p['name']} failed" for p in data.get("slices", ()) if not p["passed"]]
     figures += [f"check {c['name']} failed" for c in data.get("checks", ()) if not c["passed"]]
     return f"v{data['version']} {verdict}: " + "; ".join(figures)
+
+
+def _failed(gate: Data) -> str:
+    return "" if gate.get("passed", True) else " failed"
 
 
 def _anchored(data: Data) -> str:

@@ -13,6 +13,7 @@ from shared.events import (
     ApprovalGranted,
     ApprovalRequested,
     ApprovalWithdrawn,
+    BestAsked,
     CandidateSuperseded,
     DatasetPublished,
     EvaluationCompleted,
@@ -43,7 +44,13 @@ START = datetime(2026, 11, 21, 9, 0, tzinfo=UTC)
 
 def an_event(kind: type[E], **changes: Any) -> E:
     """An event about pump, version 1, trained on version 1 of pumps, unless said otherwise."""
-    known = {"model": "pump", "dataset": "pumps", "dataset_version": 1, "version": 1}
+    known = {
+        "model": "pump",
+        "dataset": "pumps",
+        "dataset_version": 1,
+        "version": 1,
+        "best": None,
+    }
     names = kind.__dataclass_fields__
     facts = {name: getattr(example_of(kind).event, name) for name in names if name.islower()}
     return kind(**(facts | {k: v for k, v in known.items() if k in names} | changes))
@@ -64,6 +71,7 @@ def log_of(*events: Event) -> list[Heard[Event]]:
     ]
 
 
+BEST = BestAsked(by="vera", metric="mae", reason="", ranking=((1, None),))
 DEFINED = an_event(ModelDefined)
 PUBLISHED = an_event(DatasetPublished)
 TRAINED = (an_event(TrainingStarted), an_event(TrainingCompleted))
@@ -138,6 +146,14 @@ STORIES: dict[str, tuple[tuple[Event, ...], State]] = {
             an_event(EvaluationCompleted, accepted=False),
         ),
         State.REJECTED,
+    ),
+    "waiting while another question is answered with no": (
+        (
+            *PROPOSED,
+            an_event(ApprovalRequested),
+            an_event(EvaluationCompleted, accepted=False, best=BEST),
+        ),
+        State.WAITING,
     ),
     "tried again": (
         (

@@ -45,7 +45,7 @@ def rollback(
         screen.as_json({**answer, "replicas": replicas})
     else:
         tell(f"{model}: v{answer.get('from')} → v{answer.get('to')}")
-        tell(f"  generation {answer['generation']} applied by {', '.join(replicas) or 'nobody'}")
+        tell(f"  generation {answer['generation']} applied by {_replicas(replicas)}")
         tell(f"  event {answer.get('event_id')}")
 
 
@@ -87,3 +87,10 @@ def best(
     else:
         tell(f"{model}: the newest versions are compared by {metric} on the same rows")
         tell(f"  what comes of it: tidewheel verdicts {model}")
+
+
+def _replicas(names: list[str]) -> str:
+    """`replica 0`; bare names would read like a count."""
+    if not names:
+        return "no replica"
+    return f"{'replica' if len(names) == 1 else 'replicas'} {', '.join(names)}"
