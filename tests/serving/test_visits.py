@@ -31,3 +31,15 @@ def test_the_next_measure_begins_with_no_visits() -> None:
     tally.clear()
 
     assert tally.visits.count() == 0
+
+
+def test_visits_that_are_not_asked_for_for_long_stay_small() -> None:
+    visits = Visits(most=3)
+
+    for number in range(1000):
+        visits.note(None, FAILED)
+        visits.note(f"pump-{number}", 0)
+    visits.note("pump-0", SLOW)
+
+    assert (len(visits.fates), len(visits.alone)) == (3, 1)
+    assert (visits.count(), visits.count(FAILED), visits.count(SLOW)) == (1003, 1000, 1)

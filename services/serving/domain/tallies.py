@@ -20,25 +20,30 @@ class Visits:
 
     An entity that asks again and again with the same rows meets the same fault again and again;
     counted row by row it would look like many independent faults.
+
+    A measure grows while the broker is away. So rows without an entity, each for itself, are
+    counted by their fate, and beyond `most` entities new ones are passed over.
     """
 
+    most: int = MOST_MET
     fates: dict[int, int] = field(default_factory=dict)
     """By the hash of an entity."""
-    alone: list[int] = field(default_factory=list)
-    """Of rows without an entity, each for itself."""
+    alone: dict[int, int] = field(default_factory=dict)
+    """Rows without an entity, by fate."""
 
     def note(self, entity: str | None, fate: int) -> None:
         """A row was answered, or was not."""
         if entity is None:
-            self.alone.append(fate)
-        else:
-            key = hash(entity)
+            self.alone[fate] = self.alone.get(fate, 0) + 1
+            return
+        key = hash(entity)
+        if key in self.fates or len(self.fates) < self.most:
             self.fates[key] = self.fates.get(key, 0) | fate
 
     def count(self, fate: int = 0) -> int:
         """Visits with this fate; all without one."""
-        both = (self.fates.values(), self.alone)
-        return sum(1 for part in both for found in part if found & fate == fate)
+        of_entities = sum(1 for found in self.fates.values() if found & fate == fate)
+        return of_entities + sum(n for found, n in self.alone.items() if found & fate == fate)
 
 
 @dataclass(slots=True, kw_only=True)

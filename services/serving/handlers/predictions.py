@@ -303,6 +303,8 @@ def _note_visits(
     failed: Sequence[Prediction],
     seconds: float,
 ) -> None:
+    if not endpoint.is_watched:
+        return  # nobody is compared, and the measure of a minute would hold a minute's visitors
     late = SLOW if seconds > endpoint.objective_seconds else 0
     lost = {p.id for p in failed}
     visits = endpoint.tallies[arm].visits
