@@ -47,6 +47,8 @@ def rejudge(argument: Argument) -> dict[str, Any]:
     """
     try:
         event: Json = argument["event"]
+        if "rules" not in event["policy"]:
+            raise Unprocessable("the event does not say by which rules it was decided")
         found = read_evidence(argument["evidence"])
         recorded = rules_of(event["policy"]["rules"])
         rules = _changed(recorded, event["spec"], argument["policy"])

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from services.evaluator.evidence import read_evidence
+from services.evaluator.rejudging import rejudge
 from services.evaluator.verdict import decide, given_of, rules_from
 from shared.spec import read_spec
 from tests.evaluator.building import World, a_registration, a_spec, a_version
@@ -123,6 +124,12 @@ async def test_what_the_evidence_does_not_hold_is_counted_with_its_reason(
 
     assert sum(summary["not_judged"].values()) == 1
     assert why in next(iter(summary["not_judged"]))
+
+
+async def test_a_verdict_of_a_release_that_recorded_no_rules_is_counted_with_its_reason() -> None:
+    told = rejudge({"event": {"policy": {}, "spec": {}}, "evidence": b"of old", "policy": {}})
+
+    assert told == {"problem": "the event does not say by which rules it was decided"}
 
 
 async def test_recorded_figures_are_held_against_other_limits(site: Site) -> None:
