@@ -202,8 +202,8 @@ def _champion_sentence(version: int | None, crowned: Heard[Crowning]) -> str:
     if isinstance(event, DeploymentRolledBack):
         return f"Version {version} answered, after {event.by} rolled back to it: {event.reason}."
     people = ", ".join(event.approved_by)
-    agreed = f"approved by {people}" if people else "with nobody's approval asked for"
-    return f"Version {version} answered, promoted {agreed}."
+    agreed = f", approved by {people}" if people else " with nobody's approval asked for"
+    return f"Version {version} answered, promoted{agreed}."
 
 
 def _came_by(event: Crowning, proposal: Heard[RolloutProposed] | None) -> str:

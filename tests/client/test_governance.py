@@ -188,7 +188,7 @@ def test_a_moment_that_is_none_is_wrong_usage(tidewheel: Run) -> None:
 
 PRODUCTION = {
     "model": "pump", "at": "2026-11-21T12:00:00+00:00", "answering": "champion",
-    "sentence": "Version 3 answered, promoted approved by carla.",
+    "sentence": "Version 3 answered, promoted, approved by carla.",
     "version": 3, "generation": 9, "since": "2026-11-21T10:00:00+00:00", "until": None,
     "came_by": "shadow_canary", "event_id": "e-5",
     "steps": [{"time": "2026-11-21T09:00:00+00:00", "text": "Version 3 is on its way."}],
@@ -202,7 +202,7 @@ PRODUCTION = {
     "rollback": None,
 }  # fmt: skip
 TOLD = f"""\
-pump at 2026-11-21 12:00:00 UTC: Version 3 answered, promoted approved by carla.
+pump at 2026-11-21 12:00:00 UTC: Version 3 answered, promoted, approved by carla.
   since     2026-11-21 10:00:00 UTC to now, generation 9
   came by   shadow_canary
   steps     2026-11-21 09:00:00 UTC  Version 3 is on its way.

@@ -112,7 +112,7 @@ def test_a_promotion_tells_whose_work_it_is_and_who_allowed_it() -> None:
 
     assert (found.answering, found.version, found.came_by) == ("champion", 2, "shadow_canary")
     assert (found.since, found.until) == (hours(1.25), None)
-    assert found.sentence == "Version 2 answered, promoted approved by carla."
+    assert found.sentence == "Version 2 answered, promoted, approved by carla."
     assert found.proposed is not None
     assert found.proposed.authors == {"spec": "ada", "data": "bob"}
     assert [(one.by, one.comment) for one in found.approved] == [("carla", "looks right")]
