@@ -44,7 +44,7 @@ class Manifest:
     """Everything that loading, answering, judging and watching a version needs.
 
     Attributes:
-        files: `model.skops` always.
+        files: `model.skops` always; `background.json` (`shared.background`) since explanations.
         classes: the class labels in the order of the probabilities; empty for regression.
         baseline: the fitted rule (`shared.baselines`).
         reference: blob with the reference profile (`shared.reference`).

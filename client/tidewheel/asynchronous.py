@@ -307,9 +307,13 @@ class AsyncClient:
         """Make an earlier version the champion again."""
         return await self.send(calls.roll_back(name, reason, version))
 
-    async def predict(self, name: str, rows: Sequence[Row]) -> Json:
-        """Answers for one row or many."""
-        return await self.send(calls.predict(name, rows))
+    async def predict(self, name: str, rows: Sequence[Row], *, explain: bool = False) -> Json:
+        """Answers for one row or many, with what they are made of if that is wanted."""
+        return await self.send(calls.predict(name, rows, explain=explain))
+
+    async def explain(self, name: str, rows: Sequence[Row]) -> Json:
+        """What the champion's answers to these rows are made of; no prediction is logged."""
+        return await self.send(calls.explain(name, rows))
 
     async def feedback(self, name: str, observations: Sequence[Row]) -> Json:
         """Say what really happened."""

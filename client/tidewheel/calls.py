@@ -161,15 +161,28 @@ def roll_back(name: str, reason: str, version: int | None) -> Call:
     return post("deployer", path, f"{name} is not rolled back", body)
 
 
-def predict(name: str, rows: Sequence[Row]) -> Call:
+def predict(name: str, rows: Sequence[Row], *, explain: bool = False) -> Call:
     """Answers for one row or many."""
     return Call(
         what=f"{name} gives no prediction",
         service="serving",
         method="POST",
         path=f"/v1/models/{quoted(name)}/predict",
+        query={"explain": "true"} if explain else {},
         body={"rows": [dict(row) for row in rows]},
         repeatable=False,
+    )
+
+
+def explain(name: str, rows: Sequence[Row]) -> Call:
+    """What answers to these rows are made of."""
+    return Call(
+        what=f"{name} is not explained",
+        service="serving",
+        method="POST",
+        path=f"/v1/models/{quoted(name)}/explain",
+        body={"rows": [dict(row) for row in rows]},
+        seconds=90.0,
     )
 
 

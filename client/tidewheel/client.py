@@ -293,9 +293,13 @@ class Client:
         """Make an earlier version the champion again."""
         return self.send(calls.roll_back(name, reason, version))
 
-    def predict(self, name: str, rows: Sequence[Row]) -> Json:
-        """Answers for one row or many."""
-        return self.send(calls.predict(name, rows))
+    def predict(self, name: str, rows: Sequence[Row], *, explain: bool = False) -> Json:
+        """Answers for one row or many, with what they are made of if that is wanted."""
+        return self.send(calls.predict(name, rows, explain=explain))
+
+    def explain(self, name: str, rows: Sequence[Row]) -> Json:
+        """What the champion's answers to these rows are made of; no prediction is logged."""
+        return self.send(calls.explain(name, rows))
 
     def feedback(self, name: str, observations: Sequence[Row]) -> Json:
         """Say what really happened."""

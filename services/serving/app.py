@@ -13,6 +13,7 @@ from fastapi import FastAPI
 from services.serving import api
 from services.serving.handlers.asking import Asker, Limits
 from services.serving.handlers.deployments import Deployments, Patience
+from services.serving.handlers.explaining import Explanations
 from services.serving.handlers.feedback import Feedback
 from services.serving.handlers.predictions import Predictions
 from services.serving.handlers.shadows import ShadowLimits, Shadows
@@ -98,6 +99,13 @@ class Serving:
             monotonic=time.perf_counter,
             wake=self.sender.wake,
         )
+        self.explanations = Explanations(
+            predictions=self.predictions,
+            disk=self.disk,
+            seconds=settings.answer_seconds,
+            opening_seconds=settings.load_seconds,
+            monotonic=time.monotonic,
+        )
         self.upkeep = Upkeep(
             deployments=self.deployments,
             predictions=self.predictions,
@@ -117,6 +125,7 @@ class Serving:
             self.predictions,
             feedback,
             self.deployments,
+            self.explanations,
             rows_limit=self.settings.rows_limit,
             monotonic=time.perf_counter,
         )
@@ -176,6 +185,7 @@ class Serving:
         await self.sender.finish()
         self.places.write()
         self.asker.close()
+        self.explanations.close()
         self.spool.close()
         self.disk.close()
 

@@ -39,7 +39,7 @@ WITHOUT: Final = ("pandas", "pyarrow", "matplotlib")
 
 MOST_CRASHES: Final = 3
 MOST_OUT_OF_MEMORY: Final = 2
-_BLOBS: Final = ("model", "holdout", "reference", "manifest")
+_BLOBS: Final = ("model", "holdout", "reference", "background", "manifest")
 Reason = Literal["error", "timeout", "resource_exceeded", "crashed"]
 
 

@@ -188,6 +188,29 @@ class TestAnswers:
             {"load": "nan", "kind": "d", "open": None},
         ]
 
+    def test_predictions_are_explained_in_sentences(
+        self, tidewheel: Run, recorded: Recorded
+    ) -> None:
+        words = ["usually the answer is 1, for this row it is 3.1", "load 93 raised it by 2.1"]
+        answers = [
+            {"prediction_id": "p-1", "answer": 3.1, "explanation": {"words": words}},
+            {"prediction_id": "p-2", "answer": 3.1, "explanation": None, "not_explained": "busy"},
+        ]
+        recorded.says("POST /v1/models/pump/predict", (200, {"predictions": answers}))
+
+        ran = tidewheel("predict", "pump", "--row", '{"load": 93}', "--explain")
+
+        assert ran.code == 0
+        assert recorded.asked[0].path.endswith("/predict?explain=true")
+        assert ran.out.splitlines()[-6:] == [
+            "p-1: 3.1",
+            "  usually the answer is 1, for this row it is 3.1",
+            "  load 93 raised it by 2.1",
+            "",
+            "p-2: 3.1",
+            "  not explained: busy",
+        ]
+
     def test_a_rollback_returns_when_every_replica_confirms(
         self, tidewheel: Run, recorded: Recorded
     ) -> None:

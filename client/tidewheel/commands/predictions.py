@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 
 Row = dict[str, Any]
 _AT_ONCE = 500
+_EXPLAINED_AT_ONCE = 100
 _UNPROCESSABLE = 422
 
 
@@ -26,6 +27,9 @@ def predict(
     ] = None,
     ignore_extra: Annotated[
         bool, typer.Option("--ignore-extra", help="Leave out columns that the model does not take.")
+    ] = False,
+    explain: Annotated[
+        bool, typer.Option("--explain", help="Say what each answer is made of, in sentences.")
     ] = False,
     json: AsJson = False,
 ) -> None:
@@ -39,9 +43,11 @@ def predict(
     with client() as tidewheel:
         if ignore_extra:
             rows = _without_extra(tidewheel, model, rows)
-        parts = [rows[start : start + _AT_ONCE] for start in range(0, len(rows), _AT_ONCE)]
+        at_once = _EXPLAINED_AT_ONCE if explain else _AT_ONCE
+        parts = [rows[start : start + at_once] for start in range(0, len(rows), at_once)]
         try:
-            found = [one for part in parts for one in tidewheel.predict(model, part)["predictions"]]
+            answers = (tidewheel.predict(model, part, explain=explain) for part in parts)
+            found = [one for answer in answers for one in answer["predictions"]]
         except Failure as failure:
             if file and failure.status == _UNPROCESSABLE:
                 failure.fix = _way_out(tidewheel, model, rows) or failure.fix
@@ -51,6 +57,20 @@ def predict(
         return
     names = ("answer", "version", "rung", "arm", "generation", "prediction_id")
     screen.table(found, dict(zip(names, names, strict=True)), none="no answer")
+    if explain:
+        for one in found:
+            _print_explanation(one)
+
+
+def _print_explanation(answered: Row) -> None:
+    """The sentences below the id of their prediction."""
+    print(f"\n{answered['prediction_id']}: {answered['answer']}")
+    explanation = answered.get("explanation")
+    if explanation is None:
+        print(f"  not explained: {answered.get('not_explained', 'the service is older')}")
+        return
+    for sentence in explanation["words"]:
+        print(f"  {sentence}")
 
 
 def feedback(

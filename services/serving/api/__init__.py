@@ -10,15 +10,17 @@ from fastapi import APIRouter
 from starlette.routing import Route
 
 from services.serving.api import control
+from services.serving.api.explain import ExplainDoor
 from services.serving.api.predict import PredictDoor
 from services.serving.handlers.deployments import Deployments
+from services.serving.handlers.explaining import Explanations
 from services.serving.handlers.feedback import Feedback
 from services.serving.handlers.predictions import Predictions
 
-PREDICT_PATHS: Final = (
-    "/v1/models/{model}/predict",
-    "/v1/models/{model}/versions/{version}/predict",
-    "/v1/models/{model}/aliases/{alias}/predict",
+BINDINGS: Final = (
+    "/v1/models/{model}",
+    "/v1/models/{model}/versions/{version}",
+    "/v1/models/{model}/aliases/{alias}",
 )
 
 
@@ -26,13 +28,16 @@ def router(
     predictions: Predictions,
     feedback: Feedback,
     deployments: Deployments,
+    explanations: Explanations,
     *,
     rows_limit: int,
     monotonic: Callable[[], float],
 ) -> APIRouter:
     """All routes of serving."""
     routes = control.router(feedback, deployments, monotonic)
-    door = PredictDoor(predictions, rows_limit)
-    for path in PREDICT_PATHS:
-        routes.routes.append(Route(path, door, methods=["POST"]))
+    predict = PredictDoor(predictions, rows_limit, explanations=explanations)
+    explain = ExplainDoor(predictions, rows_limit, explanations=explanations)
+    for path in BINDINGS:
+        routes.routes.append(Route(f"{path}/predict", predict, methods=["POST"]))
+        routes.routes.append(Route(f"{path}/explain", explain, methods=["POST"]))
     return routes

@@ -1,24 +1,32 @@
 """`POST /v1/models/{model}[/versions/{version}|/aliases/{alias}]/predict`: the door of our own."""
 
+from dataclasses import dataclass
 from typing import Any
+from urllib.parse import parse_qs
 
 import orjson
 from starlette.types import Receive, Scope
 
 from services.serving.api.wire import PlainDoor, Reply, check_media_type, read_body, wanted_in
 from services.serving.domain.endpoints import Endpoint, Step
+from services.serving.handlers.explaining import Explanations
 from services.serving.handlers.log import Prediction, arm_name
 from services.serving.handlers.predictions import apart
 from services.serving.prediction.forms import Batch, batch_of
 from services.serving.prediction.reading import read_json
+from shared.errors import Fault, InvalidInput
 
 
+@dataclass(frozen=True, kw_only=True)
 class PredictDoor(PlainDoor):
     """Rows in, answers with everything that tells where they came from out."""
+
+    explanations: Explanations
 
     async def answer(self, scope: Scope, receive: Receive) -> Reply:
         """The answers to the rows of one request."""
         check_media_type(scope)
+        is_explained = is_explanation_wanted(scope)
         body = await read_body(receive)
         batch = await apart(len(body) // 100, read_batch, body, self.rows_limit)
         endpoint, answered = await self.predictions.predict(
@@ -29,6 +37,8 @@ class PredictDoor(PlainDoor):
             wanted=wanted_in(scope),
         )
         plain = [plain_prediction(endpoint, one) for one in answered]
+        if is_explained:
+            await explain_into(plain, self.explanations, answered)
         return Reply(orjson.dumps({"model": endpoint.model, "predictions": plain}))
 
 
@@ -61,3 +71,30 @@ def plain_prediction(endpoint: Endpoint, prediction: Prediction) -> dict[str, An
 def label_text(label: float | str | bool) -> str:
     """A label as the name of something."""
     return label if isinstance(label, str) else orjson.dumps(label).decode()
+
+
+def is_explanation_wanted(scope: Scope) -> bool:
+    """Whether a request for predictions wants them explained.
+
+    Raises:
+        InvalidInput: `explain` is neither true nor false.
+    """
+    query: bytes = scope.get("query_string", b"")
+    if b"explain" not in query:
+        return False
+    given = parse_qs(query.decode("latin-1"), keep_blank_values=True).get("explain", ["false"])[-1]
+    if given not in ("true", "false"):
+        fault = Fault("/explain", "this is neither true nor false", "send ?explain=true")
+        raise InvalidInput("The query does not have the form of a request.", [fault])
+    return given == "true"
+
+
+async def explain_into(
+    plain: list[dict[str, Any]], explanations: Explanations, answered: list[Prediction]
+) -> None:
+    """Put an explanation beside every answer; where there is none, null and the reason."""
+    found, reason = await explanations.of(answered)
+    for one, explanation in zip(plain, found, strict=True):
+        one["explanation"] = explanation
+        if explanation is None:
+            one["not_explained"] = reason

@@ -14,6 +14,7 @@ from services.trainer.fitting.searching import Rows, Trial
 from services.trainer.fitting.splitting import Split, taken
 from shared import baselines
 from shared.artifacts import digest_of
+from shared.background import BACKGROUND_FILE, build_background
 from shared.errors import Unprocessable
 from shared.events import Digest, Json
 from shared.holdout import Holdout
@@ -172,6 +173,12 @@ def profile(
     )
 
 
+def background(spec: ModelSpec, columns: Sequence[Column], table: Table, split: Split) -> bytes:
+    """What explanations compare a row with."""
+    train = {column.name: taken(table.values[column.name], split.train) for column in columns}
+    return build_background(columns, train, seed=spec.train.seed)
+
+
 def manifest(
     spec: ModelSpec,
     order: Order,
@@ -190,7 +197,10 @@ def manifest(
         columns=columns,
         target=spec.data.target,
         classes=scored.classes,
-        files={"model.skops": _file(blobs["model"])},
+        files={
+            "model.skops": _file(blobs["model"]),
+            BACKGROUND_FILE: _file(blobs["background"]),
+        },
         baseline=rule,
         entity=spec.serving.entity,
         bounds=spec.serving.bounds,

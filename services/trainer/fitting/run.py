@@ -31,8 +31,8 @@ def fit(argument: Mapping[str, Any]) -> dict[str, Any]:
         argument: the payload of the job; `data` (bytes) or `path`; `allowed` modules.
 
     Returns:
-        The blobs `model`, `holdout`, `reference` and `manifest`, and what `training.completed`
-        tells about them. The same argument gives the same blobs.
+        The blobs `model`, `holdout`, `reference`, `background` and `manifest`, and what
+        `training.completed` tells about them. The same argument gives the same blobs.
 
     Raises:
         CannotTrain: dataset and specification do not go together.
@@ -74,6 +74,7 @@ def fit_table(argument: Mapping[str, Any], table: Table, clock: "_StopWatch") ->
         "model": model,
         "holdout": held.to_bytes(),
         "reference": packing.profile(spec, columns, table, split, held, scored),
+        "background": packing.background(spec, columns, table, split),
     }
     order = packing.Order(**{name: argument[name] for name in packing.Order.__slots__})
     manifest = packing.manifest(spec, order, columns, split, best, rule, scored, blobs)
