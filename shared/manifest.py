@@ -4,7 +4,7 @@ Serving, the evaluator and the monitor need nothing else of a version but the fi
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Final, Literal
 
 import orjson
@@ -37,6 +37,50 @@ class File:
 
     digest: Digest
     size_bytes: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Golden:
+    """A row whose answer is known.
+
+    Attributes:
+        row: a value per column, in the order of the manifest; None for missing.
+        answers: one for regression, the shares of the classes for classification; None for a row
+            that must be refused.
+    """
+
+    row: tuple[float | str | None, ...]
+    answers: tuple[float, ...] | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Compiled:
+    """Whether a version has a compiled model that was proved to answer as its estimator does.
+
+    Attributes:
+        engine: what answers: `onnx` where the proof held, else `scikit-learn` itself.
+        reason: why there is no compiled model; empty if there is one.
+        opsets: versions of the operators, by domain.
+        libraries: versions of what made it.
+        rows, probes: held-out rows and adversarial rows that were compared.
+        refused: how many of them the estimator refuses; the compiled model refuses the same.
+        largest_difference: between two numbers of an answer.
+        absolute_tolerance, relative_tolerance: a difference may be the first plus the second times
+            the estimator's number; labels are equal.
+        golden: rows that a freshly loaded compiled model is asked first.
+    """
+
+    engine: Literal["onnx", "scikit-learn"]
+    reason: str = ""
+    opsets: Mapping[str, int] = field(default_factory=dict)
+    libraries: Mapping[str, str] = field(default_factory=dict)
+    rows: int = 0
+    probes: int = 0
+    refused: int = 0
+    largest_difference: float = 0.0
+    absolute_tolerance: float = 0.0
+    relative_tolerance: float = 0.0
+    golden: tuple[Golden, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -80,6 +124,8 @@ class Manifest:
     metrics: Mapping[str, float]
     environment: Mapping[str, str]
     """Versions of Python and of the libraries that the model needs."""
+    compiled: Compiled | None = None
+    """None in manifests from before models were compiled."""
 
     def to_bytes(self) -> bytes:
         """Canonical JSON: the same manifest has the same bytes."""

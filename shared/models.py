@@ -255,7 +255,7 @@ def check_structure(estimator: Any) -> None:
     Raises:
         UnsafeModel: a tree, a forest, a boosting or a support vector machine is malformed.
     """
-    for part in _parts(estimator):
+    for part in parts(estimator):
         if isinstance(part, Tree):
             check_tree(part)
         elif isinstance(part, TreePredictor):
@@ -270,7 +270,7 @@ def check_structure(estimator: Any) -> None:
             _check_ensemble(part)
 
 
-def _parts(estimator: Any) -> Iterator[Any]:
+def parts(estimator: Any) -> Iterator[Any]:
     """Every object that an estimator is made of, each once."""
     seen: set[int] = set()
     waiting = [estimator]

@@ -39,7 +39,7 @@ WITHOUT: Final = ("pandas", "pyarrow", "matplotlib")
 
 MOST_CRASHES: Final = 3
 MOST_OUT_OF_MEMORY: Final = 2
-_BLOBS: Final = ("model", "holdout", "reference", "background", "manifest")
+_BLOBS: Final = ("model", "compiled", "holdout", "reference", "background", "manifest")
 Reason = Literal["error", "timeout", "resource_exceeded", "crashed"]
 
 
@@ -149,7 +149,7 @@ class Workshop:
         self, job: Job, order: Order, result: Mapping[str, Any], claimed_at: datetime
     ) -> None:
         """Blobs first, then the event that names them."""
-        digests = dict(zip(_BLOBS, await self._kept(result), strict=True))
+        digests = await self._kept(result)
         event = completed(job, order, result, digests["manifest"], claimed_at)
         shown = {
             "manifest": event.manifest,
@@ -170,11 +170,13 @@ class Workshop:
             telemetry.count("tidewheel_training_runs_total", outcome="completed")
             telemetry.log("training_completed", model=order.model, metrics=shown["metrics"])
 
-    async def _kept(self, result: Mapping[str, Any]) -> list[Digest]:
+    async def _kept(self, result: Mapping[str, Any]) -> dict[str, Digest]:
         async def keep(name: str) -> Digest:
             return await patiently(lambda: self.artifacts.aput(result[name]))
 
-        return list(await asyncio.gather(*(keep(name) for name in _BLOBS)))
+        made = [name for name in _BLOBS if name in result]
+        kept = await asyncio.gather(*(keep(name) for name in made))
+        return dict(zip(made, kept, strict=True))
 
     async def _ran_out(self, job: Job, order: Order, megabytes: int) -> None:
         """Once more at most: another run may have had the memory."""

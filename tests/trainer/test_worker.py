@@ -79,7 +79,7 @@ async def test_a_run_ends_with_everything_that_its_event_names(
     model = load(room.artifacts.get(manifest.files["model.skops"].digest))
     assert predict(model, read_holdout(room.artifacts.get(event.split)).matrix(
         manifest.columns), "regression").values.shape == (event.rows_held_out,)  # fmt: skip
-    assert event.seconds.keys() == {"queue", "read", "fit", "score", "package"}
+    assert event.seconds.keys() == {"queue", "read", "fit", "score", "compile", "package"}
     run = await room.store.run(event.run)
     assert run is not None
     assert (run["state"], run["outcome"]) == ("done", "completed")

@@ -9,22 +9,24 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from services.trainer.fitting.backgrounds import build_background
 from services.trainer.fitting.reading import CannotTrain, Table
 from services.trainer.fitting.searching import Rows, Trial
 from services.trainer.fitting.splitting import Split, taken
 from shared import baselines
 from shared.artifacts import digest_of
-from shared.background import BACKGROUND_FILE, build_background
+from shared.background import BACKGROUND_FILE
 from shared.errors import Unprocessable
 from shared.events import Digest, Json
 from shared.holdout import Holdout
 from shared.losses import metric_value, row_losses
-from shared.manifest import Column, File, Manifest
+from shared.manifest import Column, Compiled, File, Manifest
 from shared.models import Answers, Label, classes_of, environment, predict
 from shared.reference import build_reference
 from shared.spec import ModelSpec
 
 MOST_CATEGORIES = 100
+_FILES = {"model.skops": "model", "model.onnx": "compiled", BACKGROUND_FILE: "background"}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -188,6 +190,7 @@ def manifest(
     rule: Json,
     scored: Scored,
     blobs: Mapping[str, bytes],
+    compiled: Compiled,
 ) -> Manifest:
     """What the version is made of; its digest is the version's."""
     return Manifest(
@@ -197,10 +200,7 @@ def manifest(
         columns=columns,
         target=spec.data.target,
         classes=scored.classes,
-        files={
-            "model.skops": _file(blobs["model"]),
-            BACKGROUND_FILE: _file(blobs["background"]),
-        },
+        files={file: _file(blobs[name]) for file, name in _FILES.items() if name in blobs},
         baseline=rule,
         entity=spec.serving.entity,
         bounds=spec.serving.bounds,
@@ -221,6 +221,7 @@ def manifest(
         rows_held_out=len(split.held_out),
         metrics=scored.metrics,
         environment={"python": platform.python_version(), **environment()},
+        compiled=compiled,
     )
 
 

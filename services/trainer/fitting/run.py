@@ -7,6 +7,7 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
+from services.trainer.compiling import compile_model
 from services.trainer.fitting import packing
 from services.trainer.fitting.building import Builder
 from services.trainer.fitting.folding import chosen
@@ -21,6 +22,8 @@ from shared.tabular import stacked
 
 SEARCH_SHARE: Final = 0.6
 """Of the budget. The rest is for the refit and for packing."""
+COMPILE_SHARE: Final = 0.1
+"""Of the budget; a proof that takes longer is given up, and scikit-learn itself answers."""
 MOST_CLASSES: Final = 200
 
 
@@ -68,16 +71,30 @@ def fit_table(argument: Mapping[str, Any], table: Table, clock: "_StopWatch") ->
     clock.lap("fit")
     # What is judged is what was written, not what is still in memory.
     judged = rows_of(features, table, labels, split.held_out)
-    scored = packing.score(spec, load(model), rule, held, judged)
+    written = load(model)
+    scored = packing.score(spec, written, rule, held, judged)
     clock.lap("score")
+    graph = compile_model(
+        written,
+        columns,
+        spec.task,
+        scored.classes,
+        judged.X,
+        spec.train.seed,
+        seconds=COMPILE_SHARE * spec.train.budget.total_seconds(),
+    )
+    clock.lap("compile")
     blobs = {
         "model": model,
         "holdout": held.to_bytes(),
         "reference": packing.profile(spec, columns, table, split, held, scored),
         "background": packing.background(spec, columns, table, split),
     }
+    if graph.data is not None:
+        blobs["compiled"] = graph.data
     order = packing.Order(**{name: argument[name] for name in packing.Order.__slots__})
-    manifest = packing.manifest(spec, order, columns, split, best, rule, scored, blobs)
+    record = graph.record
+    manifest = packing.manifest(spec, order, columns, split, best, rule, scored, blobs, record)
     blobs["manifest"] = manifest.to_bytes()
     clock.lap("package")
     return blobs | _told(manifest, split, trials, best, clock)
