@@ -12,6 +12,7 @@ CODE := shared services client/tidewheel local tests bench
 PY := .venv/bin/python
 export PYTHONPATH := $(CURDIR):$(CURDIR)/client
 
+.PHONY: bench-explain
 .PHONY: help env demo up down status logs clean test test-fast test-nightly check isolated fmt lint \
 	types contracts deps locks lock hooks bench-cascade bench-bus bench-up bench-gate bench-canary schemas
 
@@ -108,3 +109,6 @@ bench-gate: env ## False promotions, power, creep, fleets and cost of the gate, 
 
 bench-canary: env ## False aborts, false promotions and speed of the canary, beside common rules
 	@OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1 $(PY) -m bench.bench_canary
+
+bench-explain: env ## What one explanation costs, for each kind of model
+	@OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1 $(PY) -m bench.bench_explain

@@ -49,7 +49,8 @@ from services.serving.explanation.linear import LinearExplainer
 from services.serving.explanation.sampling import MOST_PAIRS
 from services.serving.explanation.tree_values import TreeExplainer, expectation
 from services.serving.explanation.values import Explained, weights_of
-from shared.background import Background, build_background, read_background
+from services.trainer.fitting.backgrounds import build_background
+from shared.background import Background, read_background
 from shared.manifest import Column
 from shared.tabular import matrix, stacked
 

@@ -15,9 +15,11 @@ import pytest
 from sklearn.ensemble import RandomForestRegressor
 
 from local.paths import CHECKOUT
-from services.serving.handlers.explaining import BACKGROUND_FILE, MOST_ROWS, MOST_WAITING
+from services.serving.handlers.explaining import MOST_ROWS, MOST_WAITING
+from services.trainer.fitting.backgrounds import build_background
 from shared.artifacts import ArtifactStore
-from shared.background import build_background
+from shared.background import BACKGROUND_FILE
+from shared.events import Digest
 from shared.manifest import File
 from tests.serving.building import (
     A_ROW,
@@ -217,6 +219,21 @@ async def test_a_version_that_cannot_be_opened_is_answered_for_by_the_rung_below
     response = await explained(replica)
 
     assert response.json()["explanations"][0]["version"] == 1
+
+
+async def test_a_version_answers_without_what_only_explains_it(
+    replica: Replica, store: ArtifactStore
+) -> None:
+    nowhere = File(digest=Digest("1" * 64), size_bytes=9)
+    files = a_version(store, 1).manifest.files
+    version = a_version(store, 1, files={**files, BACKGROUND_FILE: nowhere})
+
+    await replica.want(a_desired(1, version))
+
+    (answer,) = await replica.answers()
+    (found,) = (await explained(replica)).json()["explanations"]
+    assert (answer["rung"], answer["version"]) == ("champion", 1)
+    assert found["explanation"]["compared_with"] == "ranges of training"
 
 
 async def test_predictions_do_not_wait_for_explanations(

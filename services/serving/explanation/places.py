@@ -3,10 +3,9 @@
 from bisect import bisect_left, bisect_right
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Final, Literal
+from typing import Any, Final, Literal
 
-if TYPE_CHECKING:
-    from shared.background import Profile
+from shared.background import Profile
 
 Status = Literal["usual", "unusual", "outside", "missing", "unseen", "unknown"]
 USUAL: Final = (0.1, 0.9)
@@ -35,7 +34,7 @@ class Place:
     share: float | None = None
 
 
-def place_of(value: Any, profile: "Profile") -> Place:
+def place_of(value: Any, profile: Profile) -> Place:
     """Where a value lies by the profile of its column; None is missing."""
     if value is None:
         return Place(status="missing", missing=profile.missing, usual=_usual(profile.quantiles))
@@ -48,14 +47,14 @@ def place_of(value: Any, profile: "Profile") -> Place:
     return _place_of_number(float(value), profile, share)
 
 
-def _place_of_text(share: float | None, profile: "Profile") -> Place:
+def _place_of_text(share: float | None, profile: Profile) -> Place:
     if share is None:
         return Place(status="unseen", missing=profile.missing)
     status: Status = "unusual" if share < RARE else "usual"
     return Place(status=status, missing=profile.missing, share=share)
 
 
-def _place_of_number(value: float, profile: "Profile", share: float | None) -> Place:
+def _place_of_number(value: float, profile: Profile, share: float | None) -> Place:
     quantiles = profile.quantiles
     usual = _usual(quantiles)
     status: Status = "outside"

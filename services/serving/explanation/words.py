@@ -5,12 +5,12 @@ from typing import TYPE_CHECKING, Any, Final
 
 from services.serving.explanation.places import Place, place_of
 from shared import baselines
+from shared.background import Background
 from shared.events import Json
 from shared.manifest import Column
 
 if TYPE_CHECKING:
     from services.serving.explanation.values import Explained
-    from shared.background import Background
 
 Label = float | str | bool
 _SUBJECTS: Final[Mapping[str, str]] = {
@@ -31,7 +31,7 @@ def told(
     explained: "Explained",
     columns: Sequence[Column],
     row: Mapping[str, Any],
-    background: "Background",
+    background: Background,
     label: Label | None,
 ) -> dict[str, Any]:
     """An explanation as it is sent: figures, and one sentence for each column, largest first."""
@@ -60,7 +60,7 @@ def told(
 
 
 def _feature(
-    explained: "Explained", index: int, value: Any, background: "Background", subject: str
+    explained: "Explained", index: int, value: Any, background: Background, subject: str
 ) -> dict[str, Any]:
     profile = background.profiles[index]
     place = place_of(value, profile)

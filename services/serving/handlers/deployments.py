@@ -10,11 +10,13 @@ from typing import Any, Final
 from services.serving.domain.endpoints import Endpoint, build_endpoint, named_by
 from services.serving.domain.measures import Measure
 from services.serving.domain.versions import FAILURES_IN_A_ROW, Loaded, Problem
+from services.serving.handlers.engines import COMPILED_FILE
 from services.serving.handlers.loading import CannotLoad, fetch, load, manifest_of
 from services.serving.handlers.voice import Voice
 from services.serving.store.disk import Disk
 from shared import telemetry
 from shared.artifacts import ArtifactStore
+from shared.background import BACKGROUND_FILE
 from shared.clock import Clock
 from shared.errors import StoreUnavailable
 from shared.events import DeploymentDesired, Digest, Event, Heard, ModelName
@@ -252,9 +254,18 @@ class Deployments:
     async def _ensure(self, digest: Digest, version: int, *, from_disk: bool) -> None:
         await self._bring_file(digest, from_disk=from_disk)
         manifest = self._manifests[digest] = manifest_of(self._disk, digest)
-        for file in manifest.files.values():
-            await self._bring_file(file.digest, from_disk=from_disk)
+        for name, file in manifest.files.items():
+            await self._bring_part(name, file.digest, from_disk=from_disk)
         self._loaded[digest] = await self._load(digest, version, manifest)
+
+    async def _bring_part(self, name: str, digest: Digest, *, from_disk: bool) -> None:
+        """What only explains answers, or makes them quicker, keeps nobody from being answered."""
+        try:
+            await self._bring_file(digest, from_disk=from_disk)
+        except CannotLoad as error:
+            if name not in (BACKGROUND_FILE, COMPILED_FILE):
+                raise
+            telemetry.log("background_not_here", level="warning", reason=error.problem.detail)
 
     async def _load(self, digest: Digest, version: int, manifest: Manifest) -> Loaded:
         """Loaded by the one loader; what hangs there is left behind, and is not begun twice."""

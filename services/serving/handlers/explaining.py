@@ -18,7 +18,7 @@ from services.serving.domain.bindings import Wanted, bind
 from services.serving.domain.endpoints import Endpoint, Step
 from services.serving.domain.versions import Loaded, Value
 from services.serving.explanation.words import told, told_rule
-from services.serving.handlers.loading import MODEL_FILE
+from services.serving.handlers.engines import MODEL_FILE
 from services.serving.handlers.log import Prediction
 from services.serving.handlers.predictions import Predictions, apart
 from services.serving.prediction.forms import OBJECTS, Form
@@ -26,14 +26,15 @@ from services.serving.prediction.reading import Row
 from services.serving.prediction.rows import check_rows
 from services.serving.store.disk import Disk
 from shared import telemetry
+from shared.background import BACKGROUND_FILE, Background, read_background, rough_background
 from shared.errors import Saturated, TooLarge, Unprocessable
 from shared.events import Digest, ModelName
+from shared.manifest import Manifest
 
 MOST_ROWS: Final = 100
 MOST_WAITING: Final = 16
 MOST_KEPT_BYTES: Final = 256 * 2**20
 """Of model files whose estimators are kept for explanations; the newest one always is."""
-BACKGROUND_FILE: Final = "background.json"
 
 
 class OutOfTime(Exception):
@@ -68,7 +69,7 @@ class _Opened:
     """A version whose estimator was loaded for explanations."""
 
     workshop: Any
-    background: Any
+    background: Background
 
 
 def _a_thread() -> ThreadPoolExecutor:
@@ -257,15 +258,23 @@ def open_version(disk: Disk, loaded: Loaded) -> _Opened:
     """
     models: Any = import_module("shared.models")
     choosing: Any = import_module("services.serving.explanation.choosing")
-    backgrounds: Any = import_module("shared.background")
     manifest = loaded.manifest
     try:
         estimator = models.load(disk.place_of(manifest.files[MODEL_FILE].digest).read_bytes())
-        background = backgrounds.rough_background(manifest.columns)
-        if BACKGROUND_FILE in manifest.files:
-            place = disk.place_of(manifest.files[BACKGROUND_FILE].digest)
-            background = backgrounds.read_background(place.read_bytes())
     except OSError as error:
         raise Unprocessable(f"its files cannot be read: {error}") from error
+    background = background_of(disk, manifest)
     workshop = choosing.workshop_of(estimator, manifest.columns, manifest.task, background)
     return _Opened(workshop, background)
+
+
+def background_of(disk: Disk, manifest: Manifest) -> Background:
+    """What was usual in training; only the ranges of the manifest where the file is not here."""
+    file = manifest.files.get(BACKGROUND_FILE)
+    if file is None:
+        return rough_background(manifest.columns)
+    try:
+        return read_background(disk.place_of(file.digest).read_bytes())
+    except (OSError, Unprocessable) as error:
+        telemetry.log("background_not_read", level="warning", reason=str(error)[:300])
+        return rough_background(manifest.columns)
