@@ -19,7 +19,7 @@ from starlette.exceptions import HTTPException
 from starlette.routing import BaseRoute
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from shared import telemetry
+from shared import foreign, telemetry
 from shared.access import EVERY_TEAM, Keys, Principal, Role, words_of
 from shared.errors import (
     Fault,
@@ -35,7 +35,12 @@ from shared.errors import (
 from shared.settings import ServiceSettings
 
 OPEN_PATHS: Final = frozenset({"/live", "/ready"})
-"""The only paths that need no key."""
+"""The only paths that need no key, in every service."""
+
+CLIENT_PATHS: Final = frozenset(
+    {"/ping", "/health", "/version", "/v2/health/live", "/v2/health/ready"}
+)
+"""Where clients of other protocols look for health without a key; a service may open these too."""
 
 KEY_PREFIX: Final = "tw_"
 """API keys begin with it; anything else is a token."""
@@ -89,6 +94,7 @@ def problem(
             {"pointer": f.pointer, "detail": f.detail, **({"hint": f.hint} if f.hint else {})}
             for f in faults
         ],
+        **foreign.members_for(path, status, detail, faults),
     }
     response = Response(orjson.dumps(body), status, media_type="application/problem+json")
     if status == 503:
@@ -136,6 +142,7 @@ class Door:
         self.tokens = tokens
         self.body_limit = body_limit
         self.unlimited: frozenset[str] = frozenset()
+        self.open_paths: frozenset[str] = OPEN_PATHS
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request; whatever goes wrong is answered as a problem."""
@@ -148,7 +155,7 @@ class Door:
         scope.setdefault("state", {})["request_id"] = request_id
         answer = _Answer(send, request_id)
         try:
-            if path not in OPEN_PATHS:
+            if path not in self.open_paths:
                 scope["state"]["principal"] = await self._principal(scope)
             await self.app(scope, self._limited(scope, receive), answer)
         except Exception as error:
@@ -267,6 +274,7 @@ def build(
     *,
     ready: Ready,
     unlimited: Sequence[str] = (),
+    open_to_clients: bool = False,
 ) -> FastAPI:
     """The application of one service.
 
@@ -274,10 +282,12 @@ def build(
         ready: what `/ready` reports; it answers 503 unless its `ready` (without one, the
             bus's `connected`) is true.
         unlimited: ends of POST paths that limit their bodies themselves (uploads).
+        open_to_clients: whether `CLIENT_PATHS` need no key either.
 
     Raises:
         RuntimeError: a route does not say who may use it.
     """
+    open_paths = OPEN_PATHS | CLIENT_PATHS if open_to_clients else OPEN_PATHS
     app = FastAPI(
         title=f"Tidewheel {service}",
         version="1",
@@ -292,7 +302,7 @@ def build(
     for router in routers:
         app.include_router(router)
     for route in every_route(app):
-        if path_of(route) not in OPEN_PATHS and allowed_of(route) is None:
+        if path_of(route) not in open_paths and allowed_of(route) is None:
             raise RuntimeError(f"{path_of(route)} does not say who may use it; add allow(…)")
     app.add_exception_handler(RequestValidationError, _invalid)
     app.add_exception_handler(HTTPException, _http_error)
@@ -300,7 +310,7 @@ def build(
     app.add_exception_handler(Unavailable, _ours)
     keys = Keys(Path(settings.keys_file))
     app.add_middleware(
-        _door_with(frozenset(unlimited), _tokens(settings, keys)),
+        _door_with(frozenset(unlimited), open_paths, _tokens(settings, keys)),
         keys=keys,
         body_limit=settings.body_limit_bytes,
     )
@@ -316,10 +326,13 @@ def _tokens(settings: ServiceSettings, people: Keys) -> Tokens | None:
     return open_tokens(settings, people)
 
 
-def _door_with(unlimited: frozenset[str], tokens: Tokens | None) -> Callable[..., Door]:
+def _door_with(
+    unlimited: frozenset[str], open_paths: frozenset[str], tokens: Tokens | None
+) -> Callable[..., Door]:
     def make(app: ASGIApp, keys: Keys, body_limit: int) -> Door:
         door = Door(app, keys, body_limit, tokens)
         door.unlimited = unlimited
+        door.open_paths = open_paths
         return door
 
     return make

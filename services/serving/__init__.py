@@ -7,3 +7,8 @@ Owns: what this replica serves now. It has no database: desired states, artifact
 yet acknowledged by the broker lie on its own disk, so that it starts and answers while everything
 else is down.
 """
+
+from typing import Final
+
+VERSION: Final = "0.1.0"
+"""Told to clients of protocols that ask a server for its version."""

@@ -11,6 +11,7 @@ from typing import Any, Final
 from fastapi import FastAPI
 
 from services.serving import api
+from services.serving.api import protocols
 from services.serving.handlers.asking import Asker, Limits
 from services.serving.handlers.deployments import Deployments, Patience
 from services.serving.handlers.explaining import Explanations
@@ -129,7 +130,16 @@ class Serving:
             rows_limit=self.settings.rows_limit,
             monotonic=time.perf_counter,
         )
-        return http.build("serving", self.settings, [routes], ready=self.state)
+        others = protocols.router(
+            self.predictions,
+            rows_limit=self.settings.rows_limit,
+            monotonic=time.perf_counter,
+            ready=self.state,
+            default_model=self.settings.default_model,
+        )
+        return http.build(
+            "serving", self.settings, [routes, others], ready=self.state, open_to_clients=True
+        )
 
     def parts(self) -> list[running.Part]:
         """What runs until the process stops."""

@@ -26,6 +26,10 @@ class Settings(ServiceSettings):
     rows_limit: int = Field(default=10_000, ge=1, le=100_000)
     """Rows. A larger batch is refused: it would hold up the others."""
 
+    default_model: str = Field(default="", pattern=r"^([a-z0-9][a-z0-9._-]{0,62})?$")
+    """Name of the model that the bare `POST /invocations` asks, for callers of MLflow's servers;
+    empty: there is no such route."""
+
     answer_seconds: float = Field(default=2.0, gt=0, le=60)
     """Seconds. A version that takes longer counts as failed and the rung below answers; one that
     hangs on the loop holds up everybody for so long, once, and is asked in threads from then on."""

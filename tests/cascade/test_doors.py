@@ -15,7 +15,7 @@ import httpx
 import pytest
 
 from shared.access import Role, hash_of
-from shared.http import OPEN_PATHS
+from shared.http import CLIENT_PATHS, OPEN_PATHS
 from shared.topics import SERVICES
 from tests.support.house import House, a_spec, some_rows, until
 from tests.support.routes import Route, ask, every_route, row_of, rows_of, table
@@ -25,6 +25,9 @@ pytestmark = [pytest.mark.real, pytest.mark.timeout(400)]
 FOREIGN = "tw_everything-in-another-team"
 OWN = "tw_everything-in-the-own-team"
 ROW = {"a": 0.1, "b": 0.2}
+INFERENCE = {
+    "inputs": [{"name": n, "shape": [1], "datatype": "FP64", "data": [v]} for n, v in ROW.items()]
+}
 LATER = (datetime.now(UTC) + timedelta(days=1)).isoformat()  # noqa: TID251 - a moment of a test
 
 
@@ -56,6 +59,9 @@ class Things:
             "/v1/models/{model}/predict": {"rows": [ROW]},
             "/v1/models/{model}/aliases/{alias}/predict": {"rows": [ROW]},
             "/v1/models/{model}/versions/{version}/predict": {"rows": [ROW]},
+            "/v1/models/{model}/invocations": {"dataframe_records": [ROW]},
+            "/v2/models/{model}/infer": INFERENCE,
+            "/v2/models/{model}/versions/{version}/infer": INFERENCE,
             "/v1/feedback": {"model": self.model, "observations": [observed]},
             "/v1/requests": asked,
             "/v1/backtests": {"model": self.model, "policy": {"gates": []}},
@@ -154,6 +160,9 @@ def test_only_the_health_of_a_service_is_open(house: House, service: str) -> Non
     assert set(OPEN_PATHS) == {"/live", "/ready"}
     for path in OPEN_PATHS:
         assert httpx.get(house.services.url(service) + path).status_code in (200, 503)
+    for path in CLIENT_PATHS:
+        status = httpx.get(house.services.url(service) + path).status_code
+        assert status in ((200, 503) if service == "serving" else (401,)), path
 
 
 def test_each_role_may_what_the_table_says_and_no_more(house: House) -> None:

@@ -22,8 +22,11 @@ from tests.serving.building import (
 )
 
 PATH = f"/v1/models/{FLOW}/predict"
-ROWS = [{"load": 1.0, "hour": 3, "lag": 0.5}, {"load": 2.0, "hour": 4, "lag": None}]
-COLUMNS = {"load": [1.0, 2.0], "hour": [3, 4], "lag": [0.5, 0.5]}
+ROWS: list[dict[str, Any]] = [
+    {"load": 1.0, "hour": 3, "lag": 0.5},
+    {"load": 2.0, "hour": 4, "lag": None},
+]
+COLUMNS: dict[str, list[Any]] = {"load": [1.0, 2.0], "hour": [3, 4], "lag": [0.5, 0.5]}
 NAMES = ["lag", "hour", "load"]
 ARRAYS = [[0.5, 3, 1.0], [0.5, 4, 2.0]]
 
