@@ -446,6 +446,22 @@ class AnchorRetired(Event):
     reason: str
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BestRefused(Event):
+    """The best version was asked for and none was looked for, or nothing came of the search."""
+
+    TYPE = "tidewheel.best.refused.v1"
+    KEY = "model"
+
+    model: ModelName
+    metric: str
+    by: str
+    code: str
+    detail: str
+    request: UUID | None = None
+    """The signed request on the bus, where it came that way."""
+
+
 # --- rollout --------------------------------------------------------------------------------
 
 

@@ -64,7 +64,7 @@ TRAINING: Final = Topic(
 EVALUATION: Final = Topic(
     name="tidewheel.evaluation.v1",
     writer="evaluator",
-    types=(e.EvaluationCompleted, e.AnchorMoved, e.AnchorRetired),
+    types=(e.EvaluationCompleted, e.AnchorMoved, e.AnchorRetired, e.BestRefused),
     readers=("registry", "deployer"),
 )
 DEPLOYMENT: Final = Topic(

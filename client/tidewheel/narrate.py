@@ -157,6 +157,7 @@ _TOLD: Final[Mapping[str, Callable[[Data], str]]] = {
     "evaluation.completed": _judged,
     "anchor.moved": _anchored,
     "anchor.retired": lambda d: f"v{d['version']} by {d['by']}: {d['reason']}",
+    "best.refused": lambda d: f"by {d['metric']} for {d['by']}: {d['code']}, {d['detail']}",
     "rollout.proposed": lambda d: f"v{d['version']} {d.get('strategy', '')}".rstrip(),
     "approval.requested": _waits,
     "approval.granted": _granted,

@@ -36,7 +36,7 @@ def checked(checks: Checks, candidate: Candidate, held: Holdout, seconds: Second
         held: in the order of decision.
         seconds: reads a monotonic clock.
     """
-    subject = _Subject(candidate=candidate, held=held)
+    subject = _Subject(candidate=candidate, held=held, probes=checks.probes)
     found: list[Check] = []
     if checks.bounds is not None:
         found.append(bounds(checks.bounds, candidate.scored.numbers, held.row_hashes))
@@ -60,6 +60,17 @@ def checked(checks: Checks, candidate: Candidate, held: Holdout, seconds: Second
 class _Subject:
     candidate: Candidate
     held: Holdout
+    probes: tuple[Probe, ...]
+
+    def swept(self) -> tuple[Matrix, list[str]]:
+        """Rows spread over the hold-out and every probe, with what people call each."""
+        columns = self.candidate.manifest.columns
+        rows = np.unique(np.linspace(0, len(self.held) - 1, SWEPT_ROWS).astype(np.intp))
+        held = self.held.matrix(columns)[rows]
+        probes = matrix(columns, [probe.row for probe in self.probes])
+        names = [_row(self.held.row_hashes, int(row)) for row in rows]
+        names += [f"probe {probe.name}" for probe in self.probes]
+        return np.concatenate([held, probes]), names
 
     def answers(self, table: Matrix) -> Answers:
         return models.predict(self.candidate.estimator, table, self.candidate.manifest.task)
@@ -107,7 +118,7 @@ def bounds(
 
 
 def _monotone(subject: _Subject, name: str, direction: str) -> Check:
-    """Sweep one column over its range in training for rows spread over the hold-out."""
+    """Sweep one column over its range in training, for held-out rows and for the probes."""
     label, manifest = f"monotone {name}", subject.candidate.manifest
     column = next((column for column in manifest.columns if column.name == name), None)
     if column is None:
@@ -115,8 +126,8 @@ def _monotone(subject: _Subject, name: str, direction: str) -> Check:
             raise Unprocessable(f"there is no column {name!r}")
         return Check(name=label, passed=True, detail="the candidate does not read this column")
     grid = _grid(column)
-    rows = np.unique(np.linspace(0, len(subject.held) - 1, SWEPT_ROWS).astype(np.intp))
-    table = np.repeat(subject.held.matrix(manifest.columns)[rows], len(grid), axis=0)
+    rows, names = subject.swept()
+    table = np.repeat(rows, len(grid), axis=0)
     table[:, manifest.columns.index(column)] = np.tile(grid, len(rows))
     swept = subject.score(table).reshape(len(rows), len(grid))
     steps = np.diff(swept, axis=1) * (1 if direction == "increasing" else -1)
@@ -131,7 +142,7 @@ def _monotone(subject: _Subject, name: str, direction: str) -> Check:
         name=label,
         passed=False,
         detail=f"{int(wrong.any(axis=1).sum())} of {len(rows)} rows are not {direction}; to "
-        f"{_row(subject.held.row_hashes, int(rows[row]))} the answer goes from {before:.6g} to "
+        f"{names[row]} the answer goes from {before:.6g} to "
         f"{after:.6g} while {name} rises from {grid[step]:g} to {grid[step + 1]:g}",
         value=float(-steps.min()),
         limit=0.0,

@@ -13,6 +13,7 @@ from shared.events import (
     AnchorMoved,
     AnchorRetired,
     BestAsked,
+    BestRefused,
     BestRequested,
     DeploymentRolledBack,
     Event,
@@ -30,6 +31,8 @@ from shared.spec_gate import OF_TASK, check_metric, judges
 
 MAY_ASK: Final = frozenset({Role.DATA_SCIENTIST, Role.OPERATOR})
 """Who may have the best version looked for."""
+_MOST_CHARACTERS: Final = 100
+"""Of what somebody sent and is told again."""
 
 
 def must_judge(metric: str, versions: Sequence[ModelRegistered]) -> None:
@@ -150,7 +153,7 @@ class Evaluator:
         return ()
 
     async def look_for_best(self, heard: Heard[BestRequested]) -> Iterable[Event]:
-        """Somebody who may ask wants the best version; who may not changes nothing."""
+        """Somebody who may ask wants the best version; who may not is told why not."""
         said = heard.event
         try:
             signer = self.signers.verify(heard)
@@ -165,10 +168,27 @@ class Evaluator:
             telemetry.log(
                 "request_refused", level="warning", model=said.model, by=said.by, reason=str(error)
             )
-            return ()
+            return await self._refused(heard, error)
         asked = BestAsked(by=said.by, metric=said.metric, reason=said.reason, ranking=())
         await self.store.queue_best(said.model, asked, str(heard.id), Cause.of(heard))
         return ()
+
+    async def _refused(
+        self, heard: Heard[BestRequested], error: Refused | ValueError
+    ) -> Iterable[Event]:
+        """Said of models that there are; anybody may have made up the others."""
+        said = heard.event
+        if not await self.store.newest(said.model, 1):
+            return ()
+        refused = BestRefused(
+            model=said.model,
+            metric=said.metric[:_MOST_CHARACTERS],
+            by=said.by[:_MOST_CHARACTERS],
+            code=error.code if isinstance(error, Refused) else "unknown_metric",
+            detail=str(error)[: 10 * _MOST_CHARACTERS],
+            request=heard.id,
+        )
+        return (refused,)
 
     async def _judge_again(self, model: ModelName, heard: Heard[Event]) -> None:
         """The newest accepted version waits for a verdict against the present champion.

@@ -1,5 +1,6 @@
 """The best registered version: several on the same rows, and the winner before the gate."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Final
 
@@ -11,7 +12,7 @@ from services.evaluator.worker import Judge, files_of, patiently
 from shared import telemetry
 from shared.confined import Done
 from shared.errors import ArtifactCorrupt, NotFound, Unprocessable
-from shared.events import BestAsked, Gate, ModelRegistered
+from shared.events import BestAsked, BestRefused, Event, Gate, ModelRegistered
 from shared.jobs import Job, Jobs, run_worker
 
 LOSS: Final = "services.evaluator.scoring:loss"
@@ -27,7 +28,7 @@ class Ranking:
 
     async def run(self) -> None:
         """Until cancelled."""
-        await run_worker(self.jobs, self.work)
+        await run_worker(self.jobs, self.work, gave_up=_gave_up)
 
     async def work(self, job: Job) -> None:
         """Rank the newest versions and judge the winner."""
@@ -86,6 +87,19 @@ class Ranking:
         reason = outcome.result["detail"] if isinstance(outcome, Done) else str(outcome)
         telemetry.log("version_not_ranked", version=one.version, reason=reason)
         return None
+
+
+def _gave_up(job: Job, detail: str) -> Sequence[Event]:
+    """A search that failed every time ends in a word, too."""
+    asked = job.payload
+    refused = BestRefused(
+        model=asked["model"],
+        metric=asked["metric"],
+        by=asked["by"],
+        code="gave_up",
+        detail=detail,
+    )
+    return (refused,)
 
 
 def _by_loss(item: tuple[ModelRegistered, float | None]) -> tuple[bool, float, int]:

@@ -83,6 +83,16 @@ def test_the_first_row_that_turns_is_named_with_both_answers() -> None:
     assert "goes from 6 to 4.5 while x rises from -2 to -1.5" in found.detail
 
 
+def test_probes_are_swept_like_held_out_rows() -> None:
+    probes = ({"name": "idle", "row": {"x": 0.0}, "min": -100.0},)
+
+    alone = looked_at(a_candidate(slope=-3.0), monotone={"x": "increasing"})
+    both = looked_at(a_candidate(slope=-3.0), monotone={"x": "increasing"}, probes=probes)
+
+    assert "100 of 100 rows" in alone.detail
+    assert "101 of 101 rows" in both.detail
+
+
 def test_the_probability_of_the_second_class_is_what_rises() -> None:
     found = looked_at(a_candidate("classification"), monotone={"x": "increasing"})
 

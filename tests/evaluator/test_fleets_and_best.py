@@ -12,6 +12,7 @@ import pytest
 
 from shared.artifacts import key_of
 from shared.events import (
+    BestRefused,
     BestRequested,
 )
 from tests.evaluator.building import Version, World, a_registration, a_spec, a_version
@@ -217,6 +218,19 @@ async def test_a_request_that_nobody_may_make_changes_nothing(
 ) -> None:
     await three_versions(site)
 
-    await site.hear(BestRequested(model=PUMP, metric="mae", by=by, reason=""), signed=signed)
+    heard = await site.hear(
+        BestRequested(model=PUMP, metric="mae", by=by, reason=""), signed=signed
+    )
 
     assert await site.best_jobs.waiting() == 0
+    (refused,) = await site.said(BestRefused)
+    assert (refused.event.by, refused.event.request) == (by, heard.id)
+    assert refused.event.code in ("signature_missing", "not_permitted", "not_found")
+
+
+async def test_a_request_about_a_model_that_is_not_there_is_not_repeated(site: Site) -> None:
+    await site.hear(
+        BestRequested(model=PUMP, metric="mae", by="the-operator", reason=""), signed=True
+    )
+
+    assert await site.said(BestRefused) == []

@@ -21,7 +21,8 @@ pytestmark = pytest.mark.real
 
 _GATE = {
     "metric": "mae", "versus": "baseline", "passed": True, "estimate": 1.0, "lower": 0.5,
-    "upper": 1.5, "confidence": 0.95, "margin": 0.0, "rows": 100, "test": "bootstrap-t", "detail": "",
+    "upper": 1.5, "confidence": 0.95, "margin": 0.0, "rows": 100, "test": "bootstrap-t",
+    "detail": "",
 }  # fmt: skip
 
 

@@ -3,6 +3,7 @@
 from shared.events import (
     AnchorMoved,
     AnchorRetired,
+    BestRefused,
     Check,
     EvaluationCompleted,
     Event,
@@ -24,6 +25,8 @@ def of_verdict(event: Event) -> str:
             return f"Version {version} was shown to be better than version {previous}, the anchor."
         case AnchorRetired(version=version, by=by, reason=reason):
             return f"{by} withdrew version {version} as the anchor: {reason}."
+        case BestRefused(by=by, metric=metric, code=code, detail=detail):
+            return f"The best version by {metric}, which {by} asked for: {detail} ({code})."
     return ""
 
 
