@@ -78,6 +78,7 @@ def summary(endpoint: Endpoint, now: float) -> dict[str, Any]:
                 "digest": arm.manifest,
                 "weight": arm.weight,
                 "loaded": path[0].loaded is not None,
+                "engine": None if path[0].loaded is None else path[0].loaded.engine,
                 "stopped": endpoint.stopped.get(index),
             }
             for index, (arm, path) in enumerate(

@@ -13,6 +13,8 @@ Value = float | str | bool
 Said = tuple[Value, list[float] | None]
 """An answer and, for classification, the probabilities of the classes."""
 
+Engine = Literal["onnx", "scikit-learn"]
+"""What computes the answers."""
 RefusalReason = Literal["digest_mismatch", "unsafe", "load_failed", "missing", "faulty"]
 FAILURES_IN_A_ROW: Final = 3
 OUT_OF_TIME: Final = "out of time"
@@ -69,6 +71,7 @@ class Loaded:
     digest: Digest
     manifest: Manifest
     say: Callable[[Sequence[Row]], list[Said]]
+    engine: Engine
     names: tuple[str, ...]
     health: Health
 

@@ -10,6 +10,7 @@ from typing import Any, Final
 from services.serving.domain.endpoints import Endpoint, build_endpoint, named_by
 from services.serving.domain.measures import Measure
 from services.serving.domain.versions import FAILURES_IN_A_ROW, Loaded, Problem
+from services.serving.handlers.engines import COMPILED_FILE
 from services.serving.handlers.loading import CannotLoad, fetch, load, manifest_of
 from services.serving.handlers.voice import Voice
 from services.serving.store.disk import Disk
@@ -258,13 +259,13 @@ class Deployments:
         self._loaded[digest] = await self._load(digest, version, manifest)
 
     async def _bring_part(self, name: str, digest: Digest, *, from_disk: bool) -> None:
-        """What only explains answers keeps nobody from being answered."""
+        """What only explains answers, or makes them quicker, keeps nobody from being answered."""
         try:
             await self._bring_file(digest, from_disk=from_disk)
         except CannotLoad as error:
-            if name != BACKGROUND_FILE:
+            if name not in (BACKGROUND_FILE, COMPILED_FILE):
                 raise
-            telemetry.log("background_not_here", level="warning", reason=error.problem.detail)
+            telemetry.log("part_not_here", level="warning", file=name, reason=error.problem.detail)
 
     async def _load(self, digest: Digest, version: int, manifest: Manifest) -> Loaded:
         """Loaded by the one loader; what hangs there is left behind, and is not begun twice."""

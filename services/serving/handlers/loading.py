@@ -1,25 +1,15 @@
-"""From a digest to a version that has answered once: fetched, checked, loaded, warmed up.
-
-scikit-learn, skops and numpy are imported here, with the first model: an idle replica needs none
-of them, and they take seconds.
-"""
+"""From a digest to a version that has answered once: fetched, checked, loaded, warmed up."""
 
 import time
-from collections.abc import Callable, Sequence
-from importlib import import_module
-from typing import Any
 
-from services.serving.domain.versions import Health, Loaded, Problem, Said
+from services.serving.domain.versions import Health, Loaded, Problem
+from services.serving.handlers.engines import MODEL_FILE, Say, engine_of
 from services.serving.prediction.answers import is_usable, warm_up_rows
-from services.serving.prediction.reading import Row
 from services.serving.store.disk import Disk
 from shared.artifacts import ArtifactStore
 from shared.errors import ArtifactCorrupt, NotFound, StoreUnavailable, Unprocessable
 from shared.events import Digest
 from shared.manifest import Manifest, read_manifest
-
-MODEL_FILE = "model.skops"
-Say = Callable[[Sequence[Row]], list[Said]]
 
 
 class CannotLoad(Exception):
@@ -71,18 +61,17 @@ def load(disk: Disk, digest: Digest, version: int, manifest: Manifest) -> Loaded
     Raises:
         CannotLoad: the file is unsafe, cannot be loaded, or its first answers are of no use.
     """
-    data = disk.place_of(manifest.files[MODEL_FILE].digest).read_bytes()
-    models: Any = import_module("shared.models")
     try:
-        estimator = models.load(data)
+        engine, answers = engine_of(disk, manifest)
     except Unprocessable as error:
         raise CannotLoad(Problem(reason="unsafe", detail=str(error))) from error
-    say = disk.asking.noted(digest, _sayer(estimator, manifest, models.predict))
+    say = disk.asking.noted(digest, answers)
     return Loaded(
         version=version,
         digest=digest,
         manifest=manifest,
         say=say,
+        engine=engine,
         names=tuple(column.name for column in manifest.columns),
         health=Health(seconds=_warm_up(say, manifest), has_hung=disk.has_hung(digest)),
     )
@@ -103,29 +92,3 @@ def _warm_up(say: Say, manifest: Manifest) -> float:
         detail = "its answer about the middle of its training rows is not finite"
         raise CannotLoad(Problem(reason="load_failed", detail=detail))
     return seconds
-
-
-def _sayer(estimator: Any, manifest: Manifest, predict: Callable[..., Any]) -> Say:
-    """The estimator as a function of rows; the common case of numbers alone is kept short."""
-    numpy: Any = import_module("numpy")
-    tabular: Any = import_module("shared.tabular")
-    columns = manifest.columns
-    names = tuple(column.name for column in columns)
-    task = manifest.task
-
-    def numbers(rows: Sequence[Row]) -> Any:
-        return numpy.array([[row.get(name) for name in names] for row in rows], dtype=float)
-
-    def mixed(rows: Sequence[Row]) -> Any:
-        return tabular.matrix(columns, rows)
-
-    matrix = mixed if any(column.kind == "text" for column in columns) else numbers
-
-    def say(rows: Sequence[Row]) -> list[Said]:
-        answers = predict(estimator, matrix(rows), task)
-        values = answers.values.tolist()
-        if answers.probabilities is None:
-            return [(value, None) for value in values]
-        return list(zip(values, answers.probabilities.tolist(), strict=True))
-
-    return say
