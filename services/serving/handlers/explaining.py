@@ -18,7 +18,7 @@ from services.serving.domain.bindings import Wanted, bind
 from services.serving.domain.endpoints import Endpoint, Step
 from services.serving.domain.versions import Loaded, Value
 from services.serving.explanation.words import told, told_rule
-from services.serving.handlers.loading import MODEL_FILE
+from services.serving.handlers.engines import MODEL_FILE
 from services.serving.handlers.log import Prediction
 from services.serving.handlers.predictions import Predictions, apart
 from services.serving.prediction.forms import OBJECTS, Form
