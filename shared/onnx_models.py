@@ -171,14 +171,10 @@ def check(data: bytes, signature: Signature) -> None:
     _check_opsets(model)
     _check_inside(model.graph)
     _check_signature(model.graph, signature)
+    trees = [node for node in model.graph.node if node.op_type == _TREES]
     for node in model.graph.node:
         _check_operator(node)
-        if node.op_type == _TREES:
-            # Behind encoders a tree may see more columns than there are inputs; the widest
-            # matrix that they can make is not known here, so the runtime's own check of shapes
-            # is made certain by `_check_width`.
-            _check_trees(node)
-    _check_width(model.graph, signature)
+    _check_width(model.graph, signature, [(node, _check_trees(node)) for node in trees])
 
 
 def _check_opsets(model: Any) -> None:
@@ -233,8 +229,13 @@ def _check_operator(node: Any) -> None:
             _check_tensor(tensor)
 
 
-def _check_trees(node: Any) -> None:
-    """Children behind their parent and in range, leaves in range, every node reached once."""
+def _check_trees(node: Any) -> int:
+    """Children behind their parent and in range, leaves in range, every node reached once.
+
+    Returns:
+        The highest feature that they read.
+    """
+    _require(len(node.input) == 1, "trees with other inputs")
     given = _Trees(node)
     inner, leaves = given.inner, len(given.weights)
     _require(inner > 0 and leaves > 0, "trees without nodes")
@@ -251,6 +252,7 @@ def _check_trees(node: Any) -> None:
     ends = int(np.isnan(given.members).sum())
     _require(ends == int((~plain).sum()), "sets of other splits")
     _check_links(given, leaves)
+    return int(given.features.max())
 
 
 def _check_links(given: "_Trees", leaves: int) -> None:
@@ -321,23 +323,20 @@ class _Trees:
         return found
 
 
-def _check_width(graph: Any, signature: Signature) -> None:
+def _check_width(graph: Any, signature: Signature, trees: Sequence[tuple[Any, int]]) -> None:
     """No tree reads beyond the matrix it is given.
 
-    The width of that matrix follows from the shapes of everything before it.
+    Behind encoders that may be wider than the inputs; its width follows from the shapes of
+    everything before it.
 
     Raises:
         UnsafeCompiled: a width is not certain, or too small for its trees.
     """
-    widths = dict.fromkeys((NUMBERS,), signature.numbers)
-    if any(node.op_type == _TREES and node.input[0] not in widths for node in graph.node):
+    widths = {NUMBERS: signature.numbers}
+    if any(node.input[0] not in widths for node, _ in trees):
         widths |= _inferred(graph)
-    for node in graph.node:
-        if node.op_type == _TREES:
-            _require(len(node.input) == 1, "trees with other inputs")
-            width = widths.get(node.input[0], 0)
-            highest = max(_Trees(node).features, default=0)
-            _require(highest < width, "a split on a feature that is not there")
+    for node, highest in trees:
+        _require(highest < widths.get(node.input[0], 0), "a split on a feature that is not there")
 
 
 def _inferred(graph: Any) -> dict[str, int]:
