@@ -14,7 +14,7 @@ export PYTHONPATH := $(CURDIR):$(CURDIR)/client
 
 .PHONY: bench-explain
 .PHONY: help env demo up down status logs clean test test-fast test-nightly check isolated fmt lint \
-	types contracts deps locks lock hooks bench-cascade bench-bus bench-up bench-gate bench-canary schemas
+	types contracts deps locks lock hooks bench-cascade bench-bus bench-up bench-gate bench-canary bench-compiled schemas
 
 help: ## Print every verb with one line each
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  \033[1m%-14s\033[0m %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -112,3 +112,6 @@ bench-canary: env ## False aborts, false promotions and speed of the canary, bes
 
 bench-explain: env ## What one explanation costs, for each kind of model
 	@OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1 $(PY) -m bench.bench_explain
+
+bench-compiled: env ## Microseconds of one row, scikit-learn beside the compiled model
+	@OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1 $(PY) -m bench.bench_compiled

@@ -26,7 +26,6 @@ from shared.onnx_models import Signature, as_inputs
 RELATIVE: Final = 1e-9
 ABSOLUTE_SHARE: Final = 1e-9
 """Of the largest answer to a held-out row; of 1 for shares of classes."""
-MOST_ROWS: Final = 2_000
 MOST_SECONDS: Final = 20.0
 _GOLDEN: Final = 4
 Task = Literal["regression", "classification"]
@@ -87,9 +86,8 @@ def _proved(
     deadline: float,
 ) -> Compiled:
     session = onnx_models.load(data, signature)
-    held = rows[:MOST_ROWS]
-    tried = probes(estimator, columns, held, seed)
-    both = np.concatenate([held, tried])
+    tried = probes(estimator, columns, rows, seed)
+    both = np.concatenate([rows, tried])
 
     def original(some: NDArray[Any]) -> NDArray[np.float64]:
         if time.monotonic() > deadline:
@@ -100,20 +98,20 @@ def _proved(
     expected = answered(original, both, signature.answers)
     with np.errstate(all="ignore"):
         found = session.answers(*as_inputs(columns, both))
-    scale = _scale(expected[: len(held)], task)
+    scale = _scale(expected[: len(rows)], task)
     largest = difference(expected, found, scale, task)
     refused = np.logical_not(np.isfinite(expected).all(axis=1))
     return Compiled(
         engine="onnx",
         opsets=OPSETS,
         libraries=_libraries(),
-        rows=len(held),
+        rows=len(rows),
         probes=len(tried),
         refused=int(refused.sum()),
         largest_difference=largest,
         absolute_tolerance=ABSOLUTE_SHARE * scale,
         relative_tolerance=RELATIVE,
-        golden=_golden(both, expected, refused, len(held)),
+        golden=_golden(both, expected, refused, len(rows)),
     )
 
 
