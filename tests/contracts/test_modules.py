@@ -53,6 +53,9 @@ def imported_by(path: Path) -> set[str]:
             found |= {alias.name for alias in node.names}
         elif isinstance(node, ast.ImportFrom) and (node.module or "").startswith("shared."):
             found.add(str(node.module).split(".")[1])
+        elif isinstance(node, ast.Call) and getattr(node.func, "id", "") == "import_module":
+            late = node.args[0].value if isinstance(node.args[0], ast.Constant) else ""
+            found |= {str(late).removeprefix("shared.")} if "shared." in str(late) else set()
     return found
 
 

@@ -3,11 +3,12 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any
 
+import orjson
 import pytest
 
 from shared.errors import Unprocessable
 from shared.events import Digest
-from shared.manifest import Column, File, Manifest, plain, read_manifest
+from shared.manifest import Column, Compiled, File, Golden, Manifest, plain, read_manifest
 
 DIGEST = Digest("0" * 64)
 
@@ -57,6 +58,20 @@ def test_the_same_manifest_has_the_same_bytes_whatever_the_order_of_its_parts() 
     other = a_manifest(metrics={"b": 2.0, "a": 1.0})
 
     assert one.to_bytes() == other.to_bytes()
+
+
+def test_a_manifest_from_before_models_were_compiled_reads_on() -> None:
+    plain_manifest = plain(a_manifest())
+    del plain_manifest["compiled"]
+
+    assert read_manifest(orjson.dumps(plain_manifest)) == a_manifest()
+
+
+def test_a_record_of_a_compiled_model_survives_its_bytes() -> None:
+    rows = Golden(row=(1.5, None, "1"), answers=(0.25, 0.75)), Golden(row=(None,), answers=None)
+    record = Compiled(engine="onnx", opsets={"": 18}, rows=3, golden=rows)
+
+    assert read_manifest(a_manifest(compiled=record).to_bytes()).compiled == record
 
 
 @pytest.mark.parametrize("data", [b"", b"{}", b"[]", b"\xff", a_manifest().to_bytes()[:-2]])

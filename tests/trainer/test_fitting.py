@@ -16,9 +16,12 @@ from services.trainer.fitting.reading import CannotTrain, read_table
 from services.trainer.fitting.run import fit
 from services.trainer.fitting.searching import shares
 from services.trainer.fitting.splitting import split_rows
+from shared import onnx_models
+from shared.artifacts import digest_of
 from shared.holdout import content_hashes, read_holdout
 from shared.manifest import Column, read_manifest
 from shared.models import load, predict
+from shared.onnx_models import Signature
 from shared.reference import read_reference
 from shared.spec import Candidate, Data
 from shared.tabular import matrix
@@ -68,8 +71,33 @@ def test_the_same_order_gives_the_same_bytes() -> None:
 
     first, second = fit(argument), fit(argument)
 
-    for blob in ("manifest", "model", "holdout", "reference"):
+    for blob in ("manifest", "model", "compiled", "holdout", "reference"):
         assert first[blob] == second[blob], blob
+
+
+def test_the_candidate_is_packed_with_a_compiled_model_that_was_proved() -> None:
+    result = fit(an_argument(a_spec("demand", "sales")))
+
+    manifest = read_manifest(result["manifest"])
+    record = manifest.compiled
+    assert record is not None
+    assert (record.engine, record.rows) == ("onnx", manifest.rows_held_out)
+    assert manifest.files["model.onnx"].digest == digest_of(result["compiled"])
+    session = onnx_models.load(result["compiled"], Signature.of(manifest.columns, ()))
+    assert session.answers(np.array([[0.5, -0.5]]))[0, 0] == pytest.approx(2.5, abs=0.1)
+
+
+def test_a_candidate_without_a_faithful_graph_is_packed_all_the_same() -> None:
+    neighbours = {"use": "sklearn.neighbors.KNeighborsRegressor", "with": {"algorithm": "brute"}}
+
+    result = fit(an_argument(with_candidates(neighbours)))
+
+    manifest = read_manifest(result["manifest"])
+    assert "compiled" not in result
+    assert "model.onnx" not in manifest.files
+    assert manifest.compiled is not None
+    assert manifest.compiled.engine == "scikit-learn"
+    assert manifest.compiled.reason
 
 
 def test_another_seed_gives_another_model() -> None:
