@@ -60,8 +60,8 @@ def test_at_its_border_a_process_crosses_at_most_as_often_as_promised(
     assert sum(wrong) / RUNS <= THREE_ERRORS
 
 
-def test_an_equal_version_is_shown_to_do_no_harm(seed: int) -> None:
-    losses = paired(str(seed), better_by=0.0, rows=1500)
+def test_an_equal_version_is_shown_to_do_no_harm() -> None:
+    losses = paired("an equal version", better_by=0.0, rows=6000)
 
     assert reached(losses.pairs.harmless, ALPHA)
     assert not reached(losses.pairs.worse, ALPHA)

@@ -14,7 +14,7 @@ from local.services import Services
 from tests.support.waiting import NeverHappened, wait_until
 
 T = TypeVar("T")
-PATIENCE_SECONDS = 60.0
+PATIENCE_SECONDS = 120.0
 
 
 def until(condition: Callable[[], T | None], *, what: str, seconds: float = PATIENCE_SECONDS) -> T:
