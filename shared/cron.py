@@ -109,17 +109,23 @@ def read_cron(text: str) -> Cron:
     cron = Cron(
         minutes=_minutes(_MINUTE.read(minute), _HOUR.read(hour)),
         months=_MONTH.read(month),
-        days=_restricted(_DAY, day),
-        weekdays=_restricted(_WEEKDAY, weekday),
+        days=_restricted(_DAY, day, weekday),
+        weekdays=_restricted(_WEEKDAY, weekday, day),
     )
     if cron.days and cron.weekdays is None and not _exists(cron.months, cron.days):
         raise ValueError(f"{text!r} means no day that exists")
     return cron
 
 
-def _restricted(field: _Field, text: str) -> frozenset[int] | None:
+def _restricted(field: _Field, text: str, other: str) -> frozenset[int] | None:
+    """The values of one of the two fields for days; None where only the other one decides.
+
+    Spelled out, all values are a choice of days like any other: beside a chosen date, `0-6` means
+    every day, while `*` leaves it to the date.
+    """
     found = field.read(text)
-    return None if len(found) == field.size else found
+    is_open = text == "*" or (len(found) == field.size and "*" in other)
+    return None if is_open else found
 
 
 def _minutes(minutes: frozenset[int], hours: frozenset[int]) -> tuple[int, ...]:

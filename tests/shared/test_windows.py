@@ -5,7 +5,7 @@ from datetime import UTC, date, datetime, timedelta
 
 import pytest
 from croniter import croniter
-from hypothesis import assume, given, settings
+from hypothesis import assume, example, given, settings
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
@@ -216,6 +216,8 @@ def _field(least: int, most: int) -> st.SearchStrategy[str]:
 
 
 @settings(max_examples=150, deadline=None)
+@example(day="1", month="*", weekday="0-6", minute=0, hour=0, start=date(2020, 1, 1))
+@example(day="*/2", month="*", weekday="0-6", minute=0, hour=0, start=date(2020, 1, 1))
 @given(
     day=_field(1, 28),
     month=_field(1, 12),
