@@ -11,6 +11,8 @@ Counts = NDArray[np.int64]
 
 EXACT_BITS: Final = 52
 """Bits of a float64 that sums of integers may fill and stay exact in any order."""
+LEAST_EXPONENT: Final = -1074
+"""Of the smallest float64 that is not zero; every number is a multiple of it."""
 
 
 def quantised(columns: Floats, weight: int) -> tuple[Floats, Floats]:
@@ -24,7 +26,8 @@ def quantised(columns: Floats, weight: int) -> tuple[Floats, Floats]:
     """
     largest = np.abs(columns).max(axis=0, initial=0.0)
     exponents = np.frexp(largest)[1] - (EXACT_BITS - int(weight).bit_length())
-    steps = np.ldexp(np.ones_like(largest), np.where(largest > 0, exponents, 0))
+    exponents = np.where(largest > 0, np.maximum(exponents, LEAST_EXPONENT), 0)
+    steps = np.ldexp(np.ones_like(largest), exponents)
     whole: Floats = np.rint(columns / steps)
     return whole, steps
 
