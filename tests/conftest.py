@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Protocol
 
 import pytest
+from hypothesis import settings
 
 from local.stack import Infrastructure
 from shared.postgres import Database
@@ -33,7 +34,14 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 def pytest_configure(config: pytest.Config) -> None:
     # Set as the option too, so that processes that share the run share the seed.
-    config.option.seed = config.stash[_SEED] = choose_seed(config.getoption("--seed"))
+    given = config.getoption("--seed")
+    # Processes that share the run get the options, and must not take a drawn seed for a given one.
+    repeats = config.option.repeats = getattr(config.option, "repeats", given is not None)
+    # A busy machine is no reason to fail, so no example has a deadline; with a given seed the
+    # examples are the same every time, too.
+    settings.register_profile("tidewheel", deadline=None, derandomize=repeats)
+    settings.load_profile("tidewheel")
+    config.option.seed = config.stash[_SEED] = choose_seed(given)
 
 
 def pytest_report_header(config: pytest.Config) -> str:
