@@ -122,7 +122,7 @@ def test_evidence_that_is_no_number_claims_nothing(value: float) -> None:
 
 
 def test_few_of_many_claims_are_false_though_sensors_share_weather(seed: int) -> None:
-    false_shares = []
+    false_shares, all_accepted = [], 0
     for run in range(60):
         draw = a_generator(seed, run)
         changed = draw.random(300) < 0.1
@@ -136,9 +136,10 @@ def test_few_of_many_claims_are_false_though_sensors_share_weather(seed: int) ->
             accepted += made.passed
             state = after(state, made)
         false_shares.append(false / max(accepted, 1))
-        assert accepted > 0
+        all_accepted += accepted
 
     assert np.mean(false_shares) <= 0.05
+    assert all_accepted > 60
 
 
 def test_a_round_is_accepted_together() -> None:
