@@ -120,6 +120,35 @@ class DatasetRefused(Event):
     offer: UUID | None = None
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DatasetAnnotated(Event):
+    """Somebody says what a period of a dataset is; training leaves out what an active one names."""
+
+    TYPE = "tidewheel.dataset.annotated.v1"
+    KEY = "dataset"
+
+    dataset: DatasetName
+    annotation: UUID
+    state: Literal["proposed", "active", "declined", "lifted"]
+    """Proposed: it covers so many rows that a second person must agree first."""
+    tag: Literal["normal", "transient", "new_regime", "corrupt", "held_out"]
+    column: str
+    """The column of the row's moment."""
+    starts_at: datetime
+    ends_at: datetime
+    """Rows from the first moment up to, not with, the second."""
+    models: tuple[ModelName, ...]
+    """Whom it concerns; empty for all that learn from the dataset."""
+    share: float
+    """Of the rows of the newest version, 0 to 1."""
+    author: str
+    by: str
+    """Who brought it into this state."""
+    reason: str
+    evidence: tuple[UUID, ...] = ()
+    """Ids of verdicts that it rests on."""
+
+
 # --- models ---------------------------------------------------------------------------------
 
 
@@ -201,6 +230,9 @@ class TrainingCompleted(Event):
     """Wall time by step: queue, read, fit, score, package."""
     requested_by: str = ""
     """Who asked for this training, where a person did."""
+    rows_left_out: int = 0
+    periods: tuple[UUID, ...] = ()
+    """The annotations by which rows were left out."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -233,6 +265,46 @@ class TrainingSkipped(Event):
     reason: Literal[
         "no_material_change", "nothing_new", "superseded", "trigger_off", "cannot_train"
     ]
+    detail: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BatchPredicted(Event):
+    """A version has answered every row of a dataset version; the answers are a file."""
+
+    TYPE = "tidewheel.batch.predicted.v1"
+    KEY = "model"
+
+    model: ModelName
+    batch: UUID
+    version: int
+    manifest: Digest
+    dataset: DatasetName
+    dataset_version: int
+    dataset_digest: Digest
+    output: Digest
+    """Blob: the answers, a row for every row, in the same order."""
+    format: Literal["csv", "parquet"]
+    rows: int
+    refused: int
+    """Rows that have no answer; the file says why."""
+    requested_by: str
+    seconds: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BatchFailed(Event):
+    """A batch has no answers and will not be tried again."""
+
+    TYPE = "tidewheel.batch.failed.v1"
+    KEY = "model"
+
+    model: ModelName
+    batch: UUID
+    version: int
+    dataset: DatasetName
+    dataset_version: int
+    reason: Literal["error", "timeout", "resource_exceeded", "crashed"]
     detail: str
 
 
@@ -725,6 +797,19 @@ class ModelPromoted(Event):
     """Who opened a closed window for it, where somebody did."""
 
 
+AbortReason = Literal[
+    "worse",
+    "undecided",
+    "denied",
+    "expired",
+    "refused_by_serving",
+    "stale_verdict",
+    "cap_reached",
+    "champion_changed",
+    "experiment_over",
+]
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RolloutAborted(Event):
     """The rollout ended without promotion; the champion answers everything."""
@@ -736,17 +821,7 @@ class RolloutAborted(Event):
     rollout: RolloutId
     version: int
     dataset_version: int
-    reason: Literal[
-        "worse",
-        "undecided",
-        "denied",
-        "expired",
-        "refused_by_serving",
-        "stale_verdict",
-        "cap_reached",
-        "champion_changed",
-        "experiment_over",
-    ]
+    reason: AbortReason
     detail: str
     evidence: Json
 
@@ -954,6 +1029,11 @@ class FeatureDrift:
     p_value: float
     effect: float
     """Shift of the mean in reference standard deviations, or the largest change of a share."""
+    low: float | None = None
+    high: float | None = None
+    """Interval of the effect at the level of its test; None where the test has none."""
+    scale: int = 1
+    """How many windows were taken together."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -974,6 +1054,18 @@ class WindowEvaluated(Event):
     features: tuple[FeatureDrift, ...]
     """Worst first."""
     detail: str
+    tier: Literal["", "clean", "warning", "critical", "insufficient"] = ""
+    """Empty in events from before there were tiers."""
+    mode: Literal["", "block", "independent", "insufficient"] = ""
+    """How chance was calibrated."""
+    scales: tuple[int, ...] = ()
+    """The numbers of windows that were taken together and tested, each by itself."""
+    family_p: float | None = None
+    reference: Digest | None = None
+    counts: Digest | None = None
+    """Blob digests: the verdict can be worked out again from both, bit for bit."""
+    invalid: int = 0
+    """Values of a wrong type; they count as missing."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -1021,6 +1113,34 @@ class QualityMeasured(Event):
     """The same metric on the held-out rows at registration."""
     baseline: float | None
     """The same metric of the baseline rule on the same rows."""
+    state: Literal["provisional", "final", "censored"] = "provisional"
+    """Censored: too few labels in some band of scores for a point to be honest."""
+    expected: float | None = None
+    """The completeness that the delays of labels let expect at this age, 0 to 1."""
+    known_at: datetime | None = None
+    low: float | None = None
+    high: float | None = None
+    """Interval of `value`."""
+    revision: int = 1
+    """Counts what was said about this window; the highest one is what is known."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class QualityEstimated(Event):
+    """What the metric of a window would be if scores still mean what they meant; no label used."""
+
+    TYPE = "tidewheel.quality.estimated.v1"
+    KEY = "model"
+
+    model: ModelName
+    version: int
+    window: int
+    metric: str
+    value: float
+    low: float
+    high: float
+    reference: float
+    """The same estimate on the held-out rows."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -1039,6 +1159,10 @@ class QualityDegraded(Event):
     bound: float
     """The value that chance would not have exceeded."""
     labels: int
+    by: Literal["window", "detector"] = "window"
+    """What said so: the test of a window, or the running detector on losses."""
+    evidence: float | None = None
+    """Of the detector: how many times its expectation under no change."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -1104,6 +1228,10 @@ class RetrainingRequested(Event):
     reason: Literal["drift", "quality"]
     window: int
     detail: str
+    windows: tuple[int, ...] = ()
+    """The windows that agreed."""
+    labels: int | None = None
+    """Labelled rows since the champion's training."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -1115,9 +1243,120 @@ class RetrainingWithheld(Event):
 
     model: ModelName
     version: int
-    reason: Literal["cool_down", "not_confirmed", "trigger_off"]
+    reason: Literal[
+        "cool_down",
+        "not_confirmed",
+        "trigger_off",
+        "budget",
+        "brake",
+        "no_labels",
+        "duplicate",
+        "transient",
+    ]
     window: int
     detail: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BrakeSet(Event):
+    """So many models changed at once that the cause is likely upstream of all: nothing retrains."""
+
+    TYPE = "tidewheel.brake.set.v1"
+    KEY = "scope"
+
+    scope: str
+    """`fleet`, or `dataset/` and the name of the source that the models share."""
+    confirmed: int
+    watched: int
+    models: tuple[ModelName, ...]
+    """Some of them, at most 50."""
+    detail: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BrakeLifted(Event):
+    """Models of this scope may be retrained again."""
+
+    TYPE = "tidewheel.brake.lifted.v1"
+    KEY = "scope"
+
+    scope: str
+    by: str
+    """A person, or `tidewheel` when it ended by itself."""
+    reason: Literal["released", "over", "new_regime"]
+    detail: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FallbackAdvised(Event):
+    """During a passing disturbance the champion is worse than what is below it on the ladder."""
+
+    TYPE = "tidewheel.fallback.advised.v1"
+    KEY = "model"
+
+    model: ModelName
+    version: int
+    window: int
+    detail: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FallbackEnded(Event):
+    """The champion may answer again."""
+
+    TYPE = "tidewheel.fallback.ended.v1"
+    KEY = "model"
+
+    model: ModelName
+    version: int
+    window: int
+    detail: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AnnotationProposed(Event):
+    """The monitor takes a period for abnormal; nothing is left out before somebody says so."""
+
+    TYPE = "tidewheel.annotation.proposed.v1"
+    KEY = "model"
+
+    model: ModelName
+    version: int
+    dataset: DatasetName
+    starts_at: datetime
+    ends_at: datetime
+    tag: Literal["transient", "corrupt", "new_regime"]
+    windows: tuple[int, ...]
+    evidence: tuple[UUID, ...]
+    """Ids of the verdicts that it rests on."""
+    detail: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DataQualityAlarmed(Event):
+    """What a model is asked with is not what it was made for, or it is older than allowed."""
+
+    TYPE = "tidewheel.data-quality.alarmed.v1"
+    KEY = "model"
+
+    model: ModelName
+    version: int
+    kind: Literal["schema", "missing", "range", "unseen", "stale"]
+    window: int | None
+    detail: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DataQualityCleared(Event):
+    """An alarm about data or age is over."""
+
+    TYPE = "tidewheel.data-quality.cleared.v1"
+    KEY = "model"
+
+    model: ModelName
+    version: int
+    kind: Literal["schema", "missing", "range", "unseen", "stale"]
+    window: int | None
 
 
 # --- requests (many writers: signed, and checked by whoever decides) ---------------------------

@@ -84,6 +84,25 @@ class Compiled:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class LeftOut:
+    """What was kept from the estimator because somebody annotated it, and the rows to judge it by.
+
+    Attributes:
+        share: of all rows of the dataset version, 0 to 1.
+        tags: rows by tag.
+        annotations: ids, as text, in order.
+        rows_blob: the rows as held-out rows are kept (`shared.holdout`), at most as many as these;
+            None when nothing was left out.
+    """
+
+    rows: int
+    share: float
+    tags: Mapping[str, int] = field(default_factory=dict)
+    annotations: tuple[str, ...] = ()
+    rows_blob: Digest | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Manifest:
     """Everything that loading, answering, judging and watching a version needs.
 
@@ -126,6 +145,8 @@ class Manifest:
     """Versions of Python and of the libraries that the model needs."""
     compiled: Compiled | None = None
     """None in manifests from before models were compiled."""
+    left_out: LeftOut | None = None
+    """None in manifests from before periods could be annotated."""
 
     def to_bytes(self) -> bytes:
         """Canonical JSON: the same manifest has the same bytes."""

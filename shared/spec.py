@@ -54,6 +54,13 @@ class Data(Part):
     """Share of the rows that judges candidates and is never fitted on."""
     label_delay: Duration = timedelta(0)
     """How long after a prediction its outcome is known; also the gap before the hold-out."""
+    leave_out: tuple[Literal["transient", "corrupt", "held_out", "new_regime"], ...] = (
+        "transient",
+        "corrupt",
+        "held_out",
+    )
+    """Annotated periods with these tags are not learned from; `transient` ones are when
+    `monitor.transient` is `adapt`."""
 
     @model_validator(mode="after")
     def _split_fits(self) -> Self:
@@ -205,7 +212,22 @@ class Monitor(Part):
     confirm: int = Field(default=2, ge=1, le=20)
     """Windows in a row that must agree before a retraining is asked for."""
     cooldown: Duration = timedelta(hours=24)
-    """Least time between two requests to retrain."""
+    """Least time between two requests to retrain; it doubles, up to a week, while they are vain."""
+    shift: float = Field(default=0.05, ge=0)
+    """Reference standard deviations that no drift counts as critical below."""
+    season: Literal["hour_of_day", "hour_of_week", "month"] | None = None
+    """What windows and reference must have in common to be compared."""
+    close_after: Duration | None = None
+    """A window with enough rows closes at this age even if it is not full."""
+    least_labels: int = Field(default=1000, ge=1)
+    """New labelled rows that make a retraining worth its while, or a fifth of the training rows."""
+    transient: Literal["ignore", "adapt", "fallback"] = "ignore"
+    """During a passing disturbance: leave the champion, retrain on it, or let the rung below answer
+    while the champion is worse."""
+    horizon: Duration = timedelta(days=7)
+    """What lasts longer is no passing disturbance but the new normal."""
+    freshness: Duration | None = None
+    """Newest published data may be unserved for so long; older is stale."""
 
 
 class ModelSpec(Part):

@@ -46,7 +46,7 @@ OFFERS: Final = Topic(
 DATASETS: Final = Topic(
     name="tidewheel.datasets.v1",
     writer="registry",
-    types=(e.DatasetPublished, e.DatasetRefused),
+    types=(e.DatasetPublished, e.DatasetRefused, e.DatasetAnnotated),
     readers=("registry", "trainer", "deployer"),
 )
 MODELS: Final = Topic(
@@ -58,7 +58,14 @@ MODELS: Final = Topic(
 TRAINING: Final = Topic(
     name="tidewheel.training.v1",
     writer="trainer",
-    types=(e.TrainingStarted, e.TrainingCompleted, e.TrainingFailed, e.TrainingSkipped),
+    types=(
+        e.TrainingStarted,
+        e.TrainingCompleted,
+        e.TrainingFailed,
+        e.TrainingSkipped,
+        e.BatchPredicted,
+        e.BatchFailed,
+    ),
     readers=("registry",),
 )
 EVALUATION: Final = Topic(
@@ -139,6 +146,14 @@ MONITORING: Final = Topic(
         e.QualityRecovered,
         e.RetrainingRequested,
         e.RetrainingWithheld,
+        e.QualityEstimated,
+        e.BrakeSet,
+        e.BrakeLifted,
+        e.FallbackAdvised,
+        e.FallbackEnded,
+        e.AnnotationProposed,
+        e.DataQualityAlarmed,
+        e.DataQualityCleared,
     ),
     readers=("registry", "trainer", "deployer"),
 )

@@ -5,7 +5,7 @@ Decisions are in `judging`, `trial` and `probation`; here is what each of them c
 
 from dataclasses import dataclass, field, replace
 from datetime import datetime
-from typing import Any, Literal
+from typing import Any
 
 from services.deployer.domain import (
     REMEMBERED,
@@ -24,18 +24,6 @@ from services.deployer.domain import (
 from services.deployer.permission import Surroundings
 from services.deployer.routing import route_of
 from shared import events as e
-
-AbortReason = Literal[
-    "worse",
-    "undecided",
-    "denied",
-    "expired",
-    "refused_by_serving",
-    "stale_verdict",
-    "cap_reached",
-    "champion_changed",
-    "experiment_over",
-]
 
 
 @dataclass(slots=True, kw_only=True)
@@ -105,7 +93,7 @@ class Course:
         self.remember(rollout)
 
     def abort(
-        self, rollout: Rollout, reason: AbortReason, detail: str, evidence: e.Json | None = None
+        self, rollout: Rollout, reason: e.AbortReason, detail: str, evidence: e.Json | None = None
     ) -> None:
         """A rollout ends without promotion."""
         self.over(rollout, Stage.ABORTED, detail or reason)

@@ -5,7 +5,6 @@ from dataclasses import replace
 
 from services.deployer import balance, canary, experiment
 from services.deployer.canary import Weighed
-from services.deployer.course import AbortReason
 from services.deployer.domain import ANSWERING, Labelled, Measured, Rollout, Stage
 from services.deployer.gateway import Gateway
 from services.deployer.observing import cap_reached, is_void, labelled, least_chances, observed
@@ -291,5 +290,5 @@ class Trial(Gateway):
     def _evidence(self, strategy: str, rollout: Rollout) -> e.Json:
         return {"strategy": rollout.rules.strategy, strategy: self.figures(rollout)}
 
-    def _end(self, rollout: Rollout, reason: AbortReason, detail: str) -> None:
+    def _end(self, rollout: Rollout, reason: e.AbortReason, detail: str) -> None:
         self.abort(rollout, reason, detail, self.figures(rollout))

@@ -51,10 +51,13 @@ def test_a_candidate_that_is_surely_better_goes_first(seed: int) -> None:
     assert the_choice(spec, some_rows(seed), [0.1, 0.2]) == LINE["use"]
 
 
-def test_a_candidate_that_is_better_by_chance_alone_does_not_overtake(seed: int) -> None:
+def test_a_candidate_that_is_better_by_chance_alone_seldom_overtakes(seed: int) -> None:
+    """The level is .05, so of 20 draws hardly ever more than four do."""
     spec = specified(RIDGE, LINE)
 
-    assert the_choice(spec, some_rows(seed), [0.2, 0.1]) == RIDGE["use"]
+    choices = [the_choice(spec, some_rows(seed + n), [0.2, 0.1]) for n in range(20)]
+
+    assert choices.count(LINE["use"]) <= 4
 
 
 def test_without_folds_the_validation_rows_decide(seed: int) -> None:

@@ -3,9 +3,9 @@
 from datetime import datetime
 from typing import Final, get_args
 
-from services.deployer.course import AbortReason
 from shared import telemetry
 from shared.events import (
+    AbortReason,
     DeploymentRolledBack,
     Event,
     ModelPromoted,

@@ -8,13 +8,19 @@ from services.registry.lineage.watching import of_monitoring, of_serving
 from shared.events import (
     AnchorMoved,
     AnchorRetired,
+    AnnotationProposed,
     ApprovalDenied,
     ApprovalExpired,
     ApprovalGranted,
     ApprovalRequested,
     ApprovalWithdrawn,
+    BatchFailed,
+    BatchPredicted,
     BestRefused,
+    BrakeLifted,
     CandidateSuperseded,
+    DataQualityAlarmed,
+    DatasetAnnotated,
     DatasetOffered,
     DatasetPublished,
     DatasetRefused,
@@ -22,6 +28,8 @@ from shared.events import (
     DriftDetected,
     EvaluationCompleted,
     Event,
+    FallbackAdvised,
+    FallbackEnded,
     FreezeDeclared,
     FreezeLifted,
     ModelDefined,
@@ -74,11 +82,17 @@ DECISIONS: Final[tuple[type[Event], ...]] = (
     QualityDegraded,
     RetrainingRequested,
     RetrainingWithheld,
+    FallbackAdvised,
+    FallbackEnded,
+    AnnotationProposed,
+    DataQualityAlarmed,
 )
 """What `why` tells of a model; the rest of the log is how it was carried out. Refusals of its data
 and freezes that concern it come from other subjects."""
 
 GOVERNANCE: Final[tuple[type[Event], ...]] = (
+    DatasetAnnotated,
+    BrakeLifted,
     AnchorRetired,
     ApprovalRequested,
     ApprovalGranted,
@@ -112,6 +126,9 @@ def _of_data(event: Event) -> str:
             return f"A file for {dataset} was refused: {why}."
         case ModelDefined(dataset=dataset, defined_by=by):
             return f"{by} defined the model on {dataset}."
+        case DatasetAnnotated(state=state, tag=tag, by=by, reason=reason):
+            span = f"{event.starts_at:%Y-%m-%d %H:%M} to {event.ends_at:%Y-%m-%d %H:%M}"
+            return f"{by}: {span} of {event.dataset} is {tag} ({state}), {reason}."
     return ""
 
 
@@ -128,6 +145,14 @@ def _of_training(event: Event) -> str:
             return f"{use} was trained on {rows} rows of version {data}, because of {why}."
         case CandidateSuperseded(dataset_version=data, by_version=version):
             return f"The candidate of version {data} came late: version {version} has newer data."
+        case BatchPredicted(version=version, dataset_version=data, rows=rows):
+            return (
+                f"Version {version} answered the {rows} rows of version {data} of {event.dataset}."
+            )
+        case BatchFailed(version=version, dataset_version=data, detail=detail):
+            return (
+                f"Version {version} could not answer version {data} of {event.dataset}: {detail}."
+            )
         case ModelRegistered(version=version, dataset_version=data):
             return f"The candidate of version {data} of the data became version {version}."
     return ""

@@ -1,15 +1,23 @@
 """What serving and the monitor saw, and what was set aside, in words."""
 
 from shared.events import (
+    AnnotationProposed,
     AuditAnchored,
+    BrakeLifted,
+    BrakeSet,
+    DataQualityAlarmed,
+    DataQualityCleared,
     DriftCleared,
     DriftDetected,
     Event,
     EventParked,
+    FallbackAdvised,
+    FallbackEnded,
     GroundTruthObserved,
     LossesObserved,
     PredictionsLogged,
     QualityDegraded,
+    QualityEstimated,
     QualityMeasured,
     QualityRecovered,
     ReplicaAnnounced,
@@ -64,7 +72,28 @@ def of_monitoring(event: Event) -> str:
         case LossesObserved(champion=champion, challenger=challenger, pairs=pairs, singles=single):
             count = len(pairs) + len(single)
             return f"{count} losses of versions {champion} and {challenger} became known."
-    return _of_retraining(event)
+        case QualityEstimated(version=version, metric=metric, value=value, window=window):
+            return f"{metric} of version {version} is estimated as {value:.4g} in window {window}."
+    return _of_disturbance(event) or _of_retraining(event)
+
+
+def _of_disturbance(event: Event) -> str:
+    match event:
+        case DataQualityAlarmed(version=version, kind=kind, detail=detail):
+            return f"Data quality of version {version} ({kind}): {detail}."
+        case DataQualityCleared(version=version, kind=kind):
+            return f"The alarm about {kind} of version {version} is over."
+        case BrakeSet(scope=scope, confirmed=confirmed, watched=watched):
+            return f"{confirmed} of {watched} models of {scope} changed at once: look upstream."
+        case BrakeLifted(scope=scope, by=by, reason=reason):
+            return f"{by} lets models of {scope} be retrained again ({reason})."
+        case FallbackAdvised(version=version, detail=detail):
+            return f"Version {version} is worse than what is below it for now: {detail}."
+        case FallbackEnded(version=version, detail=detail):
+            return f"Version {version} may answer again: {detail}."
+        case AnnotationProposed(dataset=dataset, tag=tag, detail=detail):
+            return f"A period of {dataset} looks {tag.replace('_', ' ')}: {detail}."
+    return ""
 
 
 def _of_retraining(event: Event) -> str:
