@@ -48,6 +48,7 @@ class Kept:
         weight: share of requests that its arm had.
         arms: versions that requests were shared among, the champion's first; none without sharing.
         told: whether its loss was told to those who compare arms.
+        manifest, generation: who answered, and by which state of the endpoint.
     """
 
     id: str
@@ -66,6 +67,8 @@ class Kept:
     weight: float = 1.0
     arms: tuple[int, ...] = ()
     told: bool = False
+    manifest: Digest | None = None
+    generation: int | None = None
 
     @classmethod
     def of(cls, batch: PredictionsLogged, row: PredictionRow) -> "Kept":
@@ -84,6 +87,8 @@ class Kept:
             entity=row.entity,
             weight=row.weight,
             arms=row.arms,
+            manifest=row.manifest,
+            generation=row.generation,
         )
 
     def row(self) -> dict[str, Any]:

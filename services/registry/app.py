@@ -4,7 +4,16 @@ import asyncio
 from collections.abc import Awaitable, Callable
 from typing import Final
 
-from services.registry.api import audit, datasets, events, models, production, requests, uploads
+from services.registry.api import (
+    audit,
+    datasets,
+    events,
+    models,
+    production,
+    provenance,
+    requests,
+    uploads,
+)
 from services.registry.handlers import Intake, Registry
 from services.registry.handlers.registry import OFFERS
 from services.registry.handlers.requests import Requests
@@ -57,6 +66,7 @@ async def serve(settings: Settings) -> None:
             events.router(store.log, clock.now),
             audit.router(store, clock.now),
             production.router(store, clock.now),
+            provenance.router(store, artifacts, clock.now),
             requests.router(Requests(store, Seal(settings.signing_key))),
             dead_letters.router(database, registry.reactions()),
         ],

@@ -18,6 +18,7 @@ from services.registry.api import (
     events,
     models,
     production,
+    provenance,
     requests,
     uploads,
 )
@@ -122,6 +123,7 @@ async def house(database_url: str, tmp_path: Path, examiner: Examiner) -> AsyncI
             events.router(store.log, clock.now),
             audit.router(store, clock.now),
             production.router(store, clock.now),
+            provenance.router(store, artifacts, clock.now),
             requests.router(Requests(store, Seal(tmp_path / "signing.json"))),
         ],
         ready=lambda: {"ready": True},

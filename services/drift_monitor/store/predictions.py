@@ -2,6 +2,7 @@
 
 import hashlib
 from collections.abc import Sequence
+from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any, Final
 
@@ -16,6 +17,15 @@ from shared.postgres import Database, Row
 
 Judged = tuple[Kept, float | None, float | None]
 """A row, its loss and the baseline's on the same row; None without a usable label."""
+
+
+@dataclass(frozen=True, slots=True)
+class Answered:
+    """A row that is kept, with what its label makes of its answer."""
+
+    row: Kept
+    loss: float | None
+    baseline_loss: float | None
 
 
 class PredictionTable:
@@ -80,6 +90,11 @@ class PredictionTable:
         rows = await self.database.fetch(f"{_KEPT} where p.id = any($1::text[])", list(ids))
         return {row["id"]: _kept(row) for row in rows}
 
+    async def answered(self, prediction: str) -> Answered | None:
+        """One answer as it was given."""
+        row = await self.database.fetchrow(f"{_KEPT} where p.id = $1", prediction)
+        return Answered(_kept(row), row["loss"], row["baseline_loss"]) if row else None
+
     async def rows_of_window(self, key: Key, window: int, limit: int) -> list[Kept]:
         rows = await self.database.fetch(
             f'{_KEPT} where model = $1 and version = $2 and "window" = $3 order by place limit $4',
@@ -106,17 +121,17 @@ class PredictionTable:
 _ADD_PREDICTIONS: Final = """
     insert into prediction (id, model, version, "window", names, features, answer, score, arm,
         rung, predicted_at, label, revision, observed_at, label_event, loss, baseline_loss,
-        entity, weight, arms)
+        entity, weight, arms, manifest, generation)
     select id, model, version, "window", names, features, answer::jsonb, score, arm, rung,
         predicted_at, label::jsonb, revision, observed_at, label_event, loss, baseline_loss,
-        entity, weight, arms::jsonb
+        entity, weight, arms::jsonb, manifest, generation
     from unnest($1::text[], $2::text[], $3::int[], $4::int[], $5::text[], $6::bytea[],
         $7::text[], $8::float8[], $9::text[], $10::text[], $11::timestamptz[], $12::text[],
         $13::int[], $14::timestamptz[], $15::uuid[], $16::float8[], $17::float8[], $18::text[],
-        $19::float8[], $20::text[])
+        $19::float8[], $20::text[], $21::text[], $22::int[])
         with ordinality as r (id, model, version, "window", names, features, answer, score, arm,
         rung, predicted_at, label, revision, observed_at, label_event, loss, baseline_loss,
-        entity, weight, arms, n)
+        entity, weight, arms, manifest, generation, n)
     order by n
 """
 _KEPT: Final = (
@@ -157,6 +172,8 @@ def _row_of(row: Kept, loss: float | None, baseline: float | None) -> tuple[Any,
         row.entity,
         row.weight,
         orjson.dumps(row.arms).decode(),
+        row.manifest,
+        row.generation,
     )
 
 
@@ -186,4 +203,6 @@ def _kept(row: Row) -> Kept:
         weight=row["weight"],
         arms=tuple(row["arms"]),
         told=row["told"],
+        manifest=row["manifest"],
+        generation=row["generation"],
     )

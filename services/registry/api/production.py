@@ -59,18 +59,19 @@ def plain(found: Production, *, exact: bool) -> dict[str, Any]:
         "until": found.until,
         "came_by": found.came_by or None,
         "event_id": found.crowned,
-        "steps": [_step(heard) for heard in found.steps],
+        "steps": [step_of(heard) for heard in found.steps],
         "proposed": _proposed(found.proposed),
         "approval": found.approval or None,
         "approved": [_approved(one) for one in found.approved],
         "excluded": list(found.excluded),
-        "verdict": _verdict(found.verdict, exact=exact),
+        "verdict": verdict_of(found.verdict, exact=exact),
         "break_glass": _intervention(found.break_glass),
         "rollback": _intervention(found.rollback),
     }
 
 
-def _step(heard: Heard[Event]) -> dict[str, Any]:
+def step_of(heard: Heard[Event]) -> dict[str, Any]:
+    """One fact in words."""
     return {
         "time": heard.time,
         "type": heard.event.TYPE,
@@ -110,7 +111,8 @@ def _intervention(one: Intervention | None) -> dict[str, Any] | None:
     }
 
 
-def _verdict(heard: Heard[EvaluationCompleted] | None, *, exact: bool) -> dict[str, Any] | None:
+def verdict_of(heard: Heard[EvaluationCompleted] | None, *, exact: bool) -> dict[str, Any] | None:
+    """The figures of a verdict; `exact` shows every digit."""
     if heard is None:
         return None
     fields = orjson.loads(codec.encode(heard))["data"]

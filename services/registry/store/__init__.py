@@ -9,6 +9,7 @@ from services.registry.store.datasets import Datasets
 from services.registry.store.history import History
 from services.registry.store.log import Log
 from services.registry.store.models import Models
+from services.registry.store.origins import Origins
 from services.registry.store.owners import Owners
 from shared.postgres import Database
 
@@ -25,17 +26,20 @@ class Store:
     log: Log
     audit: Audit
     history: History
+    origins: Origins
     owners: Owners
 
     @classmethod
     def over(cls, database: Database) -> "Store":
         """All of it in one database."""
+        history = History(database)
         return cls(
             database,
             Datasets(database),
             Models(database),
             Log(database),
             Audit(database),
-            History(database),
+            history,
+            Origins(database, history),
             Owners(database),
         )

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Any, Final, TypeVar, cast
 from uuid import UUID
 
@@ -35,6 +35,11 @@ _PROMOTION_OF: Final = """
         and (data ->> 'version')::int = $4
     order by time desc, sequence desc limit 1
 """
+_AFTER: Final = """
+    select * from event_log where subject = $1 and type = any($2) and time > $3
+    order by time, sequence limit $4
+"""
+FOR_EVER: Final = datetime(9999, 12, 31, tzinfo=UTC)
 _ROLLOUT: Final = """
     select * from event_log where data ? 'rollout' and data ->> 'rollout' = $2 and subject = $1
         and time <= $3 order by sequence nulls last, seq
@@ -57,16 +62,16 @@ class History:
         ended = _latest(await self._crownings(_NEXT, model, at), first=True)
         promoted = await self._promoted(model, crowned)
         if promoted is None:
-            desired = await self._one(DeploymentDesired, _LAST, model, DeploymentDesired.TYPE, at)
+            desired = await self.one(DeploymentDesired, _LAST, model, DeploymentDesired.TYPE, at)
             return Known(crowned=crowned, ended=ended, desired=desired)
         event = promoted.event
         return Known(
             crowned=crowned,
             ended=ended,
             promoted=promoted,
-            rollout=await self._rollout(model, event.rollout, promoted.time),
-            verdict=await self._by_id(EvaluationCompleted, event.evaluation),
-            registered=await self._one(ModelRegistered, _REGISTRATION, model, event.version),
+            rollout=await self.rollout(model, event.rollout, promoted.time),
+            verdict=await self.by_id(EvaluationCompleted, event.evaluation),
+            registered=await self.one(ModelRegistered, _REGISTRATION, model, event.version),
         )
 
     async def _crownings(self, sql: str, model: str, at: datetime) -> list[Heard[Crowning]]:
@@ -86,16 +91,27 @@ class History:
         if crowned.event.to_version is None:
             return None
         arguments = (model, ModelPromoted.TYPE, crowned.time, crowned.event.to_version)
-        return await self._one(ModelPromoted, _PROMOTION_OF, *arguments)
+        return await self.one(ModelPromoted, _PROMOTION_OF, *arguments)
 
-    async def _rollout(self, model: str, rollout: UUID, until: datetime) -> Sequence[Heard[Event]]:
+    async def rollout(
+        self, model: str, rollout: UUID, until: datetime = FOR_EVER
+    ) -> Sequence[Heard[Event]]:
+        """Every fact of a rollout up to a moment, in order."""
         rows = await self.database.fetch(_ROLLOUT, model, str(rollout), until)
         return [heard_of(fact_of(row)) for row in rows]
 
-    async def _by_id(self, kind: type[E], event_id: UUID) -> Heard[E] | None:
-        return await self._one(kind, "select * from event_log where event_id = $1", event_id)
+    async def crownings_after(self, model: str, at: datetime, most: int) -> list[Heard[Crowning]]:
+        """Who became champion after a moment, the next first."""
+        kinds = [ModelPromoted.TYPE, DeploymentRolledBack.TYPE]
+        rows = await self.database.fetch(_AFTER, model, kinds, at, most)
+        return [cast("Heard[Crowning]", heard_of(fact_of(row))) for row in rows]
 
-    async def _one(self, kind: type[E], sql: str, *arguments: Any) -> Heard[E] | None:
+    async def by_id(self, kind: type[E], event_id: UUID) -> Heard[E] | None:
+        """The fact with this id, if it is of the kind."""
+        return await self.one(kind, "select * from event_log where event_id = $1", event_id)
+
+    async def one(self, kind: type[E], sql: str, *arguments: Any) -> Heard[E] | None:
+        """What a query for one row finds, if it is of the kind."""
         row = await self.database.fetchrow(sql, *arguments)
         heard = heard_of(fact_of(row)) if row else None
         return cast("Heard[E]", heard) if heard and isinstance(heard.event, kind) else None

@@ -1,34 +1,26 @@
-"""HTTP: drift, quality and windows of a model; reports to be drawn and fetched."""
+"""Reports: asked for, drawn elsewhere, fetched."""
 
 from typing import Annotated, Final
 from uuid import UUID
 
-from fastapi import APIRouter, Depends, Query, Request
+from fastapi import APIRouter, Depends, Request
 from fastapi.responses import Response
 from pydantic import BaseModel, ConfigDict, Field
 
+from services.drift_monitor.api.common import Looking, text_of, versions_of
 from services.drift_monitor.store import Asked, PostgresStore, Reading, Reporting
-from services.drift_monitor.store.reading import NEWEST
-from services.drift_monitor.windows import Watched
 from shared.access import Principal, Role, act
 from shared.artifacts import ArtifactStore
 from shared.errors import Conflict, Fault, InvalidInput, NotFound
 from shared.events import Digest, Json
-from shared.http import allow, page
+from shared.http import allow
 from shared.idempotency import once
 from shared.ids import uuid7
 from shared.jobs import Jobs
 from shared.postgres import Cause
 
-Looking = Annotated[
-    Principal,
-    Depends(allow(Role.VIEWER, Role.DATA_SCIENTIST, Role.APPROVER, Role.OPERATOR, Role.AUDITOR)),
-]
 MAY_ASK: Final = frozenset({Role.DATA_SCIENTIST, Role.OPERATOR})
 Requester = Annotated[Principal, Depends(allow(*MAY_ASK))]
-Limit = Annotated[int, Query(ge=1, le=1000)]
-Version = Annotated[int | None, Query(ge=1, le=2**31 - 1)]
-SHOWN_VERSIONS = 20
 
 
 class Wanted(BaseModel):
@@ -47,61 +39,10 @@ def router(
     jobs: Jobs,
     artifacts: ArtifactStore,
 ) -> APIRouter:
-    """The routes of the monitor."""
-    routes = APIRouter(prefix="/v1")
-    routes.include_router(_watching(store, reading))
+    """The routes of reports."""
+    routes = APIRouter()
     routes.include_router(_drawing(store, reading, reporting, jobs))
     routes.include_router(_fetching(store, reporting, artifacts))
-    return routes
-
-
-def _watching(store: PostgresStore, reading: Reading) -> APIRouter:
-    routes = APIRouter()
-
-    @routes.get("/models/{model}/drift")
-    async def drift(model: str, principal: Looking) -> Json:
-        versions = await _versions(store, model, principal)
-        standing = await store.standing(model)
-        shown = []
-        for version in versions:
-            newest = await reading.windows(model, version=version.version, limit=1)
-            last = await reading.last_closed(model, version.version)
-            shown.append(_state(version, standing.champion, newest, last))
-        return {
-            "model": model,
-            "champion": standing.champion,
-            "retraining_asked_at": standing.asked_at,
-            "versions": shown,
-        }
-
-    @routes.get("/models/{model}/quality")
-    async def quality(
-        model: str,
-        principal: Looking,
-        version: Version = None,
-        limit: Limit = 100,
-        cursor: str = "",
-    ) -> Json:
-        await _versions(store, model, principal)
-        found = await reading.windows(
-            model, version=version, before=_place(cursor), limit=limit, labelled=True
-        )
-        items = [{name: window[name] for name in _QUALITY} for window in found]
-        waiting = await reading.waiting_labels(model)
-        return {"model": model, "labels_waiting": waiting, **page(items, _next(found, limit))}
-
-    @routes.get("/models/{model}/windows")
-    async def windows(
-        model: str,
-        principal: Looking,
-        version: Version = None,
-        limit: Limit = 100,
-        cursor: str = "",
-    ) -> Json:
-        await _versions(store, model, principal)
-        found = await reading.windows(model, version=version, before=_place(cursor), limit=limit)
-        return page(found, _next(found, limit))
-
     return routes
 
 
@@ -112,11 +53,11 @@ def _drawing(store: PostgresStore, reading: Reading, reporting: Reporting, jobs:
     async def report(
         model: str, request: Request, principal: Requester, wanted: Wanted | None = None
     ) -> Response:
-        await _versions(store, model, principal)
+        await versions_of(store, model, principal)
         act(principal, await store.owner(model), MAY_ASK)
 
         async def action() -> tuple[int, Json]:
-            window = await _window_to_draw(reading, _text(model), wanted or Wanted())
+            window = await _window_to_draw(reading, text_of(model), wanted or Wanted())
             asked = Asked(
                 id=uuid7(),
                 model=model,
@@ -168,41 +109,6 @@ def _fetching(store: PostgresStore, reporting: Reporting, artifacts: ArtifactSto
     return routes
 
 
-_QUALITY = (
-    "version",
-    "window",
-    "rows",
-    "labels",
-    "completeness",
-    "started_at",
-    "ended_at",
-    "quality",
-)
-
-
-def _state(version: Watched, champion: int | None, newest: list[Json], last: Json | None) -> Json:
-    is_open = bool(newest) and newest[0]["closed_at"] is None
-    return {
-        "version": version.version,
-        "is_champion": version.version == champion,
-        "drift": version.watch.drift,
-        "is_degraded": version.watch.is_degraded,
-        "metric": version.metric,
-        "window_rows": version.policy.window,
-        "open_window": {"window": newest[0]["window"], "rows": newest[0]["rows"]}
-        if is_open
-        else None,
-        "last_window": last,
-    }
-
-
-async def _versions(store: PostgresStore, model: str, principal: Principal) -> list[Watched]:
-    found = await store.newest_versions(_text(model), SHOWN_VERSIONS)
-    if not found or not principal.may_see(await store.owner(model)):
-        raise NotFound(f"No version of {model} is watched.")
-    return found
-
-
 async def _window_to_draw(reading: Reading, model: str, wanted: Wanted) -> Json:
     if wanted.window is None:
         found = await reading.last_closed(model, wanted.version)
@@ -227,24 +133,3 @@ async def _report(
     if found is None or not principal.may_see(await store.owner(found["model"])):
         raise NotFound(f"There is no report {report}.")
     return found
-
-
-def _text(value: str) -> str:
-    if "\0" in value:
-        fault = Fault("/path/model", "control character", "use the model's name")
-        raise InvalidInput("Names hold no control characters.", [fault])
-    return value
-
-
-def _next(found: list[Json], limit: int) -> str | None:
-    return f"{found[-1]['version']}.{found[-1]['window']}" if len(found) == limit else None
-
-
-def _place(cursor: str) -> tuple[int, int]:
-    if not cursor:
-        return NEWEST
-    version, _, window = cursor.partition(".")
-    if all(part.isascii() and part.isdigit() and len(part) < 10 for part in (version, window)):
-        return int(version), int(window)
-    fault = Fault("/query/cursor", "not a cursor", "leave it out to begin anew")
-    raise InvalidInput("This cursor was not given by this list.", [fault])

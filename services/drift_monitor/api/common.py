@@ -1,0 +1,41 @@
+"""What the doors of the monitor have alike: who may look, and whose a model is."""
+
+from typing import Annotated, Final
+
+from fastapi import Depends
+
+from services.drift_monitor.store import PostgresStore
+from services.drift_monitor.windows import Watched
+from shared.access import Principal, Role
+from shared.errors import Fault, InvalidInput, NotFound
+from shared.http import allow
+
+Looking = Annotated[
+    Principal,
+    Depends(allow(Role.VIEWER, Role.DATA_SCIENTIST, Role.APPROVER, Role.OPERATOR, Role.AUDITOR)),
+]
+SHOWN_VERSIONS: Final = 20
+
+
+async def versions_of(store: PostgresStore, model: str, principal: Principal) -> list[Watched]:
+    """The watched versions of a model, newest first.
+
+    Raises:
+        NotFound: none is watched, or it is another team's.
+    """
+    found = await store.newest_versions(text_of(model), SHOWN_VERSIONS)
+    if not found or not principal.may_see(await store.owner(model)):
+        raise NotFound(f"No version of {model} is watched.")
+    return found
+
+
+def text_of(value: str) -> str:
+    """A name from the path.
+
+    Raises:
+        InvalidInput: it holds control characters.
+    """
+    if "\0" in value:
+        fault = Fault("/path/model", "control character", "use the model's name")
+        raise InvalidInput("Names hold no control characters.", [fault])
+    return value
