@@ -3,9 +3,13 @@
 A number has 32 cells between quantiles of the reference, one below its least value, one above its
 greatest and one for missing values; a value with a 32nd of the mass has a cell of its own. A
 category has its levels, one cell for all others and one for missing. One value moves one count,
-so no wild value can hide a drift or fake one.
+so no wild value can hide a drift or fake one. How numbers move together is in `shared.joint`.
+
+Stored sketches are canonical: the same sketch has the same bytes. Counts that were stored before
+there were sketches are read as sketches that know nothing of how numbers move together.
 """
 
+import struct
 import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -15,6 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from shared.errors import Unprocessable
+from shared.joint import WAVES, Basis, Joint
 
 Level = float | str | bool
 Counts = NDArray[np.int64]
@@ -25,6 +30,10 @@ MOST_LEVELS: Final = 100
 """Rarer levels count as `other`."""
 
 _PLAIN: Final = frozenset({float, int, bool, type(None)})
+_WORDS: Final = frozenset({str, type(None)})
+_FORM: Final = b"S2"
+_SIZES: Final = struct.Struct("<QIII")
+"""Rows, cells, features, and how many numbers move together."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -53,6 +62,15 @@ class NumberCells:
         found[np.isnan(numbers)] = len(self.edges) + 1
         return found
 
+    def wrong(self, values: Values) -> int:
+        """How many values are neither numbers nor missing."""
+        if isinstance(values, np.ndarray) and values.dtype != object:
+            return 0
+        plain = values.tolist() if isinstance(values, np.ndarray) else values
+        if set(map(type, plain)) <= _PLAIN:
+            return 0
+        return sum(value is not None and not isinstance(value, float | int) for value in plain)
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CategoryCells:
@@ -61,10 +79,13 @@ class CategoryCells:
     name: str
     levels: tuple[Level, ...]
     _place: dict[Any, int] = field(init=False, repr=False, compare=False, default_factory=dict)
+    _is_text: bool = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         self._place.update({level: place for place, level in enumerate(self.levels)})
         self._place[None] = len(self.levels) + 1
+        is_text = bool(self.levels) and all(isinstance(level, str) for level in self.levels)
+        object.__setattr__(self, "_is_text", is_text)
 
     @property
     def size(self) -> int:
@@ -72,21 +93,95 @@ class CategoryCells:
         return len(self.levels) + 2
 
     def places(self, values: Values) -> Counts:
-        """The cell of every value."""
-        other, place = len(self.levels), self._place
+        """The cell of every value; what is no text among levels of text is missing."""
         plain = values.tolist() if isinstance(values, np.ndarray) else values
+        if self._is_text and not set(map(type, plain)) <= _WORDS:
+            return np.array([self._one(value) for value in plain], dtype=np.int64)
+        other, place = len(self.levels), self._place
         found = [place.get(v, other) if v == v else other + 1 for v in plain]
         return np.array(found, dtype=np.int64)
+
+    def _one(self, value: Any) -> int:
+        if isinstance(value, str):
+            return self._place.get(value, len(self.levels))
+        return len(self.levels) + 1
+
+    def wrong(self, values: Values) -> int:
+        """How many values are neither text nor missing, where all levels are text."""
+        plain = values.tolist() if isinstance(values, np.ndarray) else values
+        if not self._is_text or set(map(type, plain)) <= _WORDS:
+            return 0
+        return sum(not isinstance(v, str) and v is not None and v == v for v in plain)
 
 
 Cells = NumberCells | CategoryCells
 
 
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Sketch:
+    """Everything that is kept of the rows of a window; sketches add and subtract exactly.
+
+    Attributes:
+        counts: rows per cell, all features one after the other.
+        invalid: values of a wrong type per feature; they are counted as missing, too.
+        joint: how numbers move together; None where nobody kept it, and then in every sum.
+    """
+
+    rows: int
+    counts: Counts
+    invalid: Counts
+    joint: Joint | None
+
+    def __add__(self, other: "Sketch") -> "Sketch":
+        return Sketch(
+            rows=self.rows + other.rows,
+            counts=self.counts + other.counts,
+            invalid=self.invalid + other.invalid,
+            joint=self.joint + other.joint if self.joint and other.joint else None,
+        )
+
+    def __sub__(self, other: "Sketch") -> "Sketch":
+        return Sketch(
+            rows=self.rows - other.rows,
+            counts=self.counts - other.counts,
+            invalid=self.invalid - other.invalid,
+            joint=self.joint - other.joint if self.joint and other.joint else None,
+        )
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Sketch) and self._canonical() == other._canonical()
+
+    def __hash__(self) -> int:
+        return hash(self._canonical())
+
+    def to_bytes(self) -> bytes:
+        """The sketch as few bytes; the same sketch has the same."""
+        return _FORM + zlib.compress(self._canonical(), 1)
+
+    def _canonical(self) -> bytes:
+        numbers = len(self.joint.moments) if self.joint else 0
+        sizes = _SIZES.pack(self.rows, len(self.counts), len(self.invalid), numbers)
+        parts = [self.counts.astype("<u4").tobytes(), self.invalid.astype("<u4").tobytes()]
+        if self.joint and numbers:
+            upper = np.triu_indices(numbers)
+            parts += [
+                self.joint.moments[upper].astype("<i8").tobytes(),
+                self.joint.pairs[upper].astype("<u4").tobytes(),
+                self.joint.waves.astype("<i8").tobytes(),
+            ]
+        return sizes + b"".join(parts)
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Layout:
-    """The cells of all features, one after the other in one row of counts."""
+    """The cells of all features, one after the other in one row of counts.
+
+    Attributes:
+        basis: what is kept of how numbers move together; None where nothing is.
+    """
 
     features: tuple[Cells, ...]
+    basis: Basis | None = None
     _offsets: tuple[int, ...] = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
@@ -98,9 +193,61 @@ class Layout:
         """How many cells all features have together."""
         return self._offsets[-1]
 
+    @property
+    def offsets(self) -> tuple[int, ...]:
+        """Where the cells of each feature begin, and where the last ones end."""
+        return self._offsets
+
     def empty(self) -> Counts:
         """The counts of no rows."""
         return np.zeros(self.size, dtype=np.int64)
+
+    def blank(self) -> Sketch:
+        """The sketch of no rows."""
+        return self._sketch(0, self.empty(), None, self.basis.empty() if self.basis else None)
+
+    def sketch(self, columns: Sequence[Values]) -> Sketch:
+        """The sketch of a batch, one sequence of values per feature.
+
+        Raises:
+            Unprocessable: there are not as many columns as features.
+        """
+        places = self.places(columns)
+        pairs = zip(self.features, columns, strict=True)
+        wrong = np.array([feature.wrong(values) for feature, values in pairs], dtype=np.int64)
+        joint = None
+        if self.basis:
+            among = [places[feature] for feature in self.basis.features]
+            joint = self.basis.joint(np.stack(among, axis=1)) if among else self.basis.empty()
+        rows = len(places[0]) if places else 0
+        return self._sketch(rows, self._counted(places), wrong, joint)
+
+    def of_counts(self, counts: Counts) -> Sketch:
+        """Counts as a sketch that knows nothing of how numbers move together."""
+        rows = int(counts[: self._offsets[1]].sum()) if self.features else 0
+        return self._sketch(rows, counts, None, None)
+
+    def read(self, data: bytes) -> Sketch:
+        """A stored sketch, or the counts alone that were stored before there were sketches.
+
+        Raises:
+            Unprocessable: the bytes are no sketch, or one of another layout.
+        """
+        try:
+            if not data.startswith(_FORM):
+                return self._fitting(self.of_counts(unpack(data)))
+            return self._fitting(_read(zlib.decompress(data[len(_FORM) :])))
+        except (zlib.error, struct.error, ValueError) as error:
+            raise Unprocessable(f"these bytes are no sketch: {error}") from error
+
+    def places(self, columns: Sequence[Values]) -> list[Counts]:
+        """The cell of every value, feature by feature."""
+        if len(columns) != len(self.features):
+            raise Unprocessable(
+                f"{len(columns)} columns were sent for {len(self.features)} watched features"
+            )
+        pairs = zip(self.features, columns, strict=True)
+        return [feature.places(values) for feature, values in pairs]
 
     def count(self, columns: Sequence[Values]) -> Counts:
         """The counts of a batch, one sequence of values per feature.
@@ -108,17 +255,7 @@ class Layout:
         Raises:
             Unprocessable: there are not as many columns as features.
         """
-        if len(columns) != len(self.features):
-            raise Unprocessable(
-                f"{len(columns)} columns were sent for {len(self.features)} watched features"
-            )
-        places = [
-            feature.places(values) + offset
-            for feature, values, offset in zip(
-                self.features, columns, self._offsets[:-1], strict=True
-            )
-        ]
-        return np.bincount(np.concatenate(places), minlength=self.size).astype(np.int64)
+        return self._counted(self.places(columns))
 
     def split(self, counts: Counts) -> list[Counts]:
         """The counts of each feature by itself."""
@@ -126,6 +263,28 @@ class Layout:
             counts[start:end]
             for start, end in zip(self._offsets[:-1], self._offsets[1:], strict=True)
         ]
+
+    def _counted(self, places: Sequence[Counts]) -> Counts:
+        if not places:
+            return self.empty()
+        pairs = zip(places, self._offsets[:-1], strict=True)
+        moved = np.concatenate([place + offset for place, offset in pairs])
+        return np.bincount(moved, minlength=self.size).astype(np.int64)
+
+    def _sketch(
+        self, rows: int, counts: Counts, invalid: Counts | None, joint: Joint | None
+    ) -> Sketch:
+        none = np.zeros(len(self.features), dtype=np.int64)
+        return Sketch(
+            rows=rows, counts=counts, invalid=none if invalid is None else invalid, joint=joint
+        )
+
+    def _fitting(self, sketch: Sketch) -> Sketch:
+        if len(sketch.counts) != self.size or len(sketch.invalid) != len(self.features):
+            raise Unprocessable(
+                f"a sketch of {len(sketch.counts)} cells does not fit a layout of {self.size}"
+            )
+        return sketch
 
 
 def number_cells(name: str, values: Values) -> NumberCells:
@@ -163,6 +322,31 @@ def pack(counts: Counts) -> bytes:
 def unpack(data: bytes) -> Counts:
     """The counts that were packed."""
     return np.frombuffer(zlib.decompress(data), dtype="<u4").astype(np.int64)
+
+
+def _read(plain: bytes) -> Sketch:
+    rows, cells, features, numbers = _SIZES.unpack_from(plain)
+    upper = np.triu_indices(numbers)
+    wanted = [("<u4", cells), ("<u4", features)]
+    if numbers:
+        wanted += [("<i8", len(upper[0])), ("<u4", len(upper[0])), ("<i8", WAVES)]
+    parts, start = [], _SIZES.size
+    for kind, size in wanted:
+        part = np.frombuffer(plain, dtype=kind, count=size, offset=start)
+        parts.append(part.astype(np.int64))
+        start += part.nbytes
+    joint = None
+    if numbers:
+        joint = Joint(_square(parts[2], numbers), _square(parts[3], numbers), parts[4])
+    return Sketch(rows=rows, counts=parts[0], invalid=parts[1], joint=joint)
+
+
+def _square(upper: Counts, size: int) -> Counts:
+    square = np.zeros((size, size), dtype=np.int64)
+    rows, columns = np.triu_indices(size)
+    square[rows, columns] = upper
+    square[columns, rows] = upper
+    return square
 
 
 def _numbers(values: Sequence[Any]) -> NDArray[np.float64]:

@@ -11,6 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from shared.errors import Unprocessable
+from shared.joint import Basis
 from shared.sketch import (
     CategoryCells,
     Layout,
@@ -120,3 +121,92 @@ def test_a_column_without_a_number_still_has_cells() -> None:
     cells = number_cells("x", [math.nan, None])
 
     assert cells.places([None, 1.0]).tolist() == [1, 0]
+
+
+# --- sketches -----------------------------------------------------------------------------------
+
+
+def a_wide_layout() -> Layout:
+    """Three numbers that move together, and a category."""
+    rows = np.random.default_rng(5).normal(size=(2000, 3))
+    numbers = tuple(number_cells(f"x{i}", rows[:, i]) for i in range(3))
+    scores = tuple(
+        (*np.linspace(-150, 150, cell.size - 1).astype(int).tolist(), 0) for cell in numbers
+    )
+    return Layout(
+        features=(*numbers, CategoryCells(name="c", levels=("a", "b"))),
+        basis=Basis(features=(0, 1, 2), scores=scores, width=2.4),
+    )
+
+
+def some_columns(rows: int, seed: int = 6) -> list[Any]:
+    chance = np.random.default_rng(seed)
+    numbers = [chance.normal(size=rows) for _ in range(3)]
+    numbers[1][::7] = np.nan
+    words = np.empty(rows, dtype=object)
+    words[:] = [("a", "b", "z", None)[i % 4] for i in range(rows)]
+    return [*numbers, words]
+
+
+@pytest.mark.parametrize("size", [1, 7, 64, 500])
+def test_a_sketch_is_the_same_however_its_rows_were_batched(size: int) -> None:
+    layout, columns = a_wide_layout(), some_columns(500)
+
+    added = layout.blank()
+    for start in range(0, 500, size):
+        added += layout.sketch([column[start : start + size] for column in columns])
+
+    assert added == layout.sketch(columns)
+
+
+def test_what_was_added_can_be_taken_away_exactly() -> None:
+    layout = a_wide_layout()
+    first, second = layout.sketch(some_columns(90)), layout.sketch(some_columns(80, seed=7))
+
+    assert first + second - second == first
+    assert first - first == layout.blank()
+
+
+def test_a_stored_sketch_is_read_as_it_was() -> None:
+    layout = a_wide_layout()
+    sketch = layout.sketch(some_columns(300))
+
+    assert layout.read(sketch.to_bytes()) == sketch
+    assert layout.read(sketch.to_bytes()).to_bytes() == sketch.to_bytes()
+
+
+def test_counts_stored_before_there_were_sketches_are_still_read() -> None:
+    layout = a_wide_layout()
+    sketch = layout.sketch(some_columns(300))
+
+    old = layout.read(pack(sketch.counts))
+
+    assert (old.rows, old.joint) == (300, None)
+    assert (old.counts == sketch.counts).all()
+    assert (old + sketch).joint is None
+
+
+@pytest.mark.parametrize("data", [b"", b"S2", b"S2nothing", pack(np.zeros(3, dtype=np.int64))])
+def test_other_bytes_are_no_sketch(data: bytes) -> None:
+    with pytest.raises(Unprocessable):
+        a_wide_layout().read(data)
+
+
+def test_values_of_a_wrong_type_are_counted_as_such_and_as_missing() -> None:
+    sketch = a_layout().sketch([[1.0, "2", None, [3]], ["a", 7, None, "z"]])
+
+    assert sketch.invalid.tolist() == [2, 1]
+    assert a_layout().split(sketch.counts)[1].tolist() == [1, 0, 1, 2]
+
+
+def test_a_twenty_feature_sketch_of_a_thousand_rows_is_stored_in_less_than_four_kilobytes() -> None:
+    rows = np.random.default_rng(8).normal(size=(1000, 20))
+    numbers = tuple(number_cells(f"x{i}", rows[:, i]) for i in range(20))
+    scores = tuple(
+        (*np.linspace(-150, 150, cell.size - 1).astype(int).tolist(), 0) for cell in numbers
+    )
+    layout = Layout(
+        features=numbers, basis=Basis(features=tuple(range(20)), scores=scores, width=6.0)
+    )
+
+    assert len(layout.sketch(list(rows.T.copy())).to_bytes()) < 4000
