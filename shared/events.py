@@ -1105,7 +1105,8 @@ class QualityMeasured(Event):
     version: int
     window: int
     metric: str
-    value: float
+    value: float | None
+    """None where it is censored."""
     labels: int
     completeness: float
     """Labels over predictions of the window, 0 to 1."""
@@ -1123,6 +1124,25 @@ class QualityMeasured(Event):
     """Interval of `value`."""
     revision: int = 1
     """Counts what was said about this window; the highest one is what is known."""
+    estimated: float | None = None
+    """What the scores alone let expect of the labelled rows."""
+    gap_low: float | None = None
+    gap_high: float | None = None
+    """Interval of the mean loss less what scores let expect; without 0 in it, answers changed where
+    scores look the same."""
+    rule: Literal["", "better", "worse", "unclear"] = ""
+    """Beside the baseline rule on the same rows; empty where it cannot be said."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EstimatedMetric:
+    """One more metric of the same estimate; here higher is better."""
+
+    metric: str
+    value: float
+    low: float
+    high: float
+    reference: float
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -1141,6 +1161,8 @@ class QualityEstimated(Event):
     high: float
     reference: float
     """The same estimate on the held-out rows."""
+    others: tuple[EstimatedMetric, ...] = ()
+    """For two classes: roc_auc, accuracy, f1, precision and recall, as far as they exist."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -1159,10 +1181,12 @@ class QualityDegraded(Event):
     bound: float
     """The value that chance would not have exceeded."""
     labels: int
-    by: Literal["window", "detector"] = "window"
-    """What said so: the test of a window, or the running detector on losses."""
+    by: Literal["window", "detector", "rule"] = "window"
+    """What said so: the test of a window, the running detector on losses, or the comparison with
+    the baseline rule, whose value is then the reference."""
     evidence: float | None = None
     """Of the detector: how many times its expectation under no change."""
+    detail: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

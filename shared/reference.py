@@ -19,6 +19,8 @@ from shared.calibration import LEAST_BLOCKS, LEAST_LENGTH, Factors, Scale, scale
 from shared.errors import Unprocessable
 from shared.losses import ON_PROBABILITIES, Answered, Label
 from shared.manifest import Column
+from shared.probability import t_quantile
+from shared.scores import THRESHOLD, Scores, score_cells, scores_profile
 from shared.sketch import (
     CategoryCells,
     Cells,
@@ -35,6 +37,10 @@ SCORE: Final = "(score)"
 """Names of the model's own outputs among the features; no column may have brackets like these
 and a meaning of its own at the same place, because outputs come last."""
 
+BOUNDED: Final = frozenset({"accuracy", "brier"})
+"""Their losses are between 0 and 1 as they are."""
+LEAST_UNIT: Final = 1e-12
+ENDS: Final = 0.025
 LEAST_LOSSES: Final = 30
 SAMPLE_ROWS: Final = 500
 Floats = NDArray[np.float64]
@@ -49,6 +55,9 @@ class Losses:
             from a logged prediction.
         cap: single losses count as no more than this, so that one of them decides nothing.
         inflation: variance of a mean of neighbouring losses over that of independent ones.
+        unit: the loss that counts as 1 where losses are taken between 0 and 1; 0 in profiles from
+            before they were.
+        bounded_mean, bounded_high: mean of such losses and the upper end of its 95 % interval.
     """
 
     metric: str
@@ -58,6 +67,9 @@ class Losses:
     capped_mean: float
     capped_deviation: float
     inflation: float
+    unit: float = 0.0
+    bounded_mean: float = 0.0
+    bounded_high: float = 1.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -69,6 +81,7 @@ class Reference:
         counts: of the reference, one row of counts per feature.
         reason: why windows cannot be tested statistically; empty when they can.
         sample: up to 500 training rows for reports, in the order of the columns.
+        scores: what the cells of the last feature meant; None where nothing is known of them.
     """
 
     layout: Layout
@@ -81,6 +94,7 @@ class Reference:
     scales: tuple[Scale, ...]
     losses: Losses
     sample: tuple[tuple[Any, ...], ...]
+    scores: Scores | None = None
 
     def scale_for(self, window: int) -> Scale | None:
         """The calibration for windows of this many rows; None when the reference is too short."""
@@ -128,6 +142,13 @@ def build_reference(
     losses = _watched_losses(
         metric, classes, holdout_losses, holdout_answers.values, holdout_targets
     )
+    scores = _scores(
+        features[-1] if features else None,
+        values[-1] if values else None,
+        _losses_of(metric, classes, holdout_losses, holdout_answers.values, holdout_targets),
+        holdout_targets,
+        classes,
+    )
     return orjson.dumps(
         {
             "format": FORMAT,
@@ -143,6 +164,7 @@ def build_reference(
             "reason": reason,
             "scales": [asdict(scale) for scale in scales],
             "losses": asdict(losses),
+            "scores": asdict(scores) if scores else None,
             "sample": _sample(values[: len(columns)], rows, seed),
         },
         option=orjson.OPT_SORT_KEYS,
@@ -170,6 +192,7 @@ def read_reference(data: bytes) -> Reference:
             scales=tuple(_read_scale(scale) for scale in plain["scales"]),
             losses=Losses(**plain["losses"]),
             sample=tuple(tuple(row) for row in plain["sample"]),
+            scores=_read_scores(plain.get("scores")),
         )
     except (ValueError, KeyError, TypeError) as error:
         raise Unprocessable(f"this is no reference profile: {error!r}") from error
@@ -189,13 +212,13 @@ def _cells_of(column: Column, values: NDArray[Any]) -> Cells:
 def _outputs(answers: Answered, classes: Sequence[Label]) -> list[tuple[Cells, NDArray[Any]]]:
     if not classes:
         values = np.asarray(answers.values, dtype=np.float64)
-        return [(number_cells(ANSWER, values), values)]
+        return [(score_cells(ANSWER, values), values)]
     found: list[tuple[Cells, NDArray[Any]]] = [
         (category_cells(ANSWER, answers.values, classes), answers.values)
     ]
     if len(classes) == 2 and answers.probabilities is not None:
         scores = np.ascontiguousarray(answers.probabilities[:, 1], dtype=np.float64)
-        found.append((number_cells(SCORE, scores), scores))
+        found.append((score_cells(SCORE, scores, [THRESHOLD]), scores))
     return found
 
 
@@ -209,6 +232,25 @@ def _read_cells(plain: Mapping[str, Any]) -> Cells:
     if "edges" in plain:
         return NumberCells(name=plain["name"], edges=tuple(plain["edges"]))
     return CategoryCells(name=plain["name"], levels=tuple(plain["levels"]))
+
+
+def _scores(
+    cell: Cells | None,
+    values: NDArray[Any] | None,
+    losses: Floats,
+    targets: NDArray[Any],
+    classes: Sequence[Label],
+) -> Scores | None:
+    if values is None or not isinstance(cell, NumberCells) or cell.name not in (ANSWER, SCORE):
+        return None
+    hits = None
+    if cell.name == SCORE:
+        hits = np.array([target == classes[1] for target in targets.tolist()], dtype=np.bool_)
+    return scores_profile(cell, values, losses, hits)
+
+
+def _read_scores(plain: Mapping[str, Any] | None) -> Scores | None:
+    return Scores(**{name: tuple(found) for name, found in plain.items()}) if plain else None
 
 
 def _read_scale(plain: Mapping[str, Any]) -> Scale:
@@ -242,11 +284,21 @@ def _watched_losses(
     answers: NDArray[Any],
     targets: NDArray[Any],
 ) -> Losses:
-    watched = watched_metric(metric, classes)
-    if watched != metric:
-        pairs = zip(np.asarray(answers).tolist(), np.asarray(targets).tolist(), strict=True)
-        losses = np.array([answer != target for answer, target in pairs], dtype=np.float64)
-    return losses_profile(watched, losses)
+    found = _losses_of(metric, classes, losses, answers, targets)
+    return losses_profile(watched_metric(metric, classes), found)
+
+
+def _losses_of(
+    metric: str,
+    classes: Sequence[Label],
+    losses: NDArray[np.float64],
+    answers: NDArray[Any],
+    targets: NDArray[Any],
+) -> Floats:
+    if watched_metric(metric, classes) == metric:
+        return np.asarray(losses, dtype=np.float64)
+    pairs = zip(np.asarray(answers).tolist(), np.asarray(targets).tolist(), strict=True)
+    return np.array([answer != target for answer, target in pairs], dtype=np.float64)
 
 
 def losses_profile(metric: str, losses: NDArray[np.float64]) -> Losses:
@@ -266,6 +318,9 @@ def losses_profile(metric: str, losses: NDArray[np.float64]) -> Losses:
     mean = float(finite.mean())
     cap = max(5 * mean, float(np.quantile(finite, 0.99)))
     capped = np.minimum(finite, cap)
+    inflation = long_run_inflation(capped)
+    unit = 1.0 if metric in BOUNDED else cap or LEAST_UNIT
+    bounded = np.minimum(finite / unit, 1.0)
     return Losses(
         metric=metric,
         rows=len(finite),
@@ -273,8 +328,19 @@ def losses_profile(metric: str, losses: NDArray[np.float64]) -> Losses:
         cap=cap,
         capped_mean=float(capped.mean()),
         capped_deviation=float(capped.std(ddof=1)) if len(capped) > 1 else 0.0,
-        inflation=long_run_inflation(capped),
+        inflation=inflation,
+        unit=unit,
+        bounded_mean=float(bounded.mean()),
+        bounded_high=_upper_end(bounded, inflation),
     )
+
+
+def _upper_end(bounded: Floats, inflation: float) -> float:
+    """Of the 95 % interval of the mean; above zero even where no loss was ever seen."""
+    rows = len(bounded) / inflation
+    deviation = float(bounded.std(ddof=1)) if len(bounded) > 1 else 1.0
+    reach = t_quantile(ENDS, max(rows - 1, 2.0)) * deviation / rows**0.5
+    return float(min(1.0, max(float(bounded.mean()) + reach, 1 / (rows + 1))))
 
 
 def long_run_inflation(values: Floats) -> float:

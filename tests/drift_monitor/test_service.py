@@ -205,6 +205,7 @@ async def test_labels_before_their_predictions_wait_and_join(watched: Site) -> N
     assert kinds(said)[:2] == ["WindowEvaluated", "QualityMeasured"]
     measured = next(event for event in said if isinstance(event, QualityMeasured))
     assert (measured.labels, measured.completeness) == (50, 1.0)
+    assert measured.value is not None
     assert measured.value > 1.0
 
 

@@ -63,6 +63,8 @@ def of_monitoring(event: Event) -> str:
             return f"Inputs of version {version} drifted in window {window} ({severity}): {worst}."
         case DriftCleared(version=version, window=window):
             return f"Inputs of version {version} are like the reference again in window {window}."
+        case QualityMeasured(version=version, metric=metric, value=None, labels=labels):
+            return f"{metric} of version {version} cannot be told from {labels} labels yet."
         case QualityMeasured(version=version, metric=metric, value=value, labels=labels):
             return f"{metric} of version {version} was {value:.4g} over {labels} labels."
         case QualityDegraded(version=version, metric=metric, value=value, bound=bound):
