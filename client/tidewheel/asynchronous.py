@@ -246,6 +246,11 @@ class AsyncClient:
         """End a freeze before its time."""
         return await self.send(governance.lift(freeze, reason))
 
+    async def explain_prediction(self, prediction: str) -> Json:
+        """One answer with everything that it rests on, also after rollbacks."""
+        answer = await self.send(governance.answered(prediction))
+        return {"answer": answer, "origin": await self.send(governance.provenance(answer))}
+
     async def production(self, name: str, *, at: str | None = None) -> Json:
         """What was in production at a moment, on whose word and which evidence."""
         return await self.send(governance.production(name, at))

@@ -20,13 +20,13 @@ def approval(item: Data, verdict: Data | None) -> list[str]:
     """What changes, how it compared, who may not approve, until when, and how to decide."""
     return [
         f"{item['model']} v{item['version']} waits for an approval",
-        *_labelled("", _policy(item)),
+        *labelled("", _policy(item)),
         *_evidence(item.get("evidence") or {}, verdict),
-        *_labelled("may not", ", ".join(_excluded(item))),
-        *_labelled("approved", ", ".join(item.get("approved_by") or ())),
-        *_labelled("you", str(item.get("you") or "")),
-        *_labelled("decide", _decide("approve", item)),
-        *_labelled("or", _decide("deny", item)),
+        *labelled("may not", ", ".join(_excluded(item))),
+        *labelled("approved", ", ".join(item.get("approved_by") or ())),
+        *labelled("you", str(item.get("you") or "")),
+        *labelled("decide", _decide("approve", item)),
+        *labelled("or", _decide("deny", item)),
     ]
 
 
@@ -36,15 +36,15 @@ def _policy(item: Data) -> str:
 
 
 def _evidence(evidence: Data, verdict: Data | None) -> Iterator[str]:
-    yield from _labelled("", str(evidence.get("summary") or ""))
-    yield from _labelled("changed", *(evidence.get("changed") or ()))
+    yield from labelled("", str(evidence.get("summary") or ""))
+    yield from labelled("changed", *(evidence.get("changed") or ()))
     if verdict is None:
-        yield from _labelled("gates", *(evidence.get("gates") or ()))
-        yield from _labelled("worst", str(evidence.get("worst_slice") or ""))
+        yield from labelled("gates", *(evidence.get("gates") or ()))
+        yield from labelled("worst", str(evidence.get("worst_slice") or ""))
     else:
         yield from figures(verdict)
-    yield from _labelled("checks", *(evidence.get("checks") or ()))
-    yield from _labelled("caution", *(evidence.get("cautions") or ()))
+    yield from labelled("checks", *(evidence.get("checks") or ()))
+    yield from labelled("caution", *(evidence.get("cautions") or ()))
 
 
 def figures(verdict: Data) -> Iterator[str]:
@@ -55,8 +55,8 @@ def figures(verdict: Data) -> Iterator[str]:
     both = [*gates, *slices]
     wide = max((len(text) for text, _, _ in both), default=0)
     lines = [f"{text:<{wide}}  {picture}  {end}".rstrip() for text, picture, end in both]
-    yield from _labelled("gates", *lines[: len(gates)])
-    yield from _labelled("slices", *lines[len(gates) :])
+    yield from labelled("gates", *lines[: len(gates)])
+    yield from labelled("slices", *lines[len(gates) :])
 
 
 def _gate(gate: Data) -> tuple[str, str, str]:
@@ -94,15 +94,15 @@ def production(found: Data) -> list[str]:
     proposed, verdict = found.get("proposed") or {}, found.get("verdict")
     return [
         f"{found['model']} at {moment(found['at'])}: {found['sentence']}",
-        *_labelled("since", _reign(found)),
-        *_labelled("came by", str(found.get("came_by") or "")),
-        *_labelled("steps", *(_step(step) for step in found.get("steps") or ())),
-        *_labelled("proposed", *_proposed(proposed)),
-        *_labelled("approved", *(_approved(one) for one in found.get("approved") or ())),
-        *_labelled("glass", _intervention(found.get("break_glass"))),
-        *_labelled("rollback", _intervention(found.get("rollback"))),
-        *(_verdict(verdict) if verdict else ()),
-        *_labelled("event", str(found.get("event_id") or "")),
+        *labelled("since", _reign(found)),
+        *labelled("came by", str(found.get("came_by") or "")),
+        *labelled("steps", *(_step(step) for step in found.get("steps") or ())),
+        *labelled("proposed", *_proposed(proposed)),
+        *labelled("approved", *(_approved(one) for one in found.get("approved") or ())),
+        *labelled("glass", _intervention(found.get("break_glass"))),
+        *labelled("rollback", _intervention(found.get("rollback"))),
+        *(verdict_lines(verdict) if verdict else ()),
+        *labelled("event", str(found.get("event_id") or "")),
     ]
 
 
@@ -136,12 +136,13 @@ def _intervention(one: Data | None) -> str:
     return f"{one['by']} on {moment(one['time'])}: {one['reason']}" if one else ""
 
 
-def _verdict(verdict: Data) -> Iterator[str]:
+def verdict_lines(verdict: Data) -> Iterator[str]:
+    """How a verdict ended, with its figures and its evidence."""
     ended = "accepted" if verdict["accepted"] else f"rejected ({verdict['reason']})"
     rows = f"{verdict['rows']} rows, use {verdict.get('holdout_use', 1)} of them"
-    yield from _labelled("verdict", f"{ended} ({verdict['mode']}) on {rows}")
+    yield from labelled("verdict", f"{ended} ({verdict['mode']}) on {rows}")
     yield from figures(verdict)
-    yield from _labelled("evidence", *_digests(verdict))
+    yield from labelled("evidence", *_digests(verdict))
 
 
 def _digests(verdict: Data) -> Iterator[str]:
@@ -158,7 +159,7 @@ def moment(text: object) -> str:
     return f"{plain[:19]} UTC" if utc else plain
 
 
-def _labelled(label: str, *lines: str) -> Iterator[str]:
+def labelled(label: str, *lines: str) -> Iterator[str]:
     """Lines under one label; nothing where there is nothing to say."""
     shown = [line for line in lines if line]
     for place, line in enumerate(shown):

@@ -232,6 +232,11 @@ class Client:
         """End a freeze before its time."""
         return self.send(governance.lift(freeze, reason))
 
+    def explain_prediction(self, prediction: str) -> Json:
+        """One answer with everything that it rests on, also after rollbacks."""
+        answer = self.send(governance.answered(prediction))
+        return {"answer": answer, "origin": self.send(governance.provenance(answer))}
+
     def production(self, name: str, *, at: str | None = None) -> Json:
         """What was in production at a moment, on whose word and which evidence."""
         return self.send(governance.production(name, at))

@@ -48,6 +48,20 @@ def production(name: str, at: str | None) -> Call:
     return get("registry", path, what, at=at)
 
 
+def answered(prediction: str) -> Call:
+    """One answer as it was given, and its outcome where it is known."""
+    path, what = f"/v1/predictions/{quoted(prediction)}", f"{prediction} is not explained"
+    return get("drift_monitor", path, what)
+
+
+def provenance(answer: Json) -> Call:
+    """What this answer rests on: data, code, run, verdict, approval, deployment."""
+    path = f"/v1/models/{quoted(answer['model'])}/provenance"
+    what = f"the origin of {answer['prediction_id']} cannot be told"
+    query = {name: answer[name] for name in ("version", "generation", "at")}
+    return get("registry", path, what, **given(**query))
+
+
 def audit_log(
     since: str | None,
     until: str | None,

@@ -54,6 +54,7 @@ _VERBS = (
     (governance.freezes, "freezes"),
     (governance.lift, "lift"),
     (history.production, "production"),
+    (history.explain, "explain"),
     (judging.backtest, "backtest"),
     (judging.card, "card"),
     (log.events, "events"),

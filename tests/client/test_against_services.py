@@ -231,3 +231,39 @@ def test_the_newest_events_are_shown_without_signs_of_life(desk: Desk) -> None:
 
     assert event["type"] == "tidewheel.model.defined.v1"
     assert "replica.announced" not in every.out
+
+
+def test_a_prediction_is_explained_also_after_a_rollback(desk: Desk) -> None:
+    """One call, from the row that was asked to the people and the data behind the answer."""
+    desk.apply(rollout={"strategy": "direct", "probation": "0"})
+    assert desk.publish(200).code == 0
+    row = json.dumps({"a": 0.5, "b": 1.0})
+    answered = desk.json("predictor", "predict", desk.model, "--row", row)[0]
+    prediction = answered["prediction_id"]
+
+    def explained() -> Any:
+        ran = desk.run("viewer", "explain", prediction, "--json")
+        return json.loads(ran.out) if ran.code == 0 else None
+
+    first = desk.eventually(explained, "the prediction to be heard of")
+    back = ("rollback", desk.model, "--reason", "noise")
+    assert desk.publish(400).code == 0
+    assert desk.run("operator", *back).code == 0
+
+    def rolled_back() -> Any:
+        found = explained()
+        return found if "rolled back" in str(found["origin"]["since_then"]) else None
+
+    then = desk.eventually(rolled_back, "the rollback to be told")
+    told = desk.run("viewer", "explain", prediction)
+
+    assert first["answer"]["features"] == {"a": 0.5, "b": 1.0}
+    assert first["answer"]["manifest"] == answered["digest"]
+    assert first["answer"]["answer"] == answered["answer"]
+    assert first["origin"]["data"]["published_by"] == "local-producer"
+    assert first["origin"]["role"].startswith("champion with 100%")
+    assert {**then["origin"], "since_then": []} == {**first["origin"], "since_then": []}
+    assert len(then["origin"]["since_then"]) == 2
+    assert prediction in told.out
+    assert "a=0.5" in told.out
+    assert desk.run("viewer", "explain", "p-nobody").code == 65

@@ -1,4 +1,4 @@
-"""production, audit: what was the case, on whose word, and whether the log is what it was."""
+"""production, explain, audit: what was the case, on whose word, and whether the log is whole."""
 
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Annotated, Any
@@ -25,6 +25,21 @@ def production(model: Model, at: At = None, json: AsJson = False) -> None:
         screen.as_json(found)
     else:
         screen.out.print("\n".join(cards.production(found)), markup=False)
+
+
+def explain(
+    prediction: Annotated[str, typer.Argument(help="The prediction's id, like p-0192….")],
+    json: AsJson = False,
+) -> None:
+    """Tell where one answer came from: features, version, data, code, verdict, approver."""
+    from tidewheel import origins, screen
+
+    with client() as tidewheel:
+        found = tidewheel.explain_prediction(prediction)
+    if json:
+        screen.as_json(found)
+    else:
+        screen.out.print("\n".join(origins.card(found)), markup=False)
 
 
 @audit.command("ls")
