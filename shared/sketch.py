@@ -11,7 +11,7 @@ there were sketches are read as sketches that know nothing of how numbers move t
 
 import struct
 import zlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final
 
@@ -29,8 +29,8 @@ CELLS: Final = 32
 MOST_LEVELS: Final = 100
 """Rarer levels count as `other`."""
 
-_PLAIN: Final = frozenset({float, int, bool, type(None)})
-_WORDS: Final = frozenset({str, type(None)})
+PLAIN: Final = frozenset({float, int, bool, type(None)})
+WORDS: Final = frozenset({str, type(None)})
 _FORM: Final = b"S2"
 _SIZES: Final = struct.Struct("<QIII")
 """Rows, cells, features, and how many numbers move together."""
@@ -55,9 +55,9 @@ class NumberCells:
 
     def places(self, values: Values) -> Counts:
         """The cell of every value; infinities are below or above, anything but numbers missing."""
-        numbers = values if isinstance(values, np.ndarray) else _numbers(values)
+        numbers = values if isinstance(values, np.ndarray) else numbers_of(values)
         if numbers.dtype != np.float64:
-            numbers = _numbers(numbers.tolist())
+            numbers = numbers_of(numbers.tolist())
         found = np.searchsorted(np.asarray(self.edges), numbers, side="left").astype(np.int64)
         found[np.isnan(numbers)] = len(self.edges) + 1
         return found
@@ -67,7 +67,7 @@ class NumberCells:
         if isinstance(values, np.ndarray) and values.dtype != object:
             return 0
         plain = values.tolist() if isinstance(values, np.ndarray) else values
-        if set(map(type, plain)) <= _PLAIN:
+        if set(map(type, plain)) <= PLAIN:
             return 0
         return sum(value is not None and not isinstance(value, float | int) for value in plain)
 
@@ -95,21 +95,28 @@ class CategoryCells:
     def places(self, values: Values) -> Counts:
         """The cell of every value; what is no text among levels of text is missing."""
         plain = values.tolist() if isinstance(values, np.ndarray) else values
-        if self._is_text and not set(map(type, plain)) <= _WORDS:
-            return np.array([self._one(value) for value in plain], dtype=np.int64)
-        other, place = len(self.levels), self._place
-        found = [place.get(v, other) if v == v else other + 1 for v in plain]
-        return np.array(found, dtype=np.int64)
+        if set(map(type, plain)) <= WORDS:
+            other, place = len(self.levels), self._place
+            return np.array([place.get(value, other) for value in plain], dtype=np.int64)
+        return np.array([self.place(value) for value in plain], dtype=np.int64)
 
-    def _one(self, value: Any) -> int:
+    @property
+    def lookup(self) -> tuple[Callable[[Any, int], int], int]:
+        """For texts and nulls alone: their cell, asked for with the cell of all others."""
+        return self._place.get, len(self.levels)
+
+    def place(self, value: Any) -> int:
+        """The cell of one value."""
         if isinstance(value, str):
             return self._place.get(value, len(self.levels))
-        return len(self.levels) + 1
+        if self._is_text or value != value or isinstance(value, list | dict):
+            return len(self.levels) + 1
+        return self._place.get(value, len(self.levels))
 
     def wrong(self, values: Values) -> int:
         """How many values are neither text nor missing, where all levels are text."""
         plain = values.tolist() if isinstance(values, np.ndarray) else values
-        if not self._is_text or set(map(type, plain)) <= _WORDS:
+        if not self._is_text or set(map(type, plain)) <= WORDS:
             return 0
         return sum(not isinstance(v, str) and v is not None and v == v for v in plain)
 
@@ -349,9 +356,10 @@ def _square(upper: Counts, size: int) -> Counts:
     return square
 
 
-def _numbers(values: Sequence[Any]) -> NDArray[np.float64]:
+def numbers_of(values: Sequence[Any]) -> NDArray[np.float64]:
+    """Values as numbers: anything but numbers is missing, whole numbers too large infinite."""
     # The usual batch holds numbers and nulls alone: numpy converts those by itself.
-    if set(map(type, values)) <= _PLAIN:
+    if set(map(type, values)) <= PLAIN:
         try:
             return np.array(values, dtype=np.float64)
         except OverflowError:
