@@ -29,7 +29,7 @@ from shared.events import Event, Heard
 from shared.inbox import Inbox, Limits
 from shared.letters import Record
 from shared.outbox import Relay
-from shared.parking import Parked, drop_parked, list_parked, retry_parked
+from shared.parking import Parked, count_parked, drop_parked, list_parked, retry_parked
 from shared.partitions import FULL, LOW, Worker
 from shared.patience import Patience
 from shared.postgres import Database
@@ -261,6 +261,7 @@ class Bus:
             key=record.key,
             value=record.value,
             headers=tuple((name, value or b"") for name, value in record.headers),
+            sent_at=record.timestamp / 1000 if record.timestamp else None,
         )
 
     async def _watch(self, consumer: Any) -> None:
@@ -317,22 +318,36 @@ class Bus:
     async def _measure(self, consumer: Any) -> None:
         now = time.monotonic()
         self._lag = {part: self._lag_of(consumer, part) for part in consumer.assignment()}
+        self._tell_lag()
         for part, lag in self._lag.items():
             worker = self._workers.get(part)
             idle = now - worker.moved_at if worker and lag else 0.0
-            labels = {"topic": part.topic.removeprefix(self._prefix), "partition": part.partition}
-            telemetry.gauge("tidewheel_consumer_lag", lag, **labels)
-            telemetry.gauge("tidewheel_consumer_seconds_since_progress", idle, **labels)
             # A partition that knows what it waits for would not be helped by a new process.
             if worker and not worker.waits_for and idle > self._timing.stalled_seconds:
                 raise Stalled(f"{_name(part)} has {lag} events and has not moved for {idle:.0f} s")
         with contextlib.suppress(Unavailable):
-            self._parked = await self._database.fetchval(
-                "select count(*) from dead_letter where consumer = $1", self._name
+            parked = await count_parked(self._database, self._name)
+            self._parked = sum(parked.values())
+            telemetry.gauges(
+                "tidewheel_dead_letters_pending",
+                [({"topic": t, "reason": why}, n) for (t, why), n in parked.items()],
             )
             if now - self._forgot_at > 3600:
                 self._forgot_at = now
                 await self._inbox.forget_old(self._topics)
+
+    def _tell_lag(self) -> None:
+        """Over the partitions of each topic that are here: how many wait, and the oldest's age."""
+        waiting = {part.topic.removeprefix(self._prefix): [0, 0.0] for part in self._lag}
+        for part, lag in self._lag.items():
+            worker = self._workers.get(part)
+            known = waiting[part.topic.removeprefix(self._prefix)]
+            known[0] += lag
+            known[1] = max(known[1], worker.oldest_seconds if worker and lag else 0.0)
+        for topic, (messages, seconds) in waiting.items():
+            labels = {"group": self._name, "topic": topic}
+            telemetry.gauge("tidewheel_consumer_lag_messages", messages, **labels)
+            telemetry.gauge("tidewheel_consumer_lag_seconds", seconds, **labels)
 
     def _lag_of(self, consumer: Any, part: Any) -> int:
         end = consumer.highwater(part)

@@ -164,10 +164,10 @@ class Door:
             await problem_of(_unwrapped(error), request_id, path)(scope, receive, answer)
         finally:
             route = getattr(scope.get("route"), "path", "other")
-            telemetry.observe("tidewheel_http_seconds", time.perf_counter() - started, route=route)
-            telemetry.count(
-                "tidewheel_http_requests_total", route=route, status=f"{answer.status // 100}xx"
-            )
+            seconds = time.perf_counter() - started
+            telemetry.observe("tidewheel_http_request_duration_seconds", seconds, route=route)
+            code = f"{answer.status // 100}xx"
+            telemetry.count("tidewheel_http_requests_total", route=route, code_class=code)
 
     async def _principal(self, scope: Scope) -> Principal:
         shown = [value for name, value in scope["headers"] if name == b"authorization"]

@@ -9,7 +9,7 @@ from collections.abc import Awaitable, Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Final, Literal
 
-from shared import telemetry
+from shared import clock, telemetry
 from shared.errors import NotReady, OutOfSequence, StoreUnavailable, Unavailable
 from shared.events import Event
 from shared.letters import Letter, Reader
@@ -104,7 +104,10 @@ class Inbox:
         self.consumer = consumer
         self.limits = limits or Limits()
         self._react = react or react_in_turn
+        reactions = list(reactions)
         self._reader = Reader(reactions)
+        for reaction in reactions:
+            telemetry.begin("tidewheel_events_processed_total", type=reaction.kind.TYPE)
         self._parking = Parking(database, consumer, self.limits.parked)
         self.read = self._reader.read
 
@@ -179,7 +182,7 @@ class Inbox:
         try:
             await self._unit([letter])
         except _Repeated:
-            telemetry.count("tidewheel_duplicates_total", type=letter.metric_type)
+            _note(letter, "duplicate")
         except _Behind:
             await self._parking.park(letter, None)
         except (OutOfSequence, Unavailable):
@@ -197,7 +200,7 @@ class Inbox:
     async def _pause(
         self, letter: Letter, error: Exception, patience: Patience, wait: Wait
     ) -> None:
-        telemetry.count("tidewheel_retries_total", type=letter.metric_type)
+        _note(letter, "retry")
         telemetry.log(
             "event_retried",
             level="warning",
@@ -281,7 +284,7 @@ class Inbox:
             if letter.id is None or (letter.id in new and named[letter.id] is letter)
         ]
         for letter in letters[len(fresh) :]:
-            telemetry.count("tidewheel_duplicates_total", type=letter.metric_type)
+            _note(letter, "duplicate")
         return fresh
 
 
@@ -319,8 +322,15 @@ def _is_passing(error: Exception) -> bool:
 def _count(letters: Sequence[Letter], seconds: float) -> None:
     reacted = [letter for letter in letters if letter.reaction]
     for letter in reacted:
-        telemetry.count("tidewheel_events_handled_total", type=letter.type)
+        _note(letter, "ok")
         telemetry.observe("tidewheel_handler_seconds", seconds / len(reacted), type=letter.type)
+        if letter.heard is not None:
+            age = (clock.now() - letter.heard.time).total_seconds()
+            telemetry.observe("tidewheel_event_age_seconds", max(0.0, age), type=letter.type)
+
+
+def _note(letter: Letter, result: str) -> None:
+    telemetry.count("tidewheel_events_processed_total", type=letter.metric_type, result=result)
 
 
 __all__ = ["Inbox", "Limits", "Place", "Wait", "place_of", "react_in_turn"]

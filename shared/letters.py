@@ -24,6 +24,8 @@ class Record:
     key: bytes | None
     value: bytes | None
     headers: tuple[tuple[str, bytes], ...] = ()
+    sent_at: float | None = None
+    """When the broker got it, as a Unix time."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

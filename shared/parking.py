@@ -163,10 +163,8 @@ class Parking:
 
     def _tell(self, letter: Letter, error: Exception | None) -> None:
         failure, reason, _ = _reason(error)
-        if error is None:
-            telemetry.count("tidewheel_parked_behind_total", type=letter.metric_type)
-        else:
-            telemetry.count("tidewheel_parked_total", type=letter.metric_type, failure=failure)
+        telemetry.count("tidewheel_events_processed_total", type=letter.metric_type, result="dead")
+        telemetry.count("tidewheel_dead_letters_total", topic=letter.topic.name, reason=failure)
         telemetry.log(
             "event_parked",
             level="warning" if error is None else "error",
@@ -207,6 +205,16 @@ async def list_parked(
         limit,
     )
     return [_parked(row) for row in rows]
+
+
+async def count_parked(database: Database, consumer: str) -> dict[tuple[str, str], int]:
+    """How many dead letters there are, by topic and by the class of their reason."""
+    rows = await database.fetch(
+        "select topic, failure, count(*) as number from dead_letter where consumer = $1 "
+        "group by topic, failure",
+        consumer,
+    )
+    return {(row["topic"], row["failure"]): int(row["number"]) for row in rows}
 
 
 async def retry_parked(

@@ -4,8 +4,10 @@ import asyncio
 import time
 from collections import deque
 from collections.abc import Callable, Sequence
+from itertools import islice
 from typing import Final
 
+from shared import clock
 from shared.inbox import Inbox
 from shared.letters import Letter, Record
 
@@ -50,6 +52,14 @@ class Worker:
     def queued(self) -> int:
         """Letters that wait, the one in work included."""
         return len(self._queue)
+
+    @property
+    def oldest_seconds(self) -> float:
+        """Age of the oldest letter here that is not finished; 0 without one."""
+        held = [one.record for letters in self._held.values() for one in letters.values()]
+        waiting = [*held, *(letter.record for letter in islice(self._queue, 1))]
+        known = [record.sent_at for record in waiting if record.sent_at is not None]
+        return max(0.0, clock.now().timestamp() - min(known)) if known else 0.0
 
     @property
     def held_subjects(self) -> list[str]:

@@ -194,7 +194,8 @@ async def _complete(jobs: Jobs, keeping: _Keeping) -> None:
         await jobs.release(keeping.job)
         return
     if completed:
-        telemetry.count("tidewheel_verdicts_total", outcome=event.reason)
+        verdict = "accepted" if event.accepted else "rejected"
+        telemetry.count("tidewheel_gate_verdicts_total", verdict=verdict, reason=event.reason)
         telemetry.log(
             "candidate_judged",
             model=event.model,

@@ -59,8 +59,8 @@ def unseen(replica: Replica) -> list[dict[str, Any]]:
 
 
 def predictions_counted() -> float:
-    name, labels = "tidewheel_predictions_total", {"model": FLOW, "rung": "shadow"}
-    return REGISTRY.get_sample_value(name, labels) or 0.0
+    labels = {"model": FLOW, "role": "shadow", "outcome": "ok"}
+    return REGISTRY.get_sample_value("tidewheel_predictions_total", labels) or 0.0
 
 
 async def test_a_shadow_answers_what_was_seen_and_is_logged_beside_it(

@@ -8,7 +8,9 @@ from typing import Any, get_args
 import pytest
 import structlog
 
-from shared import telemetry
+from shared import telemetry, vocabulary
+from shared.telemetry import REGISTRY
+from shared.topics import SERVICES
 
 
 @pytest.fixture(autouse=True)
@@ -55,28 +57,71 @@ def test_a_library_that_repeats_itself_is_heard_once(capfd: pytest.CaptureFixtur
     assert len(capfd.readouterr().err.splitlines()) == 1
 
 
-@pytest.mark.parametrize("name", get_args(telemetry.CounterName))
-def test_every_counter_is_exported(name: telemetry.CounterName) -> None:
-    labels: dict[str, Any] = dict.fromkeys(telemetry.LABELS.get(name, ()), "x")
-
-    telemetry.count(name, **labels)
+@pytest.mark.parametrize("name", get_args(vocabulary.CounterName))
+def test_every_counter_is_exported(name: vocabulary.CounterName) -> None:
+    telemetry.count(name, **some_labels(name))
 
     assert name.encode() in telemetry.exposition()
 
 
-@pytest.mark.parametrize("name", get_args(telemetry.GaugeName))
-def test_every_gauge_is_exported(name: telemetry.GaugeName) -> None:
-    labels: dict[str, Any] = dict.fromkeys(telemetry.LABELS.get(name, ()), "x")
-
-    telemetry.gauge(name, 3, **labels)
+@pytest.mark.parametrize("name", get_args(vocabulary.GaugeName))
+def test_every_gauge_is_exported(name: vocabulary.GaugeName) -> None:
+    telemetry.gauge(name, 3, **some_labels(name))
 
     assert name.encode() in telemetry.exposition()
 
 
-@pytest.mark.parametrize("name", get_args(telemetry.HistogramName))
-def test_every_histogram_is_exported(name: telemetry.HistogramName) -> None:
-    labels: dict[str, Any] = dict.fromkeys(telemetry.LABELS.get(name, ()), "x")
-
-    telemetry.observe(name, 0.01, **labels)
+@pytest.mark.parametrize("name", get_args(vocabulary.HistogramName))
+def test_every_histogram_is_exported(name: vocabulary.HistogramName) -> None:
+    telemetry.observe(name, 0.01, **some_labels(name))
 
     assert f"{name}_bucket".encode() in telemetry.exposition()
+
+
+def test_every_name_has_a_meaning_and_a_service_that_tells_it() -> None:
+    names = get_args(vocabulary.MetricName)
+    declared = {name for union in names for name in get_args(union)} or set(names)
+
+    assert declared == set(vocabulary.EVERY)
+    assert all(metric.means.endswith(".") for metric in vocabulary.EVERY.values())
+    assert all(set(metric.by) <= set(SERVICES) for metric in vocabulary.EVERY.values())
+
+
+def test_labels_that_a_metric_does_not_have_are_refused() -> None:
+    with pytest.raises(ValueError, match="has the labels"):
+        telemetry.count("tidewheel_predictions_total", model="pump", rung="champion")
+
+
+def test_what_is_known_ahead_exists_at_zero_from_the_start() -> None:
+    telemetry.configure("evaluator")
+
+    labels = {"verdict": "rejected", "reason": "fleet_fdr"}
+    assert REGISTRY.get_sample_value("tidewheel_gate_verdicts_total", labels) == 0
+
+
+def test_a_model_that_becomes_known_has_its_series_at_zero() -> None:
+    telemetry.begin("tidewheel_predictions_total", model="pump", role="champion")
+
+    labels = {"model": "pump", "role": "champion", "outcome": "error"}
+    assert REGISTRY.get_sample_value("tidewheel_predictions_total", labels) == 0
+
+
+def test_the_service_is_a_label_that_the_process_fills_in() -> None:
+    telemetry.configure("trainer")
+    telemetry.gauge("tidewheel_outbox_pending", 7)
+
+    assert REGISTRY.get_sample_value("tidewheel_outbox_pending", {"service": "trainer"}) == 7
+
+
+def test_series_of_a_gauge_that_are_told_no_longer_are_gone() -> None:
+    name: vocabulary.GaugeName = "tidewheel_drift_severity"
+    telemetry.gauges(name, [({"model": "pump"}, 2), ({"model": "fan"}, 1)])
+
+    telemetry.gauges(name, [({"model": "fan"}, 0)])
+
+    assert REGISTRY.get_sample_value(name, {"model": "pump"}) is None
+    assert REGISTRY.get_sample_value(name, {"model": "fan"}) == 0
+
+
+def some_labels(name: str) -> dict[str, Any]:
+    return {label: "x" for label in vocabulary.EVERY[name].labels if label != "service"}

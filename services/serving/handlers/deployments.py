@@ -10,6 +10,7 @@ from typing import Any, Final
 from services.serving.domain.endpoints import Endpoint, build_endpoint, named_by
 from services.serving.domain.measures import Measure
 from services.serving.domain.versions import FAILURES_IN_A_ROW, Loaded, Problem
+from services.serving.handlers import counting
 from services.serving.handlers.engines import COMPILED_FILE
 from services.serving.handlers.loading import CannotLoad, fetch, load, manifest_of
 from services.serving.handlers.voice import Voice
@@ -185,6 +186,7 @@ class Deployments:
         met = before.met if before is not None and is_same else None
         endpoint = build_endpoint(heard, self._loaded, self._manifests, met)
         self.endpoints[model] = endpoint
+        counting.begin(endpoint)
         for measure in self.measures:
             measure.is_replaced = measure.is_replaced or measure.endpoint is before
         self.measures.append(Measure(endpoint=endpoint, since=self._monotonic()))

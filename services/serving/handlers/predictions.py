@@ -10,6 +10,7 @@ from services.serving.domain.bindings import Bound, Wanted, bind
 from services.serving.domain.endpoints import Endpoint, Path, Step, standing
 from services.serving.domain.tallies import FAILED, SLOW
 from services.serving.domain.versions import FAILURES_IN_A_ROW, OUT_OF_TIME, Loaded, Said, Value
+from services.serving.handlers import counting
 from services.serving.handlers.asking import Asker, is_complete
 from services.serving.handlers.deployments import Deployments
 from services.serving.handlers.log import Prediction, log_rows, new_id
@@ -72,7 +73,8 @@ class Predictions:
         endpoint = self.endpoint_of(model)
         bound = None if wanted is None else bind(endpoint, wanted)
         schema = endpoint.schema if bound is None else bound.schema
-        await apart(len(rows), check_rows, rows, schema, body_bytes, form)
+        with counting.rejections(endpoint, len(rows)):
+            await apart(len(rows), check_rows, rows, schema, body_bytes, form)
         if endpoint.is_lineage_required and not self.spool.has_room(body_bytes + 500 * len(rows)):
             raise Saturated("Its log is full, and this model only answers what it can log.")
         predictions = await apart(len(rows), self._routed, endpoint, rows, bound)
@@ -168,6 +170,7 @@ class Predictions:
         seconds = self.monotonic() - started
         self._note(endpoint, arm, group, failed, seconds)
         if left:
+            counting.note_unanswered(endpoint, arm, len(group))
             raise Saturated("No version and no rule of this model can answer at the moment.")
 
     def _note(
@@ -186,7 +189,7 @@ class Predictions:
             if endpoint.split.is_shared:
                 tally.new_entities += endpoint.met.count_new(p.entity for p in group)
         if failed:
-            telemetry.count("tidewheel_prediction_errors_total", len(failed), model=endpoint.model)
+            telemetry.count("tidewheel_arm_errors_total", len(failed), model=endpoint.model)
             self._stop_if_faulty(endpoint, arm, failed)
             self.tell_standing(endpoint)
 
@@ -277,13 +280,7 @@ class Predictions:
                 raise
             telemetry.count("tidewheel_prediction_log_gaps_total", len(predictions))
         self.wake()
-        rungs: dict[str, int] = defaultdict(int)
-        for prediction in predictions:
-            rungs[_step_of(prediction).rung] += 1
-        for rung, answered in rungs.items():
-            telemetry.count(
-                "tidewheel_predictions_total", answered, model=endpoint.model, rung=rung
-            )
+        counting.note_answers(endpoint, predictions)
 
 
 def unusable(answer: Value, step: Step) -> str:
@@ -315,12 +312,6 @@ def _note_visits(
 def _has_all(row: Row, loaded: Loaded) -> bool:
     """Whether a row names all that a version needs; another version may need more of it."""
     return all(name in row for name in loaded.names)
-
-
-def _step_of(prediction: Prediction) -> Step:
-    if prediction.step is None:
-        raise Saturated("No version and no rule of this model can answer at the moment.")
-    return prediction.step
 
 
 async def apart(rows: int, work: Callable[P, T], *args: P.args, **named: P.kwargs) -> T:
