@@ -47,7 +47,7 @@ DATASETS: Final = Topic(
     name="tidewheel.datasets.v1",
     writer="registry",
     types=(e.DatasetPublished, e.DatasetRefused, e.DatasetAnnotated),
-    readers=("registry", "trainer", "deployer"),
+    readers=("registry", "trainer", "deployer", "drift_monitor"),
 )
 MODELS: Final = Topic(
     name="tidewheel.models.v1",
@@ -66,13 +66,13 @@ TRAINING: Final = Topic(
         e.BatchPredicted,
         e.BatchFailed,
     ),
-    readers=("registry",),
+    readers=("registry", "drift_monitor"),
 )
 EVALUATION: Final = Topic(
     name="tidewheel.evaluation.v1",
     writer="evaluator",
     types=(e.EvaluationCompleted, e.AnchorMoved, e.AnchorRetired, e.BestRefused),
-    readers=("registry", "deployer"),
+    readers=("registry", "deployer", "drift_monitor"),
 )
 DEPLOYMENT: Final = Topic(
     name="tidewheel.deployment.v1",

@@ -6,8 +6,10 @@ from typing import Any, Final
 
 import numpy as np
 
+from services.drift_monitor.brake import USUAL, Limits
 from services.drift_monitor.detection import Comparison, compare
-from services.drift_monitor.domain import Decided, Subject, after_measure, after_window
+from services.drift_monitor.domain import Subject, after_measure, after_window
+from services.drift_monitor.handlers.deciding import Deciding
 from services.drift_monitor.quality import STEPS, measure, step_of
 from services.drift_monitor.store import Judged, PostgresStore
 from services.drift_monitor.windows import Kept, Watched, Window
@@ -60,6 +62,14 @@ class Judging:
     profiles: Profiles
     now: Clock
     alpha: float
+    limits: Limits = USUAL
+
+    @property
+    def deciding(self) -> Deciding:
+        """Where signs lead."""
+        return Deciding(
+            store=self.store, fetch=self.profiles.fetch, now=self.now, limits=self.limits
+        )
 
     async def close(self, version: Watched, window: Window) -> tuple[Watched, list[Event]]:
         """Compare a full window with the reference; the version as it stands afterwards."""
@@ -68,9 +78,10 @@ class Judging:
         await self.store.save_comparison(window, found)
         outcome = found.severity or ("untested" if found.mode == "insufficient" else "like")
         telemetry.count("tidewheel_windows_total", model=version.model, outcome=outcome)
-        decided = after_window(version.watch, await self._subject(version, window), found)
-        version = await self._keep(version, decided)
-        return version, [_evaluated(window, found), *decided.events]
+        subject = await self._subject(version, window)
+        decided = after_window(version.watch, subject, found)
+        version, said = await self.deciding.settle(version, subject, decided)
+        return version, [_evaluated(window, found), *said]
 
     async def look(
         self, version: Watched, window: Window, *, revised: bool = False
@@ -92,9 +103,9 @@ class Judging:
         )
         baseline = _baseline(version.metric, pairs)
         await self.store.save_quality(window, steps, found, baseline)
-        subject = await self._subject(version, window)
+        subject = replace(await self._subject(version, window), below=baseline)
         decided = after_measure(version.watch, subject, version.metric, found)
-        version = await self._keep(version, decided)
+        version, follows = await self.deciding.settle(version, subject, decided)
         said = QualityMeasured(
             model=version.model,
             version=version.version,
@@ -106,7 +117,7 @@ class Judging:
             reference=found.reference,
             baseline=baseline,
         )
-        return version, [said, *decided.events]
+        return version, [said, *follows]
 
     async def _subject(self, version: Watched, window: Window) -> Subject:
         standing = await self.store.standing(version.model)
@@ -118,14 +129,9 @@ class Judging:
             is_champion=standing.champion == version.version,
             asked_at=standing.asked_at,
             now=self.now(),
+            started_at=window.started_at,
+            ended_at=window.ended_at,
         )
-
-    async def _keep(self, version: Watched, decided: Decided) -> Watched:
-        if decided.watch != version.watch:
-            await self.store.save_watch(version, decided.watch)
-        if decided.asks:
-            await self.store.note_asked(version.model, self.now())
-        return replace(version, watch=decided.watch)
 
 
 def _baseline(metric: str, pairs: Sequence[tuple[float, float | None]]) -> float | None:

@@ -4,6 +4,7 @@ from collections.abc import Awaitable, Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 
 from services.drift_monitor.domain import Policy, Watch
+from services.drift_monitor.handlers.courses import Courses
 from services.drift_monitor.handlers.predictions import Predictions
 from services.drift_monitor.quality import is_usable
 from services.drift_monitor.store import PostgresStore
@@ -80,7 +81,7 @@ class Versions:
     async def crown(self, heard: Heard[ModelPromoted]) -> Iterable[Event]:
         await self.store.lock([heard.event.model])
         await self.store.crown(heard.event.model, heard.event.version)
-        return []
+        return await Courses(deciding=self.predictions.judging.deciding).note_promoted(heard.event)
 
     async def crown_again(self, heard: Heard[DeploymentRolledBack]) -> Iterable[Event]:
         await self.store.lock([heard.event.model])

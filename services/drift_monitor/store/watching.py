@@ -3,6 +3,7 @@
 from collections.abc import Iterable
 from datetime import datetime
 
+from services.drift_monitor.store.courses import CourseTable
 from services.drift_monitor.store.predictions import PredictionTable
 from services.drift_monitor.store.sketches import SketchTable
 from services.drift_monitor.store.unseen import UnseenTable
@@ -10,7 +11,9 @@ from services.drift_monitor.store.versions import VersionTable
 from services.drift_monitor.store.waiting import WaitingTable
 
 
-class PostgresStore(VersionTable, PredictionTable, UnseenTable, SketchTable, WaitingTable):
+class PostgresStore(
+    VersionTable, PredictionTable, UnseenTable, SketchTable, WaitingTable, CourseTable
+):
     """The monitor's own database. Every method joins the open transaction."""
 
     async def lock(self, models: Iterable[str]) -> None:

@@ -1,0 +1,364 @@
+"""The way of one model from a confirmed change to a fresh version.
+
+healthy → suspect → confirmed → retraining → cooling → healthy. A retraining that came to nothing
+leads to backoff instead of cooling; a model that the brake holds is held. Everything here is a
+function of the state and of what is heard; the clock is an argument.
+"""
+
+from dataclasses import dataclass, replace
+from datetime import datetime, timedelta
+from enum import StrEnum
+from math import ceil
+from typing import Final, Literal
+
+from services.drift_monitor.domain import Policy, Signs, Subject, Why
+from shared.events import (
+    DatasetName,
+    Event,
+    FallbackAdvised,
+    FallbackEnded,
+    ModelName,
+    RetrainingRequested,
+    RetrainingWithheld,
+)
+
+LONGEST_COOL_DOWN: Final = timedelta(days=7)
+LONGEST_TRAINING: Final = timedelta(hours=24)
+"""What was started and never heard of again does not keep a model from being retrained."""
+SHARE_OF_ROWS: Final = 0.2
+"""Of the training rows: so many new ones make a retraining worth its while."""
+
+Reason = Literal[
+    "cool_down",
+    "not_confirmed",
+    "trigger_off",
+    "budget",
+    "brake",
+    "no_labels",
+    "duplicate",
+    "transient",
+]
+
+
+class Phase(StrEnum):
+    """Where a model is on its way."""
+
+    HEALTHY = "healthy"
+    SUSPECT = "suspect"
+    CONFIRMED = "confirmed"
+    RETRAINING = "retraining"
+    COOLING = "cooling"
+    BACKOFF = "backoff"
+    HELD = "held"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Fallback:
+    """The rung below answers for a version.
+
+    Attributes:
+        checked_at: when the champion's unseen answers were last compared.
+    """
+
+    version: int
+    window: int
+    since: datetime
+    checked_at: datetime
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Course:
+    """How one model stands.
+
+    Attributes:
+        version: the champion that all of it is about.
+        why, window, windows, detail: of the change that was last confirmed.
+        confirmed_at: since when a change is confirmed; None while none is.
+        asked_at: when a fresh version was last asked for.
+        cools_until: not before is it asked for again.
+        vain: retrainings in a row that came to nothing.
+        training_at: since when a training of it, whoever wanted it, is on its way.
+        refused: the last reason for a refusal; it is said once.
+        regime: the change has outlasted the horizon, and that was said.
+        fallback: the rung below answers.
+    """
+
+    phase: Phase = Phase.HEALTHY
+    version: int = 0
+    why: Why = "drift"
+    window: int = 0
+    windows: tuple[int, ...] = ()
+    detail: str = ""
+    confirmed_at: datetime | None = None
+    asked_at: datetime | None = None
+    cools_until: datetime | None = None
+    vain: int = 0
+    training_at: datetime | None = None
+    refused: str = ""
+    regime: bool = False
+    fallback: Fallback | None = None
+
+    @property
+    def wants(self) -> bool:
+        """Whether a fresh version would be asked for if nothing spoke against it."""
+        return self.confirmed_at is not None and self.phase is not Phase.RETRAINING
+
+    def is_training(self, now: datetime) -> bool:
+        """Whether a training is on its way."""
+        return self.training_at is not None and now < self.training_at + LONGEST_TRAINING
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class About:
+    """Whose course it is.
+
+    Attributes:
+        labels: new rows with outcomes since the champion was made; None where nobody counted.
+        rows_trained: of the champion.
+        annotated: people say that what happens now is abnormal and passes.
+    """
+
+    model: ModelName
+    version: int
+    owner: str
+    policy: Policy
+    now: datetime
+    labels: int | None = None
+    rows_trained: int = 0
+    annotated: str = ""
+
+    @property
+    def dataset(self) -> DatasetName:
+        """What the model learns from."""
+        return DatasetName(self.policy.dataset)
+
+    @property
+    def least_labels(self) -> int:
+        """New rows with outcomes that are enough: the lesser of two bounds."""
+        share = ceil(SHARE_OF_ROWS * self.rows_trained)
+        return min(self.policy.least_labels, share) if share else self.policy.least_labels
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Stepped:
+    """The course from now on, and what is said."""
+
+    course: Course
+    events: tuple[Event, ...] = ()
+
+
+# --- what windows change ------------------------------------------------------------------------
+
+
+def follow(course: Course, signs: Signs, subject: Subject) -> Stepped:
+    """What the signs of the champion's newest window change."""
+    if course.version != subject.version:
+        course = crowned(course, subject.version)
+    course = cooled(course, subject.now)
+    if signs.confirmed is not None:
+        return _confirmed(course, signs, subject)
+    if signs.calm and course.confirmed_at is not None:
+        return Stepped(course=_calmed(course, subject))
+    if course.confirmed_at is not None:
+        return Stepped(course=course)
+    if course.phase in (Phase.HEALTHY, Phase.SUSPECT):
+        phase = Phase.SUSPECT if signs.suspect else Phase.HEALTHY
+        course = replace(course, phase=phase, refused=course.refused if signs.suspect else "")
+    if signs.doubtful is None:
+        return Stepped(course=course)
+    doubtful = replace(course, window=subject.window, detail=signs.detail)
+    return refused(doubtful, _about(subject), "not_confirmed", "more windows must agree")
+
+
+def _confirmed(course: Course, signs: Signs, subject: Subject) -> Stepped:
+    is_new = course.confirmed_at is None
+    course = replace(
+        course,
+        why=signs.confirmed or course.why,
+        window=subject.window,
+        windows=signs.windows,
+        detail=signs.detail,
+        confirmed_at=course.confirmed_at or subject.now,
+        refused="" if is_new else course.refused,
+    )
+    if course.phase in (Phase.HEALTHY, Phase.SUSPECT):
+        course = replace(course, phase=Phase.CONFIRMED)
+    wanted = signs.below and subject.policy.transient == "fallback" and course.fallback is None
+    return _fall_back(course, subject, signs.detail) if wanted else Stepped(course=course)
+
+
+def _calmed(course: Course, subject: Subject) -> Course:
+    """The change is over: what was on its way because of it was vain."""
+    calmed = replace(course, confirmed_at=None, refused="", regime=False)
+    if course.phase in (Phase.CONFIRMED, Phase.HELD):
+        return replace(calmed, phase=Phase.HEALTHY)
+    if course.phase is Phase.RETRAINING and not course.is_training(subject.now):
+        return _vain(calmed, subject.policy.cool_down)
+    return calmed
+
+
+def crowned(course: Course, version: int) -> Course:
+    """Another version is champion: what was confirmed was about the one before it."""
+    phase = course.phase
+    if phase in (Phase.CONFIRMED, Phase.HELD, Phase.SUSPECT):
+        phase = Phase.HEALTHY
+    return replace(
+        course,
+        phase=phase,
+        version=version,
+        confirmed_at=None,
+        windows=(),
+        refused="",
+        regime=False,
+        fallback=None,
+    )
+
+
+def cooled(course: Course, now: datetime) -> Course:
+    """After its cool-down a model is as it would be without one."""
+    if course.phase not in (Phase.COOLING, Phase.BACKOFF):
+        return course
+    if course.cools_until is not None and now < course.cools_until:
+        return course
+    phase = Phase.HEALTHY if course.confirmed_at is None else Phase.CONFIRMED
+    return replace(course, phase=phase)
+
+
+# --- asking -------------------------------------------------------------------------------------
+
+
+def objection(course: Course, about: About) -> tuple[Reason, str] | None:
+    """What of the model itself speaks against a fresh version now; None for nothing."""
+    policy, now = about.policy, about.now
+    if not policy.may_retrain(course.why):
+        return "trigger_off", f"triggers.{course.why} is off"
+    if course.is_training(now):
+        return "duplicate", f"a training began at {course.training_at:%Y-%m-%d %H:%M:%S}"
+    if course.cools_until is not None and now < course.cools_until:
+        times = f" after {course.vain} vain ones" if course.vain else ""
+        return "cool_down", f"not again before {course.cools_until:%Y-%m-%d %H:%M:%S}{times}"
+    if about.annotated and policy.transient != "adapt":
+        return "transient", about.annotated
+    if about.labels is not None and about.labels < about.least_labels:
+        return (
+            "no_labels",
+            f"{about.labels} new rows with outcomes, {about.least_labels} are needed",
+        )
+    return None
+
+
+def refused(course: Course, about: About, reason: Reason, detail: str) -> Stepped:
+    """A fresh version would be wanted and is not asked for; the same reason is said once."""
+    phase = course.phase
+    if reason == "brake":
+        phase = Phase.HELD
+    elif phase is Phase.HELD:
+        phase = Phase.CONFIRMED
+    elif reason == "cool_down" and phase is Phase.CONFIRMED:
+        phase = Phase.BACKOFF if course.vain else Phase.COOLING
+    changed = replace(course, phase=phase, refused=reason)
+    if course.refused == reason:
+        return Stepped(course=changed)
+    withheld = RetrainingWithheld(
+        model=about.model,
+        version=about.version,
+        reason=reason,
+        window=course.window,
+        detail=f"{detail}; {course.detail}" if course.detail else detail,
+    )
+    return Stepped(course=changed, events=(withheld,))
+
+
+def asked(course: Course, about: About) -> Stepped:
+    """A fresh version is asked for."""
+    said = RetrainingRequested(
+        model=about.model,
+        version=about.version,
+        reason=course.why,
+        window=course.window,
+        detail=course.detail,
+        windows=course.windows,
+        labels=about.labels,
+    )
+    changed = replace(
+        course,
+        phase=Phase.RETRAINING,
+        asked_at=about.now,
+        cools_until=about.now + cool_down(about.policy.cool_down, course.vain),
+        refused="",
+    )
+    return Stepped(course=changed, events=(said,))
+
+
+def cool_down(base: timedelta, vain: int) -> timedelta:
+    """Twice as long after each retraining that came to nothing, up to a week."""
+    longer = base * (1 << min(vain, 20))
+    return min(longer, max(base, LONGEST_COOL_DOWN))
+
+
+# --- what becomes of trainings --------------------------------------------------------------------
+
+
+def training_began(course: Course, now: datetime) -> Course:
+    """Somebody's training of the model is on its way."""
+    return replace(course, training_at=now)
+
+
+def came_to_nothing(course: Course, policy: Policy | None) -> Course:
+    """No new champion came of it; whoever had asked for it waits longer before the next time."""
+    over = replace(course, training_at=None)
+    if over.phase is not Phase.RETRAINING:
+        return over
+    return _vain(over, policy.cool_down if policy else timedelta(hours=24))
+
+
+def promoted(course: Course, version: int, policy: Policy | None) -> Course:
+    """A new champion came of it: the waiting begins anew."""
+    over = replace(crowned(course, version), training_at=None, vain=0)
+    if course.phase not in (Phase.RETRAINING, Phase.BACKOFF, Phase.COOLING) or not over.asked_at:
+        return replace(over, phase=Phase.HEALTHY, cools_until=None)
+    until = over.asked_at + (policy.cool_down if policy else timedelta(hours=24))
+    return replace(over, phase=Phase.COOLING, cools_until=until)
+
+
+def _vain(course: Course, base: timedelta) -> Course:
+    vain = course.vain + 1
+    until = course.asked_at + cool_down(base, vain) if course.asked_at else None
+    return replace(course, phase=Phase.BACKOFF, vain=vain, cools_until=until, refused="")
+
+
+# --- the rung below -------------------------------------------------------------------------------
+
+
+def _fall_back(course: Course, subject: Subject, detail: str) -> Stepped:
+    begun = Fallback(
+        version=subject.version,
+        window=subject.window,
+        since=subject.now,
+        checked_at=subject.now,
+    )
+    said = FallbackAdvised(
+        model=subject.model, version=subject.version, window=subject.window, detail=detail
+    )
+    return Stepped(course=replace(course, fallback=begun), events=(said,))
+
+
+def fall_back_over(course: Course, model: ModelName, detail: str) -> Stepped:
+    """The champion may answer again."""
+    fallback = course.fallback
+    if fallback is None:
+        return Stepped(course=course)
+    said = FallbackEnded(
+        model=model, version=fallback.version, window=fallback.window, detail=detail
+    )
+    return Stepped(course=replace(course, fallback=None), events=(said,))
+
+
+def _about(subject: Subject) -> About:
+    return About(
+        model=subject.model,
+        version=subject.version,
+        owner="",
+        policy=subject.policy,
+        now=subject.now,
+    )

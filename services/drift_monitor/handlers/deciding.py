@@ -1,0 +1,210 @@
+"""From the signs of a window to a request for a fresh version: load, decide, save, say.
+
+The caller holds the lock of the model. The lock of the fleet is taken after it, and only for a
+question that nothing of the model itself speaks against: so several monitors share one budget and
+one brake, and hardly ever wait for each other.
+"""
+
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, field, replace
+from datetime import datetime, timedelta
+from typing import Final
+
+from services.drift_monitor.brake import USUAL, Limits, Permitted, permit
+from services.drift_monitor.course import (
+    About,
+    Course,
+    Phase,
+    Stepped,
+    cooled,
+    follow,
+    objection,
+    refused,
+)
+from services.drift_monitor.domain import Decided, Spell, Subject
+from services.drift_monitor.periods import Tag, has_outlasted, has_passed, is_known, proposal
+from services.drift_monitor.store import Kept, PostgresStore
+from services.drift_monitor.windows import Watched
+from shared import telemetry
+from shared.clock import Clock
+from shared.events import (
+    BrakeLifted,
+    BrakeSet,
+    Digest,
+    Event,
+    ModelName,
+    RetrainingRequested,
+    RetrainingWithheld,
+)
+from shared.manifest import Manifest, read_manifest
+
+MOST_MANIFESTS: Final = 256
+LOOK_AGAIN: Final = timedelta(hours=1)
+"""What is refused for want of labels or because of an annotation is looked at so often."""
+
+Fetch = Callable[[Digest], Awaitable[bytes]]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Deciding:
+    """Dependencies of every decision to retrain."""
+
+    store: PostgresStore
+    fetch: Fetch
+    now: Clock
+    limits: Limits = USUAL
+    _manifests: dict[Digest, Manifest] = field(default_factory=dict)
+
+    async def settle(
+        self, version: Watched, subject: Subject, decided: Decided
+    ) -> tuple[Watched, list[Event]]:
+        """Keep what a window changed, and follow where its signs lead; all that is to be said."""
+        if decided.watch != version.watch:
+            await self.store.save_watch(version, decided.watch)
+        version = replace(version, watch=decided.watch)
+        said = list(decided.events)
+        if not subject.is_champion:
+            return version, said
+        kept = await self.store.course(subject.model)
+        stepped = follow(kept.course, decided.signs, subject)
+        about = await self.about(version, subject.now)
+        said += stepped.events
+        _count(list(stepped.events), decided.signs.doubtful or stepped.course.why)
+        if decided.signs.over is not None and kept.course.confirmed_at is not None:
+            tag = has_passed(about, decided.signs.over)
+            said += await self._proposed(about, decided.signs.over, tag)
+        said += await self.go_on(about, replace(kept, course=stepped.course), version, kept)
+        return version, said
+
+    async def about(self, version: Watched, now: datetime) -> About:
+        """What a decision about this version needs besides its course."""
+        return About(
+            model=version.model,
+            version=version.version,
+            owner=await self.store.owner(version.model),
+            policy=version.policy,
+            now=now,
+        )
+
+    async def go_on(
+        self, about: About, kept: Kept, version: Watched, before: Kept | None
+    ) -> list[Event]:
+        """Ask for a fresh version if one is wanted, and keep the course as it is then."""
+        course, said = kept.course, list[Event]()
+        if has_outlasted(course, about):
+            course = replace(course, regime=True)
+            said += await self._proposed(about, version.watch.spell, "new_regime")
+        due_at = course.cools_until if course.phase in (Phase.COOLING, Phase.BACKOFF) else None
+        if course.wants:
+            answer = await self._ask(course, about, version)
+            course, due_at = answer.course, answer.look_again_at or due_at
+            said += answer.events
+        if course.fallback is not None:
+            due_at = min(due_at or about.now + LOOK_AGAIN, about.now + LOOK_AGAIN)
+        if before is not None and course == before.course and due_at == before.due_at:
+            await self.store.seen(about.model, about.now)
+        else:
+            await self.store.save_course(about, course, due_at, about.now)
+        _count(said, course.why)
+        return said
+
+    async def _ask(self, course: Course, about: About, version: Watched) -> Permitted:
+        about = await self._counted(about, version)
+        against = objection(course, about)
+        if against is not None:
+            stepped = refused(course, about, *against)
+            again = course.cools_until if against[0] == "cool_down" else about.now + LOOK_AGAIN
+            return Permitted(course=stepped.course, events=stepped.events, look_again_at=again)
+        # The course is written before the others are counted, so that it counts among them.
+        await self.store.lock_fleet()
+        await self.store.save_course(about, course, None, about.now)
+        fleet = await self.store.fleet(about.dataset, about.now, self.limits.span)
+        answer = permit(course, about, fleet, self.limits)
+        if answer.is_granted:
+            await self.store.take_token(about)
+            await self.store.note_asked(about.model, about.now)
+        for said in answer.events:
+            if isinstance(said, BrakeLifted):
+                await self.store.lift_brake(said, about.now)
+        for said in answer.events:
+            if isinstance(said, BrakeSet) and answer.brake is not None:
+                await self.store.set_brake(answer.brake, said)
+        return answer
+
+    async def _counted(self, about: About, version: Watched) -> About:
+        """With the rows that have come since the champion was made, and what people say of now."""
+        manifest = await self._manifest(version.manifest)
+        joined = await self.store.labels_since(about.model, about.version)
+        published = await self.store.rows_since(manifest.dataset, manifest.dataset_version)
+        return replace(
+            about,
+            labels=max(joined, published),
+            rows_trained=manifest.rows_trained,
+            annotated=await self.store.annotated_now(about),
+        )
+
+    async def _manifest(self, digest: Digest) -> Manifest:
+        found = self._manifests.pop(digest, None) or read_manifest(await self.fetch(digest))
+        self._manifests[digest] = found
+        if len(self._manifests) > MOST_MANIFESTS:
+            del self._manifests[next(iter(self._manifests))]
+        return found
+
+    async def _proposed(self, about: About, spell: Spell | None, tag: Tag | None) -> list[Event]:
+        """A period that nobody has told of yet."""
+        if spell is None or tag is None:
+            return []
+        await self.store.lock_fleet()
+        told = await self.store.told_periods(about.dataset, tag)
+        if is_known(spell.began_at, spell.ended_at, told):
+            return []
+        evidence = await self.store.evidence(about, spell.windows)
+        said = proposal(about, spell, tag, evidence)
+        if said is None:
+            return []
+        await self.store.note_proposal(said)
+        return [said]
+
+    # --- changes that no window brings ------------------------------------------------------------
+
+    async def change(
+        self, model: ModelName, change: Callable[[Course, Watched | None], Stepped]
+    ) -> list[Event]:
+        """Change the course of a locked model; nothing where it has none yet."""
+        kept = await self.store.course(model)
+        champion = (await self.store.standing(model)).champion
+        versions = await self.store.versions([(model, champion)] if champion else [])
+        version = next(iter(versions.values()), None)
+        stepped = change(kept.course, version)
+        if stepped.course == kept.course or version is None:
+            return list(stepped.events)
+        about = await self.about(version, self.now())
+        said = await self.go_on(about, replace(kept, course=stepped.course), version, None)
+        return [*stepped.events, *said]
+
+    async def look(self, model: ModelName) -> list[Event]:
+        """The moment has come at which the course of a locked model is looked at."""
+        now = self.now()
+        kept = await self.store.course(model)
+        if kept.due_at is None or kept.due_at > now:
+            return []
+        found = await self.store.versions([(model, kept.course.version)])
+        version = next(iter(found.values()), None)
+        standing = await self.store.standing(model)
+        if version is None or standing.champion != kept.course.version:
+            await self.store.not_due(model)
+            return []
+        about = await self.about(version, now)
+        course = cooled(kept.course, now)
+        return await self.go_on(about, replace(kept, course=course), version, None)
+
+
+def _count(said: list[Event], why: str) -> None:
+    for event in said:
+        if isinstance(event, RetrainingRequested):
+            result = "accepted"
+        elif isinstance(event, RetrainingWithheld):
+            result = f"suppressed_{event.reason}"
+        else:
+            continue
+        telemetry.count("tidewheel_retraining_requests_total", reason=why, result=result)
