@@ -999,6 +999,9 @@ class PredictionsLogged(Event):
     """Number and content are fixed in the spool before the first send, so a repeat is the same."""
     columns: tuple[tuple[str, ...], ...]
     rows: tuple[PredictionRow, ...]
+    gaps: int = 0
+    """Rows that this replica answered and that are in no batch, since the batch before: its disk
+    was full, they waited too long, or their file was damaged. A batch may tell of gaps alone."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

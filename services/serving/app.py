@@ -5,6 +5,7 @@ import os
 import sys
 import time
 from collections.abc import Callable, Mapping
+from datetime import timedelta
 from functools import cache
 from typing import Any, Final
 
@@ -41,7 +42,11 @@ class Serving:
         self.settings = settings
         self.disk = Disk(settings.data)
         self.spool = Spool(
-            settings.data / "spool.db", cap_bytes=settings.spool_bytes, now=clock.now
+            settings.data / "spool.db",
+            cap_bytes=settings.spool_bytes,
+            now=clock.now,
+            sync_seconds=settings.spool_sync_seconds,
+            kept=timedelta(hours=settings.spool_hours),
         )
         self.sender = Sender(
             spool=self.spool,
@@ -113,6 +118,7 @@ class Serving:
             voice=self.voice,
             spool=self.spool,
             announce_seconds=settings.announce_seconds,
+            sync_seconds=settings.spool_sync_seconds,
             forgive=self.disk.asking.forgive,
         )
         self.places = Places(deployments=self.deployments, disk=self.disk)
@@ -150,6 +156,7 @@ class Serving:
             self.sender.run,
             self.upkeep.measure,
             self.upkeep.announce,
+            self.upkeep.sync,
             self.upkeep.tidy,
             self.places.keep,
             self.follow,

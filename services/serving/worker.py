@@ -4,18 +4,18 @@ import asyncio
 import hashlib
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
-from datetime import datetime
+from dataclasses import dataclass, field, replace
 from functools import cache
 from typing import Any, Final
 
 import orjson
 
 from services.serving.handlers.deployments import Deployments
+from services.serving.handlers.log import joined
 from services.serving.handlers.predictions import Predictions
 from services.serving.handlers.voice import SOURCE, Voice, measure_slot
 from services.serving.store.disk import Disk
-from services.serving.store.spool import Outgoing, Spool
+from services.serving.store.spool import Sealed, Spool
 from shared import codec, faults, telemetry
 from shared.broker import Message, Publisher
 from shared.clock import Clock
@@ -24,16 +24,15 @@ from shared.events import (
     DeploymentDesired,
     Event,
     Heard,
-    PredictionRow,
     PredictionsLogged,
 )
 from shared.ids import derived
 from shared.patience import Patience
 from shared.topics import DEPLOYMENT, PREDICTIONS
 
-SEND_TOGETHER: Final = 100
-"""Messages that are sent before their acknowledgement is waited for."""
-CHECKPOINT_SECONDS: Final = 5.0
+SEND_TOGETHER: Final = 30
+"""Messages, and batches, that are sent before their acknowledgement is waited for."""
+TIDY_SECONDS: Final = 5.0
 SWEEP_SECONDS: Final = 3600.0
 FORGIVE_SECONDS: Final = 60.0
 """A process that has lived so long was ended by no version that it asked at once."""
@@ -79,7 +78,7 @@ class Sender:
     async def _wait(self) -> None:
         """Until a batch is full or old enough, or another message waits."""
         self._woken.clear()
-        if self.spool.outgoing_messages:
+        if self.spool.outgoing_messages or self.spool.sealed_batches:
             return
         seconds: float | None = None
         if self.spool.waiting_rows:
@@ -99,23 +98,23 @@ class Sender:
             StoreUnavailable: the own disk is full or broken; they stay in the spool.
         """
         self._seal_due(at_once=at_once)
-        waiting = self.spool.outgoing(SEND_TOGETHER)
-        if not waiting:
+        messages = self.spool.outgoing(SEND_TOGETHER)
+        batches = self.spool.batches(SEND_TOGETHER)
+        if not messages and not batches:
             return False
-        await self.publisher.send_messages([one.message for one in waiting])
+        waiting = [one.message for one in messages] + [self.message_of(one) for one in batches]
+        await self.publisher.send_messages(waiting)
         self.is_connected = True
         faults.reach("after_publish_before_offset", *_labels(waiting))
-        self.spool.forget(waiting)
+        self.spool.forget(messages, batches)
         return True
 
     def _seal_due(self, *, at_once: bool) -> None:
         spool = self.spool
-        if spool.outgoing_messages >= SEND_TOGETHER:
-            return  # while the broker is away rows wait unsealed, and make full batches later
-        while spool.waiting_rows >= self.batch_rows or (
-            spool.waiting_rows and (at_once or self._is_old())
-        ):
-            if not spool.seal(self._batch, most_rows=self.batch_rows):
+        while spool.sealed_batches < SEND_TOGETHER:
+            # While the broker is away the others wait unsealed, and make full batches later.
+            is_due = spool.waiting_rows >= self.batch_rows or at_once or self._is_old()
+            if not is_due or not spool.seal(most_rows=self.batch_rows):
                 break
         if not spool.waiting_rows:
             self._waits_since = None
@@ -126,21 +125,24 @@ class Sender:
             time.monotonic() - self._waits_since >= self.batch_seconds
         )
 
-    def _batch(self, number: int, values: Sequence[bytes]) -> Message:
-        names: dict[tuple[str, ...], int] = {}
-        rows = [_row(value, names) for value in values]
+    def message_of(self, batch: Sealed) -> Message:
+        """A batch as it goes over the wire, the same however often it is made."""
+        columns, rows = joined(batch.rows)
         event = PredictionsLogged(
-            replica=self.replica, batch=number, columns=tuple(names), rows=tuple(rows)
+            replica=self.replica, batch=batch.number, columns=columns, rows=(), gaps=batch.gaps
         )
-        batch_id = derived(None, "predictions", self.replica, number)
+        batch_id = derived(None, "predictions", self.replica, batch.number)
         heard: Heard[Event] = Heard(
             event=event,
             id=batch_id,
             source=f"{SOURCE}/{self.replica}",
-            time=self.now(),
+            time=batch.at,
             correlation=batch_id,
         )
-        return Message.of(PREDICTIONS, heard)
+        message = Message.of(PREDICTIONS, heard)
+        # The rows are JSON already. Quotes within a name are escaped, so this stands there once.
+        value = (message.value or b"").replace(_NO_ROWS, b'"rows":' + rows, 1)
+        return replace(message, value=value)
 
     async def finish(self) -> None:
         """Send what is left, as far as the broker answers within three seconds."""
@@ -155,19 +157,13 @@ class Sender:
         await self.publisher.close()
 
 
-def _labels(sent: Sequence[Outgoing]) -> set[str]:
+_NO_ROWS: Final = b'"rows":[]'
+
+
+def _labels(sent: Sequence[Message]) -> set[str]:
     """What fault points are told of messages: their topics, and the type of prediction logs."""
-    topics = {one.message.topic for one in sent}
+    topics = {message.topic for message in sent}
     return topics | {PredictionsLogged.TYPE} if PREDICTIONS.name in topics else topics
-
-
-def _row(value: bytes, names: dict[tuple[str, ...], int]) -> PredictionRow:
-    found, plain = orjson.loads(value)
-    index = names.setdefault(tuple(found), len(names))
-    plain["features"] = tuple(plain["features"])
-    plain["arms"] = tuple(plain.get("arms", ()))
-    plain["at"] = datetime.fromisoformat(plain["at"])
-    return PredictionRow(**plain, columns=index)
 
 
 @dataclass(slots=True, kw_only=True)
@@ -179,6 +175,7 @@ class Upkeep:
     voice: Voice
     spool: Spool
     announce_seconds: float
+    sync_seconds: float
     forgive: Callable[[], None]
 
     async def measure(self) -> None:
@@ -211,20 +208,36 @@ class Upkeep:
             self.voice.announced(len(self.deployments.endpoints))
             await asyncio.sleep(self.announce_seconds)
 
+    async def sync(self) -> None:
+        """Bring the spool to the disk again and again: what came since is what a power cut takes.
+
+        Answers do not wait for it.
+        """
+        while True:
+            await asyncio.to_thread(self.spool.sync)
+            await asyncio.sleep(self.sync_seconds or 1.0)
+
     async def tidy(self) -> None:
-        """Keep the spool's log short, remove old artifacts, forgive versions after a minute."""
+        """Give up what is too old, remove old artifacts, forgive versions after a minute."""
         swept_at = float("-inf")
         forgives_at = time.monotonic() + FORGIVE_SECONDS
         while True:
             if time.monotonic() > forgives_at:
                 self.forgive()
                 forgives_at = float("inf")
-            telemetry.gauge("tidewheel_spool_bytes", self.spool.size_bytes)
-            await asyncio.to_thread(self.spool.checkpoint)
+            self.tidy_spool()
             if time.monotonic() - swept_at > SWEEP_SECONDS and self.deployments.is_settled:
                 swept_at = time.monotonic()
                 await self.deployments.sweep()
-            await asyncio.sleep(CHECKPOINT_SECONDS)
+            await asyncio.sleep(TIDY_SECONDS)
+
+    def tidy_spool(self) -> None:
+        """Rows that waited too long are given up, and counted."""
+        try:
+            self.spool.tidy()
+        except StoreUnavailable as error:
+            telemetry.log("spool_not_tidied", level="warning", reason=str(error))
+        telemetry.gauge("tidewheel_spool_bytes", self.spool.size_bytes)
 
 
 @cache

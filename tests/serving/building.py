@@ -22,6 +22,7 @@ from sklearn.preprocessing import StandardScaler
 from services.serving.app import Serving
 from services.serving.domain.versions import Loaded
 from services.serving.settings import Settings
+from services.serving.store.journal import Reader
 from shared import models
 from shared.access import hash_of
 from shared.artifacts import ArtifactStore
@@ -239,7 +240,10 @@ class Replica:
     def said(self, kind: type[Event]) -> list[Any]:
         """The events of this kind that wait in the spool."""
 
-        heard = [decode(o.message.value) for o in self.serving.spool.outgoing(10_000)]
+        spool, sender = self.serving.spool, self.serving.sender
+        waiting = [one.message for one in spool.outgoing(10_000)]
+        waiting += [sender.message_of(batch) for batch in spool.batches(10_000)]
+        heard = [decode(message.value) for message in waiting]
         return [one.event for one in heard if isinstance(one.event, kind)]
 
 
@@ -286,10 +290,10 @@ class Interference:
 
 
 def logged_rows(replica: Replica) -> list[dict[str, Any]]:
-    rows = replica.serving.spool._connection.execute(
-        "select value from waiting order by position"
-    ).fetchall()
-    return [orjson.loads(value)[1] for (value,) in rows]
+    """Rows that wait in no batch yet."""
+    spool = replica.serving.spool
+    taken = Reader(spool._journal, spool._reader.position).peek(10**6, 10**9)
+    return [orjson.loads(row.partition(b"\n")[2]) for row in taken.rows]
 
 
 async def until(condition: Callable[[], bool], *, seconds: float = 20.0) -> None:

@@ -1,4 +1,8 @@
-"""An answered row as it waits in the spool: the names of its features, and its `PredictionRow`."""
+"""An answered row as it waits in the spool, and as it goes into a batch.
+
+It waits as two lines of JSON: the names of its features, and its `PredictionRow` without `columns`.
+A batch tells each list of names once, and joins the rows as they are: nothing is read again.
+"""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -81,7 +85,7 @@ def _log_row(endpoint: Endpoint, prediction: Prediction, at: datetime) -> bytes:
     }
     if endpoint.seen_versions and prediction.is_drawn:
         plain["arms"] = endpoint.seen_versions
-    return orjson.dumps([names, plain])
+    return orjson.dumps(names) + b"\n" + orjson.dumps(plain)
 
 
 def shadow_row(
@@ -110,7 +114,21 @@ def shadow_row(
         "weight": shadow.weight,
         "shadow_of": seen.id,
     }
-    return orjson.dumps([(), plain])
+    return b"[]\n" + orjson.dumps(plain)
+
+
+def joined(rows: Sequence[bytes]) -> tuple[tuple[tuple[str, ...], ...], bytes]:
+    """The lists of names that rows have, and the rows as the JSON of a list."""
+    places: dict[bytes, bytes] = {}
+    parts = []
+    for row in rows:
+        names, _, plain = row.partition(b"\n")
+        place = places.get(names)
+        if place is None:
+            place = places[names] = b',"columns":%d}' % len(places)
+        parts.append(plain[:-1] + place)
+    columns = tuple(tuple(orjson.loads(names)) for names in places)
+    return columns, b"[" + b",".join(parts) + b"]"
 
 
 def _score(probabilities: Sequence[float] | None) -> float | None:

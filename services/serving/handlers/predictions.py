@@ -274,11 +274,11 @@ class Predictions:
     ) -> None:
         """Into the spool before the answer leaves, so that whatever was answered is logged."""
         try:
-            self.spool.keep_rows(rows)
+            self.spool.keep_rows(rows, is_required=endpoint.is_lineage_required)
         except Saturated:
             if endpoint.is_lineage_required:
                 raise
-            telemetry.count("tidewheel_prediction_log_gaps_total", len(predictions))
+            self.spool.note_unkept(len(rows))
         self.wake()
         counting.note_answers(endpoint, predictions)
 
