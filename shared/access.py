@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
+from math import inf
 from pathlib import Path
 from typing import Any, Final, Generic, TypeVar
 
@@ -45,17 +46,27 @@ Grants = Mapping[str, frozenset[Role]]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Rate:
+    """How often something may be done: so many at once, and so many per second from then on."""
+
+    per_second: float
+    burst: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Principal:
     """Somebody who has shown who it is.
 
     Attributes:
         name: the same whatever key or token was shown; approvals compare it.
         key: which key, or `token`; for logs.
+        rate: how often it may ask for predictions; None where its entry says nothing.
     """
 
     name: str
     key: str
     grants: Grants
+    rate: Rate | None = None
 
     @property
     def roles(self) -> frozenset[Role]:
@@ -273,7 +284,12 @@ def _current(entries: Any) -> list[Mapping[str, Any]]:
 
 def _credential(entry: Mapping[str, Any], key: str) -> Credential:
     return Credential(
-        principal=Principal(name=str(entry["principal"]), key=str(key), grants=_grants(entry)),
+        principal=Principal(
+            name=str(entry["principal"]),
+            key=str(key),
+            grants=_grants(entry),
+            rate=_rate(entry.get("rate")),
+        ),
         hash=str(entry.get("hash", "")),
         subject=str(entry.get("subject", "")),
         expires=moment_of(entry.get("expires")),
@@ -291,6 +307,21 @@ def _grants(entry: Mapping[str, Any]) -> Grants:
     if not isinstance(entry.get("teams", []), list):
         raise TypeError("teams are a list")
     return joined({str(team): frozenset(map(Role, roles))} for team, roles in pairs if roles)
+
+
+def _rate(given: Any) -> Rate | None:
+    """`{"per_second": 100, "burst": 200}`; the burst is that of two seconds where nothing is said.
+
+    Raises:
+        ValueError: these are no positive numbers.
+    """
+    if given is None:
+        return None
+    per_second = float(given["per_second"])
+    burst = float(given.get("burst", max(1.0, 2 * per_second)))
+    if not (0 < per_second < inf and 1 <= burst < inf):
+        raise ValueError("a rate has a positive `per_second` and a `burst` of at least 1")
+    return Rate(per_second=per_second, burst=burst)
 
 
 def moment_of(text: Any) -> datetime | None:

@@ -16,6 +16,7 @@ TidewheelError
 │   ├── Unauthenticated
 │   ├── NotPermitted
 │   ├── TooLarge
+│   ├── TooMany
 │   └── Saturated
 └── OutOfSequence    this subject stops and an alert fires: an event is missing
 """
@@ -80,6 +81,8 @@ class Refused(TidewheelError):
 
     status = 400
     code = "refused"
+    retry_after_seconds: int | None = None
+    """When the same call is worth trying again; None where waiting mends nothing."""
 
     def __init__(self, detail: str, faults: Sequence[Fault] = (), *, code: str = "") -> None:
         super().__init__(detail)
@@ -136,11 +139,23 @@ class TooLarge(Refused):
     code = "too_large"
 
 
+class TooMany(Refused):
+    """The caller asks more often than its key may; the same call works a little later."""
+
+    status = 429
+    code = "too_many_requests"
+
+    def __init__(self, detail: str, retry_after_seconds: int) -> None:
+        super().__init__(detail)
+        self.retry_after_seconds = retry_after_seconds
+
+
 class Saturated(Refused):
     """The queue is full; the same call works a little later."""
 
     status = 503
     code = "saturated"
+    retry_after_seconds = 1
 
 
 class OutOfSequence(TidewheelError):

@@ -80,6 +80,8 @@ def problem(
     code: str,
     detail: str,
     faults: Sequence[Fault] = (),
+    *,
+    retry_after_seconds: int | None = None,
 ) -> Response:
     """An RFC 9457 problem."""
     body = {
@@ -97,8 +99,8 @@ def problem(
         **foreign.members_for(path, status, detail, faults),
     }
     response = Response(orjson.dumps(body), status, media_type="application/problem+json")
-    if status == 503:
-        response.headers["Retry-After"] = "1"
+    if status in (429, 503):
+        response.headers["Retry-After"] = str(retry_after_seconds or 1)
     if status == 401:
         response.headers["WWW-Authenticate"] = "Bearer"
     return response
@@ -107,7 +109,15 @@ def problem(
 def problem_of(error: Exception, request_id: str, path: str) -> Response:
     """The problem that an error of ours is answered with."""
     if isinstance(error, Refused):
-        return problem(request_id, path, error.status, error.code, error.detail, error.faults)
+        return problem(
+            request_id,
+            path,
+            error.status,
+            error.code,
+            error.detail,
+            error.faults,
+            retry_after_seconds=error.retry_after_seconds,
+        )
     if isinstance(error, Unavailable):
         code = "store_unavailable" if isinstance(error, StoreUnavailable) else "unavailable"
         telemetry.log(
@@ -275,6 +285,7 @@ def build(
     ready: Ready,
     unlimited: Sequence[str] = (),
     open_to_clients: bool = False,
+    lane: Callable[[ASGIApp, Keys], ASGIApp] | None = None,
 ) -> FastAPI:
     """The application of one service.
 
@@ -283,6 +294,8 @@ def build(
             bus's `connected`) is true.
         unlimited: ends of POST paths that limit their bodies themselves (uploads).
         open_to_clients: whether `CLIENT_PATHS` need no key either.
+        lane: what stands before everything else, given all of it and the keys: it may answer some
+            requests itself, as everything else would, and passes on the others.
 
     Raises:
         RuntimeError: a route does not say who may use it.
@@ -314,6 +327,8 @@ def build(
         keys=keys,
         body_limit=settings.body_limit_bytes,
     )
+    if lane is not None:
+        app.middleware_stack = lane(app.build_middleware_stack(), keys)
     return app
 
 

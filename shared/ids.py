@@ -20,6 +20,19 @@ def uuid7() -> UUID:
     return UUID(int=(value & ~(0xC000 << 48)) | (0x8000 << 48))
 
 
+def uuid7_texts(count: int) -> list[str]:
+    """New UUIDv7s as 32 digits each: many for the price of one reading of clock and chance."""
+    milliseconds = f"{int(clock.now().timestamp() * 1000):012x}7"
+    drawn = secrets.token_hex(10 * count)
+    return [
+        f"{milliseconds}{drawn[i : i + 3]}{_VARIANT[drawn[i + 3]]}{drawn[i + 4 : i + 19]}"
+        for i in range(0, 20 * count, 20)
+    ]
+
+
+_VARIANT: Final = {digit: "89ab"[int(digit, 16) % 4] for digit in "0123456789abcdef"}
+
+
 def derived(cause: UUID | None, *parts: object) -> UUID:
     """The same id for the same cause and parts, so that a repeated step repeats its id."""
     return uuid5(cause or NAMESPACE, "\x1f".join(str(part) for part in parts))

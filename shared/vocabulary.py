@@ -21,6 +21,7 @@ CounterName = Literal[
     "tidewheel_leases_lost_total",
     "tidewheel_predictions_total",
     "tidewheel_arm_errors_total",
+    "tidewheel_requests_limited_total",
     "tidewheel_shadow_answers_total",
     "tidewheel_prediction_log_gaps_total",
     "tidewheel_labels_total",
@@ -29,6 +30,7 @@ CounterName = Literal[
     "tidewheel_monitor_rows_total",
     "tidewheel_retraining_requests_total",
     "tidewheel_training_runs_total",
+    "tidewheel_batches_total",
     "tidewheel_gate_verdicts_total",
     "tidewheel_rollouts_total",
     "tidewheel_rollout_decisions_total",
@@ -197,6 +199,13 @@ COUNTERS: Final[Mapping[CounterName, Metric]] = {
         labels=("model",),
         by=("serving",),
     ),
+    "tidewheel_requests_limited_total": Metric(
+        means="Requests for predictions that were not taken: their key asked too often (rate), or "
+        "too many waited (queue). Worry: any of the queue.",
+        labels=("reason",),
+        by=("serving",),
+        known={"reason": ("rate", "queue")},
+    ),
     "tidewheel_versions_opened_total": Metric(
         means="Versions opened to be asked. Worry: rising as fast as closed ones, for long.",
         by=("serving",),
@@ -251,6 +260,14 @@ COUNTERS: Final[Mapping[CounterName, Metric]] = {
         labels=("reason", "result"),
         by=("drift_monitor",),
         known={"reason": ("drift", "quality"), "result": _RETRAINING},
+    ),
+    "tidewheel_batches_total": Metric(
+        means="Batches of answers, by outcome. Worry: failures.",
+        labels=("outcome",),
+        by=("trainer",),
+        known={
+            "outcome": ("completed", "error", "timeout", "resource_exceeded", "crashed"),
+        },
     ),
     "tidewheel_training_runs_total": Metric(
         means="Training runs, by outcome. Worry: failures.",

@@ -11,7 +11,6 @@ import orjson
 from starlette.types import Receive, Scope
 
 from services.serving.api.metadata import ANSWER, PROBABILITIES, datatype_of, outputs_of
-from services.serving.api.predict import label_text
 from services.serving.api.wire import (
     JSON,
     PlainDoor,
@@ -25,6 +24,7 @@ from services.serving.domain.bindings import bind
 from services.serving.domain.endpoints import Endpoint
 from services.serving.handlers.log import Prediction, arm_name
 from services.serving.handlers.predictions import apart
+from services.serving.prediction.answers import label_text
 from services.serving.prediction.inference import Inference, read_inference
 from services.serving.prediction.tensors import Tensor
 from shared.errors import Fault, InvalidInput

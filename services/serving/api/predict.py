@@ -12,6 +12,7 @@ from services.serving.domain.endpoints import Endpoint, Step
 from services.serving.handlers.explaining import Explanations
 from services.serving.handlers.log import Prediction, arm_name
 from services.serving.handlers.predictions import apart
+from services.serving.prediction.answers import label_text
 from services.serving.prediction.forms import Batch, batch_of
 from services.serving.prediction.reading import read_json
 from shared.errors import Fault, InvalidInput
@@ -66,11 +67,6 @@ def plain_prediction(endpoint: Endpoint, prediction: Prediction) -> dict[str, An
             for label, share in zip(labels, prediction.probabilities, strict=False)
         }
     return found
-
-
-def label_text(label: float | str | bool) -> str:
-    """A label as the name of something."""
-    return label if isinstance(label, str) else orjson.dumps(label).decode()
 
 
 def is_explanation_wanted(scope: Scope) -> bool:

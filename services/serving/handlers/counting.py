@@ -33,6 +33,11 @@ def note_answers(endpoint: Endpoint, predictions: Sequence[Prediction]) -> None:
         _count(endpoint, role, "ok" if rung == role else "fallback", rows)
 
 
+def note_ok(endpoint: Endpoint, arm: int, rows: int) -> None:
+    """Count rows that whoever was to answer did answer."""
+    _count(endpoint, role_of(endpoint, arm), "ok", rows)
+
+
 def note_unanswered(endpoint: Endpoint, arm: int, rows: int) -> None:
     """Count rows that nobody had an answer to."""
     _count(endpoint, role_of(endpoint, arm), "error", rows)

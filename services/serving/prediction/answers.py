@@ -3,6 +3,8 @@
 from collections.abc import Sequence
 from math import isfinite
 
+import orjson
+
 from services.serving.prediction.reading import Row
 from shared.manifest import Column, Manifest
 
@@ -19,6 +21,11 @@ def is_usable(
     if not isfinite(number):
         return False
     return manifest.bounds is None or manifest.bounds[0] <= number <= manifest.bounds[1]
+
+
+def label_text(label: float | str | bool) -> str:
+    """A label as the name of something."""
+    return label if isinstance(label, str) else orjson.dumps(label).decode()
 
 
 def warm_up_rows(columns: Sequence[Column]) -> list[Row]:

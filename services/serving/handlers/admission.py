@@ -1,0 +1,104 @@
+"""Who is answered now: each key as often as it may ask, all together as far as there is room.
+
+What waits lies in memory, so it is bounded in requests and in bytes: beyond that, refusing at once
+is the honest answer. 429 is about the key that asks, 503 about everybody.
+"""
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from math import ceil
+from typing import Final
+
+from services.serving.domain.rates import Bucket
+from shared import telemetry
+from shared.access import Principal, Rate
+from shared.errors import Saturated, TooMany
+
+MOST_BUCKETS: Final = 10_000
+"""Keys whose buckets are remembered; more than that were never made for one installation."""
+
+
+@dataclass(slots=True, kw_only=True)
+class Admission:
+    """The limits of one replica.
+
+    Attributes:
+        rate: for keys whose own entry names none; None for no limit.
+        most_requests, most_bytes: of bodies that were read and are not answered.
+    """
+
+    rate: Rate | None
+    most_requests: int
+    most_bytes: int
+    monotonic: Callable[[], float]
+    requests: int = 0
+    bytes: int = 0
+    _buckets: dict[str, Bucket] = field(default_factory=dict)
+
+    def may_ask(self, principal: Principal) -> bool:
+        """Take one of the tokens of a key, if it has any."""
+        rate = principal.rate or self.rate
+        return rate is None or self._waits(principal, rate) == 0.0
+
+    def check(self, principal: Principal) -> None:
+        """Take one of the tokens of a key.
+
+        Raises:
+            TooMany: it has none left.
+        """
+        rate = principal.rate or self.rate
+        if rate is None:
+            return
+        seconds = self._waits(principal, rate)
+        if seconds:
+            telemetry.count("tidewheel_requests_limited_total", reason="rate")
+            raise TooMany(
+                f"This key may ask {rate.per_second:g} times per second, {rate.burst:g} at once.",
+                ceil(seconds),
+            )
+
+    def _waits(self, principal: Principal, rate: Rate) -> float:
+        now = self.monotonic()
+        name = principal.name if principal.key == "token" else principal.key
+        bucket = self._buckets.get(name)
+        if bucket is None:
+            if len(self._buckets) >= MOST_BUCKETS:
+                self._buckets.clear()  # all are full again, which harms nobody
+            bucket = self._buckets[name] = Bucket(rate.burst, now)
+        return bucket.take(rate, now)
+
+    def has_room(self, size: int) -> bool:
+        """Whether a request with such a body may wait; a single one always may."""
+        return self.requests == 0 or (
+            self.requests < self.most_requests and self.bytes + size <= self.most_bytes
+        )
+
+    @contextmanager
+    def room(self, size: int) -> Iterator[None]:
+        """While a request with such a body is worked on.
+
+        Raises:
+            Saturated: too many are.
+        """
+        if not self.has_room(size):
+            telemetry.count("tidewheel_requests_limited_total", reason="queue")
+            raise Saturated(
+                f"{self.requests} requests wait here already; try again shortly.",
+                code="queue_full",
+            )
+        self.enter(size)
+        try:
+            yield
+        finally:
+            self.leave(size)
+
+    def enter(self, size: int) -> None:
+        """One more request is worked on."""
+        self.requests += 1
+        self.bytes += size
+
+    def leave(self, size: int) -> None:
+        """It is answered."""
+        self.requests -= 1
+        self.bytes -= size
