@@ -60,9 +60,9 @@ class Settings(ServiceSettings):
     features of people must not lie about. Rows whose log is required stay until they are told."""
 
     spool_sync_seconds: float = Field(default=1.0, ge=0, le=60)
-    """Seconds between two syncs of the spool to the disk, beside the answers: what a power cut takes
-    at most. The end of the process alone takes nothing. 0 syncs each answer before it is given,
-    which costs what the disk takes for it."""
+    """Seconds between two syncs of the spool to the disk, beside the answers: what a power cut
+    takes at most. The end of the process alone takes nothing. 0 syncs each answer before it is
+    given, which costs what the disk takes for it."""
 
     batch_rows: int = Field(default=100, ge=1, le=1_000)
     """Rows of one `predictions.logged`."""
