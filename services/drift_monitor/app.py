@@ -7,7 +7,11 @@ from pathlib import Path
 from typing import Any, Final
 
 from services.drift_monitor import api, reports, streams
+from services.drift_monitor.api import brakes as brake_routes
+from services.drift_monitor.brake import Limits
 from services.drift_monitor.handlers import (
+    Brakes,
+    Courses,
     Judging,
     Labels,
     Predictions,
@@ -17,7 +21,7 @@ from services.drift_monitor.handlers import (
 )
 from services.drift_monitor.settings import Settings
 from services.drift_monitor.store import PostgresStore, Reading, Reporting
-from services.drift_monitor.worker import Forgetter, Reporter
+from services.drift_monitor.worker import Forgetter, Looker, Reporter
 from shared import clock, dead_letters, http, idempotency, running
 from shared.artifacts import ArtifactStore
 from shared.bus import Bus
@@ -31,6 +35,19 @@ MIGRATIONS: Final = Path(__file__).parent / "migrations"
 TEMPLATE_IDLE_SECONDS: Final = 60.0
 
 
+def limits_of(settings: Settings) -> Limits:
+    """What decisions to retrain need of the settings."""
+    return Limits(
+        budget=settings.retrainings_per_hour,
+        fleet_share=settings.brake_fleet_share,
+        source_share=settings.brake_source_share,
+        least_confirmed=settings.brake_least_models,
+        least_watched=settings.brake_least_watched,
+        span=timedelta(seconds=settings.brake_span_seconds),
+        settle=timedelta(seconds=settings.settle_seconds),
+    )
+
+
 async def serve(settings: Settings) -> None:
     """Put the parts together and run until told to stop."""
     database = await Database.lazily(
@@ -39,11 +56,17 @@ async def serve(settings: Settings) -> None:
     artifacts = ArtifactStore(settings.artifacts)
     store, reading, reporting = PostgresStore(database), Reading(database), Reporting(database)
     profiles = Profiles(artifacts.aget)
-    judging = Judging(store=store, profiles=profiles, now=clock.now, alpha=settings.alpha)
+    limits = limits_of(settings)
+    judging = Judging(
+        store=store, profiles=profiles, now=clock.now, alpha=settings.alpha, limits=limits
+    )
     telling = Telling(store=store)
     predictions = Predictions(store=store, judging=judging, telling=telling)
     labels = Labels(store=store, judging=judging, telling=telling)
     versions = Versions(store=store, predictions=predictions, fetch=artifacts.aget)
+    courses = Courses(deciding=judging.deciding)
+    brakes = Brakes(store=store, deciding=judging.deciding, now=clock.now, limits=limits)
+    facts = [*versions.reactions(), *courses.reactions()]
     jobs = Jobs(database, "report")
     reporter = Reporter(
         jobs=jobs,
@@ -62,7 +85,7 @@ async def serve(settings: Settings) -> None:
         database,
         settings.kafka,
         "drift_monitor",
-        versions.reactions(),
+        facts,
         topic_prefix=settings.topic_prefix,
         replica=settings.replica,
     )
@@ -84,7 +107,7 @@ async def serve(settings: Settings) -> None:
         }
 
     heard = [
-        *versions.reactions(),
+        *facts,
         on(PredictionsLogged, predictions.take_one),
         on(GroundTruthObserved, labels.take_one),
     ]
@@ -93,6 +116,7 @@ async def serve(settings: Settings) -> None:
         settings,
         [
             api.router(store, reading, reporting, jobs, artifacts),
+            brake_routes.router(brakes),
             dead_letters.router(database, heard),
         ],
         ready=ready,
@@ -105,6 +129,7 @@ async def serve(settings: Settings) -> None:
             carrier.run,
             reporter.run,
             forgetter.run,
+            Looker(brakes=brakes).run,
             partial(idempotency.forgetting, database),
         ],
         prepare=lambda: database.prepare([MIGRATIONS]),

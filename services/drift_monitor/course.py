@@ -5,10 +5,11 @@ leads to backoff instead of cooling; a model that the brake holds is held. Every
 function of the state and of what is heard; the clock is an argument.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from enum import StrEnum
-from math import ceil
+from math import ceil, fsum
 from typing import Final, Literal
 
 from services.drift_monitor.domain import Policy, Signs, Subject, Why
@@ -54,16 +55,11 @@ class Phase(StrEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Fallback:
-    """The rung below answers for a version.
-
-    Attributes:
-        checked_at: when the champion's unseen answers were last compared.
-    """
+    """The rung below answers for a version."""
 
     version: int
     window: int
     since: datetime
-    checked_at: datetime
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -81,6 +77,7 @@ class Course:
         refused: the last reason for a refusal; it is said once.
         regime: the change has outlasted the horizon, and that was said.
         fallback: the rung below answers.
+        fell_at: the newest window of the last such time; later ones may be a reason again.
     """
 
     phase: Phase = Phase.HEALTHY
@@ -97,6 +94,7 @@ class Course:
     refused: str = ""
     regime: bool = False
     fallback: Fallback | None = None
+    fell_at: int = 0
 
     @property
     def wants(self) -> bool:
@@ -158,7 +156,8 @@ def follow(course: Course, signs: Signs, subject: Subject) -> Stepped:
     if signs.confirmed is not None:
         return _confirmed(course, signs, subject)
     if signs.calm and course.confirmed_at is not None:
-        return Stepped(course=_calmed(course, subject))
+        ended = fall_back_over(_calmed(course, subject), subject.model, "the change is over")
+        return Stepped(course=ended.course, events=ended.events)
     if course.confirmed_at is not None:
         return Stepped(course=course)
     if course.phase in (Phase.HEALTHY, Phase.SUSPECT):
@@ -183,8 +182,16 @@ def _confirmed(course: Course, signs: Signs, subject: Subject) -> Stepped:
     )
     if course.phase in (Phase.HEALTHY, Phase.SUSPECT):
         course = replace(course, phase=Phase.CONFIRMED)
-    wanted = signs.below and subject.policy.transient == "fallback" and course.fallback is None
-    return _fall_back(course, subject, signs.detail) if wanted else Stepped(course=course)
+    if _would_do_better(course, signs, subject.policy):
+        return _fall_back(course, subject, signs.detail)
+    return Stepped(course=course)
+
+
+def _would_do_better(course: Course, signs: Signs, policy: Policy) -> bool:
+    """Whether the rung below is to answer, by as many windows as confirm a change."""
+    if policy.transient != "fallback" or course.fallback is not None:
+        return False
+    return sum(window > course.fell_at for window in signs.below) >= policy.confirm
 
 
 def _calmed(course: Course, subject: Subject) -> Course:
@@ -211,6 +218,7 @@ def crowned(course: Course, version: int) -> Course:
         refused="",
         regime=False,
         fallback=None,
+        fell_at=0,
     )
 
 
@@ -335,12 +343,23 @@ def _fall_back(course: Course, subject: Subject, detail: str) -> Stepped:
         version=subject.version,
         window=subject.window,
         since=subject.now,
-        checked_at=subject.now,
     )
     said = FallbackAdvised(
         model=subject.model, version=subject.version, window=subject.window, detail=detail
     )
-    return Stepped(course=replace(course, fallback=begun), events=(said,))
+    return Stepped(course=replace(course, fallback=begun, fell_at=subject.window), events=(said,))
+
+
+def is_as_good(champion: Sequence[float], below: Sequence[float], rows: int) -> bool | None:
+    """Whether a champion nobody sees does no worse than what answers in its place.
+
+    Args:
+        champion, below: losses of both on the same newest rows.
+        rows: so many are needed; None while there are fewer.
+    """
+    if min(len(champion), len(below)) < rows:
+        return None
+    return fsum(champion) <= fsum(below)
 
 
 def fall_back_over(course: Course, model: ModelName, detail: str) -> Stepped:

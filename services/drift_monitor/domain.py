@@ -170,7 +170,7 @@ class Signs:
         doubtful: this window alone would be a reason.
         suspect: anything at all is unusual.
         calm: a change that was confirmed is over.
-        below: the rung below would do better, as often as a change is confirmed.
+        below: windows in which the rung below would have done better.
         over: the disturbance that has ended with this window.
     """
 
@@ -178,7 +178,7 @@ class Signs:
     doubtful: Why | None = None
     suspect: bool = False
     calm: bool = False
-    below: bool = False
+    below: tuple[int, ...] = ()
     windows: tuple[int, ...] = ()
     detail: str = ""
     over: Spell | None = None
@@ -394,7 +394,7 @@ def _decided(
         doubtful=doubtful,
         suspect=not calm or watch.estimate == "worse",
         calm=calm,
-        below=len(watch.below) >= confirm,
+        below=watch.below,
         windows=windows,
         detail=detail,
         over=over,

@@ -24,3 +24,25 @@ class Settings(DatabaseSettings):
 
     report_megabytes: int = Field(default=1500, ge=256, le=100_000)
     """Megabytes that one report may take beyond its libraries."""
+
+    retrainings_per_hour: int = Field(default=20, ge=1, le=100_000)
+    """Retrainings asked for in any hour, all models together; owners share them fairly."""
+
+    brake_fleet_share: float = Field(default=0.10, gt=0, le=1)
+    """Share of all models. When more change at once, the cause is taken for a common one."""
+
+    brake_source_share: float = Field(default=0.30, gt=0, le=1)
+    """The same of the models that learn from one dataset."""
+
+    brake_least_models: int = Field(default=5, ge=2)
+    """Models. Fewer that change at once are no crowd, whatever their share."""
+
+    brake_least_watched: int = Field(default=20, ge=2)
+    """Models. A smaller fleet has no brake of its own."""
+
+    brake_span_seconds: float = Field(default=10_800.0, ge=1)
+    """Seconds. Changes that are confirmed so close together count as one."""
+
+    settle_seconds: float = Field(default=600.0, ge=0)
+    """Seconds. In a fleet that may have a brake, a confirmed change waits so long before a fresh
+    version is asked for: others may show that the cause is common."""

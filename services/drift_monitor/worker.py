@@ -7,7 +7,7 @@ from typing import Any, Final
 from uuid import UUID
 
 from services.drift_monitor import reports
-from services.drift_monitor.handlers import Profiles
+from services.drift_monitor.handlers import Brakes, Profiles
 from services.drift_monitor.store import PostgresStore, Reading, Reporting
 from services.drift_monitor.windows import Watched
 from shared import telemetry
@@ -21,6 +21,7 @@ from shared.reference import ANSWER, SCORE, Reference
 from shared.sketch import NumberCells
 
 FORGET_EVERY_SECONDS: Final = 600.0
+LOOK_EVERY_SECONDS: Final = 5.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -119,3 +120,24 @@ class Forgetter:
         if orphaned:
             telemetry.count("tidewheel_labels_total", orphaned, outcome="orphaned")
         telemetry.gauge("tidewheel_labels_waiting", await self.store.count_waiting())
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Looker:
+    """Looks at what no window brings: brakes that are over, and courses whose moment has come.
+
+    Several monitors may look side by side; the locks of fleet and models put them in order.
+    """
+
+    brakes: Brakes
+
+    async def run(self) -> None:
+        """Until cancelled; a database that is away is waited for."""
+        while True:
+            try:
+                await self.brakes.look()
+                while await self.brakes.look_at_one():
+                    pass
+            except Unavailable as error:
+                telemetry.log("looking_waits", level="warning", reason=str(error))
+            await asyncio.sleep(LOOK_EVERY_SECONDS)

@@ -1,9 +1,22 @@
 """What the monitor does about what it hears."""
 
+from services.drift_monitor.handlers.brakes import Brakes
+from services.drift_monitor.handlers.courses import Courses
+from services.drift_monitor.handlers.deciding import Deciding
 from services.drift_monitor.handlers.judging import Judging, Profiles
 from services.drift_monitor.handlers.labels import Labels
 from services.drift_monitor.handlers.predictions import Predictions
 from services.drift_monitor.handlers.telling import Telling
 from services.drift_monitor.handlers.versions import Versions
 
-__all__ = ["Judging", "Labels", "Predictions", "Profiles", "Telling", "Versions"]
+__all__ = [
+    "Brakes",
+    "Courses",
+    "Deciding",
+    "Judging",
+    "Labels",
+    "Predictions",
+    "Profiles",
+    "Telling",
+    "Versions",
+]

@@ -17,7 +17,9 @@ from services.drift_monitor.course import (
     Phase,
     Stepped,
     cooled,
+    fall_back_over,
     follow,
+    is_as_good,
     objection,
     refused,
 )
@@ -39,6 +41,7 @@ from shared.events import (
 from shared.manifest import Manifest, read_manifest
 
 MOST_MANIFESTS: Final = 256
+LOOK_AT_UNSEEN: Final = timedelta(minutes=1)
 LOOK_AGAIN: Final = timedelta(hours=1)
 """What is refused for want of labels or because of an annotation is looked at so often."""
 
@@ -100,7 +103,8 @@ class Deciding:
             course, due_at = answer.course, answer.look_again_at or due_at
             said += answer.events
         if course.fallback is not None:
-            due_at = min(due_at or about.now + LOOK_AGAIN, about.now + LOOK_AGAIN)
+            again = about.now + LOOK_AT_UNSEEN
+            due_at = min(due_at or again, again)
         if before is not None and course == before.course and due_at == before.due_at:
             await self.store.seen(about.model, about.now)
         else:
@@ -165,6 +169,25 @@ class Deciding:
         await self.store.note_proposal(said)
         return [said]
 
+    async def _losses(
+        self, version: Watched, since: datetime, rows: int
+    ) -> tuple[list[float], list[float]]:
+        """Of a champion nobody sees and of the rule that answers, on the newest labelled rows."""
+        ids = await self.store.labelled_unseen((version.model, version.version), since, rows)
+        seen, unseen = await self.store.predictions(ids), await self.store.unseen_of(ids)
+        champion: list[float] = []
+        below: list[float] = []
+        for row in seen.values():
+            own = next((u for u in unseen.get(row.id, ()) if u.version == version.version), None)
+            if own is None or row.label is None:
+                continue
+            loss = version.judge.loss(own.answer, own.score, row.label.value)
+            other = version.judge.baseline_loss(row.row(), row.label.value)
+            if loss is not None and other is not None:
+                champion.append(loss)
+                below.append(other)
+        return champion, below
+
     # --- changes that no window brings ------------------------------------------------------------
 
     async def change(
@@ -195,8 +218,24 @@ class Deciding:
             await self.store.not_due(model)
             return []
         about = await self.about(version, now)
-        course = cooled(kept.course, now)
-        return await self.go_on(about, replace(kept, course=course), version, None)
+        stepped = await self._compared(cooled(kept.course, now), about, version)
+        said = await self.go_on(about, replace(kept, course=stepped.course), version, None)
+        return [*stepped.events, *said]
+
+    async def _compared(self, course: Course, about: About, version: Watched) -> Stepped:
+        """While the rung below answers: whether the champion, unseen, does as well by now."""
+        fallback = course.fallback
+        if fallback is None:
+            return Stepped(course=course)
+        rows = about.policy.window
+        as_good = is_as_good(*await self._losses(version, fallback.since, rows), rows)
+        if as_good:
+            told = f"over {rows} labelled rows it does no worse than what answered"
+            return fall_back_over(course, about.model, told)
+        if as_good is None and about.now > fallback.since + about.policy.horizon:
+            told = "so few labels came within the horizon that nothing is known"
+            return fall_back_over(course, about.model, told)
+        return Stepped(course=course)
 
 
 def _count(said: list[Event], why: str) -> None:

@@ -2,6 +2,7 @@
 
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
+from datetime import datetime
 
 import orjson
 
@@ -47,6 +48,18 @@ class UnseenTable:
         for row in rows:
             found[row["seen"]].append(_unseen(row))
         return dict(found)
+
+    async def labelled_unseen(self, key: tuple[str, int], since: datetime, limit: int) -> list[str]:
+        """The newest predictions with a label that a version answered unseen, newest first."""
+        rows = await self.database.fetch(
+            "select u.seen from unseen u join prediction p on p.id = u.seen "
+            "where u.model = $1 and u.version = $2 and p.label is not null "
+            "and u.predicted_at >= $3 order by u.predicted_at desc limit $4",
+            *key,
+            since,
+            limit,
+        )
+        return [row["seen"] for row in rows]
 
     async def mark_told(
         self, predictions: Sequence[str], unseen: Mapping[str, float | None]
