@@ -53,6 +53,7 @@ GaugeName = Literal[
     "tidewheel_jobs_waiting",
     "tidewheel_labels_waiting",
     "tidewheel_spool_bytes",
+    "tidewheel_spool_oldest_seconds",
     "tidewheel_models_served",
     "tidewheel_versions_open",
     "tidewheel_versions_open_bytes",
@@ -221,8 +222,11 @@ COUNTERS: Final[Mapping[CounterName, Metric]] = {
         known={"outcome": ("answered", "failed", "dropped")},
     ),
     "tidewheel_prediction_log_gaps_total": Metric(
-        means="Predictions answered and not logged, because the spool was full. Worry: any.",
+        means="Rows answered and lost to the log, by reason: no room, too old, file damaged. "
+        "Worry: any.",
+        labels=("reason",),
         by=("serving",),
+        known={"reason": ("full", "old", "damaged")},
     ),
     "tidewheel_labels_total": Metric(
         means="Labels, by what became of them. Worry: many of the last four.",
@@ -359,6 +363,10 @@ GAUGES: Final[Mapping[GaugeName, Metric]] = {
     ),
     "tidewheel_spool_bytes": Metric(
         means="Bytes in the local spool. Worry: near the cap.", by=("serving",)
+    ),
+    "tidewheel_spool_oldest_seconds": Metric(
+        means="Age of the oldest rows in the local spool. Worry: minutes; they are given up at last.",
+        by=("serving",),
     ),
     "tidewheel_versions_open": Metric(
         means="Versions that are open in this process at the moment.", by=("serving",)

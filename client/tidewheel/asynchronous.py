@@ -196,6 +196,29 @@ class AsyncClient:
         """Training runs, newest first."""
         return await self.send(calls.runs(name, limit, cursor))
 
+    async def ask_batch(
+        self,
+        name: str,
+        *,
+        version: int | None = None,
+        dataset: str | None = None,
+        dataset_version: int | None = None,
+    ) -> Json:
+        """Have a whole dataset version answered; the same batch again is the same job."""
+        return await self.send(calls.ask_batch(name, version, dataset, dataset_version))
+
+    async def batch(self, batch_id: str) -> Json:
+        """How far a batch is, or what came of it."""
+        return await self.send(calls.batch(batch_id))
+
+    async def batches(self, name: str, *, limit: int = 50, cursor: str | None = None) -> Json:
+        """The batches of a model, newest first."""
+        return await self.send(calls.batches(name, limit, cursor))
+
+    async def batch_output(self, batch_id: str) -> bytes:
+        """The file of answers, a row for every row."""
+        return await self.read(calls.batch_output(batch_id))
+
     async def verdicts(self, name: str, *, limit: int = 20) -> Json:
         """Verdicts about a model, newest first."""
         return await self.send(calls.verdicts(name, limit))

@@ -1,6 +1,7 @@
 """Every call about data, models and predictions."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Final
 
@@ -129,6 +130,32 @@ def runs(name: str | None, limit: int, cursor: str | None) -> Call:
     """Training runs, newest first."""
     what, path = "runs cannot be listed", "/v1/runs"
     return get("trainer", path, what, model=name, limit=limit, cursor=cursor)
+
+
+def ask_batch(
+    name: str, version: int | None, dataset: str | None, dataset_version: int | None
+) -> Call:
+    """A version answers a whole dataset version; by default the champion, the newest one."""
+    body: Json = given(version=version, dataset=dataset, dataset_version=dataset_version)
+    return post("trainer", f"/v1/models/{quoted(name)}/batches", f"{name} answers no batch", body)
+
+
+def batch(batch_id: str) -> Call:
+    """How far a batch is, or what came of it."""
+    return get("trainer", f"/v1/batches/{quoted(batch_id)}", "the batch cannot be shown")
+
+
+def batches(name: str, limit: int, cursor: str | None) -> Call:
+    """The batches of a model, newest first."""
+    path, what = f"/v1/models/{quoted(name)}/batches", f"batches of {name} cannot be listed"
+    return get("trainer", path, what, limit=limit, cursor=cursor)
+
+
+def batch_output(batch_id: str) -> Call:
+    """The file of answers."""
+    path = f"/v1/batches/{quoted(batch_id)}/output"
+    call = get("trainer", path, "the answers cannot be fetched")
+    return replace(call, seconds=600.0)
 
 
 def verdicts(name: str, limit: int) -> Call:

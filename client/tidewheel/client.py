@@ -182,6 +182,29 @@ class Client:
         """Training runs, newest first."""
         return self.send(calls.runs(name, limit, cursor))
 
+    def ask_batch(
+        self,
+        name: str,
+        *,
+        version: int | None = None,
+        dataset: str | None = None,
+        dataset_version: int | None = None,
+    ) -> Json:
+        """Have a whole dataset version answered; the same batch again is the same job."""
+        return self.send(calls.ask_batch(name, version, dataset, dataset_version))
+
+    def batch(self, batch_id: str) -> Json:
+        """How far a batch is, or what came of it."""
+        return self.send(calls.batch(batch_id))
+
+    def batches(self, name: str, *, limit: int = 50, cursor: str | None = None) -> Json:
+        """The batches of a model, newest first."""
+        return self.send(calls.batches(name, limit, cursor))
+
+    def batch_output(self, batch_id: str) -> bytes:
+        """The file of answers, a row for every row."""
+        return self.read(calls.batch_output(batch_id))
+
     def verdicts(self, name: str, *, limit: int = 20) -> Json:
         """Verdicts about a model, newest first."""
         return self.send(calls.verdicts(name, limit))

@@ -8,6 +8,7 @@ import typer
 
 from tidewheel import __version__
 from tidewheel.commands import (
+    batch,
     control,
     datasets,
     governance,
@@ -42,6 +43,8 @@ _VERBS = (
     (models.drift, "drift"),
     (predictions.predict, "predict"),
     (predictions.feedback, "feedback"),
+    (batch.batch, "batch"),
+    (batch.batches, "batches"),
     (control.train, "train"),
     (control.rollback, "rollback"),
     (control.best, "best"),

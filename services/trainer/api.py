@@ -1,6 +1,5 @@
 """HTTP: ask for a training, see what became of runs."""
 
-from datetime import UTC, datetime
 from typing import Annotated, Any, Final
 from uuid import UUID
 
@@ -8,9 +7,10 @@ from fastapi import APIRouter, Depends, Query, Request
 from fastapi.responses import Response
 
 from services.trainer.handlers import Outcome, Trainer
+from services.trainer.paging import cursor_of, read_cursor, text_of
 from services.trainer.store import PostgresStore
 from shared.access import Principal, Role, act
-from shared.errors import Fault, InvalidInput, NotFound
+from shared.errors import NotFound
 from shared.events import Json, ModelName
 from shared.http import Json as JsonResponse
 from shared.http import allow, page
@@ -31,11 +31,11 @@ def router(store: PostgresStore, trainer: Trainer) -> APIRouter:
 
     @routes.post("/models/{model}/train")
     async def train(model: str, request: Request, principal: Scientist) -> Response:
-        owner = await store.owner(_text(model))
+        owner = await store.owner(text_of(model))
         act(principal, owner, MAY_TRAIN, f"There is no model {model}.")
 
         async def action() -> tuple[int, Json]:
-            return 202, _outcome(await trainer.train(ModelName(_text(model)), principal.name))
+            return 202, _outcome(await trainer.train(ModelName(text_of(model)), principal.name))
 
         return await once(request, store.database, principal, action)
 
@@ -43,11 +43,11 @@ def router(store: PostgresStore, trainer: Trainer) -> APIRouter:
     async def runs(
         principal: Looking, model: str = "", limit: Limit = 100, cursor: str = ""
     ) -> Response:
-        before = _read_cursor(cursor) if cursor else None
+        before = read_cursor(cursor) if cursor else None
         found = await store.runs(
-            model=_text(model), before=before, limit=limit, owners=principal.visible
+            model=text_of(model), before=before, limit=limit, owners=principal.visible
         )
-        last = _cursor(found[-1]) if len(found) == limit else None
+        last = cursor_of(found[-1]["queued_at"], found[-1]["run"]) if len(found) == limit else None
         return JsonResponse(page(found, last))
 
     @routes.get("/runs/{run}")
@@ -69,28 +69,3 @@ def _outcome(outcome: Outcome) -> dict[str, Any]:
             "dataset_version": outcome.skipped.dataset_version,
         }
     return {"run": outcome.run, "skipped": None, "joined": outcome.joined}
-
-
-def _text(value: str) -> str:
-    if "\0" in value:
-        raise InvalidInput(
-            "Names hold no control characters.", [Fault("/path", "control character")]
-        )
-    return value
-
-
-def _cursor(run: Json) -> str:
-    queued: datetime = run["queued_at"]
-    return f"{queued.isoformat()}_{run['run']}"
-
-
-def _read_cursor(cursor: str) -> tuple[datetime, UUID]:
-    moment, _, run = cursor.partition("_")
-    try:
-        # A plus sign arrives as a space where it was not escaped.
-        return datetime.fromisoformat(moment.replace(" ", "+")).astimezone(UTC), UUID(run)
-    except (ValueError, OverflowError) as error:
-        raise InvalidInput(
-            "This cursor was not given by this list.",
-            [Fault("/query/cursor", "not a cursor", "leave it out to begin anew")],
-        ) from error

@@ -5,7 +5,7 @@ from functools import partial
 from pathlib import Path
 from typing import Final
 
-from services.trainer import api
+from services.trainer import api, batch
 from services.trainer.handlers import Trainer
 from services.trainer.settings import Settings
 from services.trainer.store import PostgresStore
@@ -29,11 +29,12 @@ async def serve(settings: Settings) -> None:
     store = PostgresStore(database)
     jobs = Jobs(database, KIND, lease=timedelta(seconds=settings.lease_seconds))
     trainer = Trainer(store=store, jobs=jobs, now=clock.now)
+    artifacts = ArtifactStore(settings.artifacts)
     confined = Confined(PRELOAD, without=WITHOUT)
     workshop = Workshop(
         store=store,
         jobs=jobs,
-        artifacts=ArtifactStore(settings.artifacts),
+        artifacts=artifacts,
         confined=confined,
         now=clock.now,
         allowed=settings.allowed_modules,
@@ -41,19 +42,36 @@ async def serve(settings: Settings) -> None:
         inline_bytes=settings.inline_bytes,
         concurrency=settings.concurrency,
     )
+    batch_jobs = Jobs(database, batch.KIND, lease=timedelta(seconds=settings.lease_seconds))
+    batch_store = batch.BatchStore(database)
+    batches = batch.Batches(store=batch_store, jobs=batch_jobs, artifacts=artifacts)
+    answering = batch.BatchWorker(
+        store=batch_store,
+        jobs=batch_jobs,
+        artifacts=artifacts,
+        confined=confined,
+        now=clock.now,
+        seconds=settings.batch_seconds,
+        megabytes=settings.batch_megabytes,
+    )
+    reactions = [*trainer.reactions(), *batches.reactions()]
     schedules = Schedules(database, store, trainer, clock.now)
     bus = Bus(
         database,
         settings.kafka,
         "trainer",
-        trainer.reactions(),
+        reactions,
         topic_prefix=settings.topic_prefix,
         replica=settings.replica,
     )
     app = http.build(
         "trainer",
         settings,
-        [api.router(store, trainer), dead_letters.router(database, trainer.reactions())],
+        [
+            api.router(store, trainer),
+            batch.router(store, batch_store, batches, artifacts),
+            dead_letters.router(database, reactions),
+        ],
         ready=bus.state,
     )
 
@@ -64,7 +82,13 @@ async def serve(settings: Settings) -> None:
     await running.run(
         settings,
         app,
-        [bus.run, workshop.run, schedules.run, partial(idempotency.forgetting, database)],
+        [
+            bus.run,
+            workshop.run,
+            answering.run,
+            schedules.run,
+            partial(idempotency.forgetting, database),
+        ],
         prepare=lambda: database.prepare([MIGRATIONS]),
         finish=finish,
     )

@@ -26,3 +26,9 @@ class Settings(DatabaseSettings):
 
     inline_bytes: int = Field(default=32_000_000, ge=0, le=500_000_000)
     """Bytes. A larger dataset is handed to the run as a file instead of in memory."""
+
+    batch_seconds: float = Field(default=1800.0, ge=1, le=86_400)
+    """Seconds. A batch of answers that takes longer is killed."""
+
+    batch_megabytes: int = Field(default=4096, ge=256, le=1_000_000)
+    """Megabytes that one batch of answers may take beyond its libraries."""

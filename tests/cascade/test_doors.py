@@ -73,8 +73,11 @@ class Things:
 
 NOTHING = Things(
     model="m-there-is-none",
-    names={name: uuid4() for name in ("run", "event_id", "rollout", "report", "cascade", "freeze")}
-    | {"version": 1},
+    names={
+        name: uuid4()
+        for name in ("run", "event_id", "rollout", "report", "cascade", "freeze", "batch")
+    }
+    | {"version": 1, "prediction": "p-there-is-none"},
 )
 
 
@@ -89,7 +92,9 @@ def things(house: House) -> Things:
     (verdict,) = house.heard(name, "evaluation.completed")
     (promoted,) = house.heard(name, "model.promoted")
     for _ in range(25):
-        house.predict(name, ROW)
+        answered = house.predict(name, ROW)
+    batch = house.ask("trainer", "POST", f"/v1/models/{name}/batches")
+    assert batch.status_code == 202, batch.text
     freeze = house.ask("deployer", "POST", "/v1/freezes", json=_freeze(name))
     assert freeze.status_code == 201, freeze.text
     return Things(
@@ -102,6 +107,8 @@ def things(house: House) -> Things:
             "report": until(lambda: _report(house, name), what="a window to be full"),
             "cascade": cascade,
             "freeze": freeze.json()["freeze"],
+            "batch": batch.json()["batch"],
+            "prediction": answered["prediction_id"],
         },
     )
 

@@ -267,3 +267,20 @@ def test_a_prediction_is_explained_also_after_a_rollback(desk: Desk) -> None:
     assert prediction in told.out
     assert "a=0.5" in told.out
     assert desk.run("viewer", "explain", "p-nobody").code == 65
+
+
+def test_a_whole_dataset_version_is_answered_into_a_file(desk: Desk) -> None:
+    desk.apply()
+    assert desk.publish(200).code == 0
+    out = desk.folder / "answers.csv"
+
+    ran = desk.run("predictor", "batch", desk.model, "--out", str(out))
+    again = desk.json("predictor", "batches", desk.model)
+    unfit = desk.run("predictor", "batch", desk.model, "--data-version", "9")
+
+    lines = out.read_text().splitlines()
+    assert (ran.code, ran.err.splitlines()[-1].split(": ")[1]) == (0, "200 rows answered")
+    assert lines[0] == "row,answer,rung,reason"
+    assert len(lines) == 201
+    assert [(one["state"], one["refused"]) for one in again] == [("done", 0)]
+    assert (unfit.code, "never published" in unfit.err) == (65, True)
