@@ -10,7 +10,7 @@ from datetime import datetime, timedelta
 from typing import Any, Final, Literal, assert_never
 
 from services.drift_monitor.detection import Comparison, Severity
-from services.drift_monitor.quality import Measured
+from services.drift_monitor.quality import Alarm, Estimated, Measured
 from shared.events import (
     DriftCleared,
     DriftDetected,
@@ -146,7 +146,6 @@ class Subject:
     Attributes:
         asked_at: when a retraining of the model was last asked for.
         started_at, ended_at: moments of the first and the last row of the window.
-        below: the metric of the rung below over the same rows, where it is known.
     """
 
     model: ModelName
@@ -158,7 +157,6 @@ class Subject:
     now: datetime
     started_at: datetime | None = None
     ended_at: datetime | None = None
-    below: float | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -276,28 +274,46 @@ def _spell(known: Spell | None, subject: Subject, is_of_the_data: bool) -> Spell
 # --- quality ------------------------------------------------------------------------------------
 
 
-def after_estimate(
-    watch: Watch, subject: Subject, *, low: float, high: float, reference: float
-) -> Decided:
+def after_estimate(watch: Watch, subject: Subject, found: Estimated | None) -> Decided:
     """What an estimate without labels changes: a suspicion, or that drift does no harm."""
-    limit = reference * (1 + subject.policy.tolerance)
-    found: Literal["", "fine", "worse"] = ""
-    if low > limit:
-        found = "worse"
-    elif high <= limit:
-        found = "fine"
-    detail = f"estimated loss {low:.4g} to {high:.4g}, {reference:.4g} when it was made"
-    return _decided(replace(watch, estimate=found), subject, (), detail)
+    if found is None:
+        return _decided(replace(watch, estimate=""), subject, (), "")
+    limit = found.reference * (1 + subject.policy.tolerance)
+    told: Literal["", "fine", "worse"] = ""
+    if found.low > limit:
+        told = "worse"
+    elif found.high <= limit:
+        told = "fine"
+    detail = (
+        f"{found.metric} is estimated as {found.low:.4g} to {found.high:.4g}; "
+        f"{found.reference:.4g} on held-out rows"
+    )
+    return _decided(replace(watch, estimate=told), subject, (), detail)
 
 
-def after_detector(watch: Watch, subject: Subject, said: QualityDegraded | None) -> Decided:
+def after_detector(watch: Watch, subject: Subject, metric: str, alarm: Alarm | None) -> Decided:
     """What the running test on losses changes; None takes its alarm back."""
-    if said is None:
+    if alarm is None:
         return _decided(replace(watch, detector=False), subject, (), "")
-    events = () if watch.detector else (said,)
-    detail = f"{said.metric} {said.value:.4g} over {said.labels} labels, evidence {said.evidence}"
+    detail = (
+        f"{metric} {alarm.level:.4g} over {alarm.labels} labels, {alarm.reference:.4g} on held-out "
+        f"rows; {alarm.evidence:.3g} times what is to be expected without a change"
+    )
+    degraded = QualityDegraded(
+        model=subject.model,
+        version=subject.version,
+        window=subject.window,
+        metric=metric,
+        value=alarm.level,
+        reference=alarm.reference,
+        bound=alarm.limit,
+        labels=alarm.labels,
+        by="detector",
+        evidence=alarm.evidence,
+    )
+    events = () if watch.is_degraded else (degraded,)
     spell = _spell(watch.spell, subject, is_of_the_data=False)
-    watch = replace(watch, detector=True, is_degraded=True, spell=spell)
+    watch = replace(watch, detector=True, is_degraded=True, fine=(), spell=spell)
     return _decided(watch, subject, events, detail, "quality")
 
 
@@ -351,7 +367,7 @@ def _after_worse(watch: Watch, subject: Subject, metric: str, found: Measured) -
         )
         events.append(degraded)
     confirm = subject.policy.confirm
-    is_below = subject.below is not None and found.value > subject.below
+    is_below = found.rule == "worse"
     below = tuple(n for n in watch.below if n != subject.window)
     watch = replace(
         watch,

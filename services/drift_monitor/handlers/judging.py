@@ -25,26 +25,6 @@ MOST_PROFILES: Final = 256
 Fetch = Callable[[Digest], Awaitable[bytes]]
 
 
-@dataclass(slots=True)
-class Profiles:
-    """Reference profiles by digest; the least recently used one is dropped first."""
-
-    fetch: Fetch
-    _known: dict[Digest, Reference] = field(default_factory=dict)
-
-    async def of(self, digest: Digest) -> Reference:
-        """The profile with this digest.
-
-        Raises:
-            StoreUnavailable, NotFound, Unprocessable: it cannot be had, or cannot be read.
-        """
-        found = self._known.pop(digest, None) or read_reference(await self.fetch(digest))
-        self._known[digest] = found
-        if len(self._known) > MOST_PROFILES:
-            del self._known[next(iter(self._known))]
-        return found
-
-
 def judged(row: Kept, version: Watched | None) -> Judged:
     """What the label of a row makes of its answer and of the baseline's."""
     if version is None or row.label is None:
@@ -63,6 +43,13 @@ class Judging:
     now: Clock
     alpha: float
     limits: Limits = USUAL
+
+    @property
+    def measuring(self) -> Measuring:
+        """How good answers are."""
+        return Measuring(
+            store=self.store, profiles=self.profiles, now=self.now, alpha=self.alpha
+        )
 
     @property
     def deciding(self) -> Deciding:
@@ -87,36 +74,94 @@ class Judging:
         self, version: Watched, window: Window, *, revised: bool = False
     ) -> tuple[Watched, list[Event]]:
         """Measure a closed window when its labels have reached a further step, or one changed."""
-        steps = step_of(window.labels, window.rows)
-        if not window.is_closed or not steps or (steps <= window.steps and not revised):
+        place = (str(window.model), window.version, window.number)
+        look = await self.store.look_at(place)
+        if look is None:
             return version, []
-        pairs = await self.store.losses_of(window)
-        if not pairs:
+        told = await self.measuring.look(version, look, revised=revised)
+        if told is None:
             return version, []
-        reference = await self.profiles.of(version.reference)
-        losses = np.array([loss for loss, _ in pairs], dtype=np.float64)
-        found = measure(
-            reference.losses,
-            losses,
-            tolerance=version.policy.tolerance,
-            alpha=self.alpha / len(STEPS),
-        )
-        baseline = _baseline(version.metric, pairs)
-        await self.store.save_quality(window, steps, found, baseline)
-        subject = replace(await self._subject(version, window), below=baseline)
+        found = told.found
+        subject = replace(await self._subject(version, window), below=found.baseline)
+        showing.measured(subject, told.said, found)
+        said: list[Event] = [told.said]
+        if await self.store.change_rule((place[0], place[1]), found.rule) and found.rule == "worse":
+            said.append(below_rule(version, window.number, found))
         decided = after_measure(version.watch, subject, version.metric, found)
         version, follows = await self.deciding.settle(version, subject, decided)
-        said = QualityMeasured(
-            model=version.model,
-            version=version.version,
-            window=window.number,
-            metric=version.metric,
-            value=found.value,
-            labels=found.labels,
-            completeness=window.labels / window.rows,
-            reference=found.reference,
-            baseline=baseline,
+        return version, [*said, *follows]
+
+    async def after_labels(
+        self, versions: dict[Key, Watched], joined: Iterable[Place], revised: Collection[Place]
+    ) -> list[Event]:
+        """Look at the windows in which labels have come or changed."""
+        said: list[Event] = []
+        for place in sorted({*joined, *revised}):
+            key = (place[0], place[1])
+            window = await self._window(place) if key in versions else None
+            if window is not None:
+                versions[key], events = await self.look(
+                    versions[key], window, revised=place in revised
+                )
+                said += events
+        return said
+
+    async def feed(
+        self,
+        versions: dict[Key, Watched],
+        late: Mapping[Key, Sequence[tuple[int | None, float]]],
+    ) -> list[Event]:
+        """Feed the running tests of versions; what their alarms lead to."""
+        said: list[Event] = []
+        for alarmed in await self.measuring.feed(versions, late):
+            key = (str(alarmed.version.model), alarmed.version.version)
+            window = await self._window((*key, alarmed.window))
+            version = versions[key]
+            subject = await self._subject(version, window or _nowhere(version, self.now()))
+            decided = after_detector(version.watch, subject, alarmed.said)
+            versions[key], events = await self.deciding.settle(version, subject, decided)
+            said += events
+        return said
+
+    async def settle(self, model: str, limit: int = MOST_UNSETTLED) -> list[Event]:
+        """What only time brings for a locked model: windows whose labels are all there, and losses
+        that have reached the age at which they are fed."""
+        places = [(model, *place) for place in await self.store.unsettled(model, limit)]
+        keys = {(model, version) for _, version, _ in places}
+        keys |= {key for key in await self.store.fed_versions(model)}
+        versions = await self.store.versions(keys) if keys else {}
+        said = await self.after_labels(versions, places, ())
+        return [*said, *await self.feed(versions, {})]
+
+    async def _window(self, place: Place) -> Window | None:
+        look = await self.store.look_at(place)
+        if look is None:
+            return None
+        return Window(
+            model=ModelName(place[0]),
+            version=place[1],
+            number=place[2],
+            rows=look.rows,
+            started_at=look.begun_at,
+            ended_at=look.ended_at,
+            labels=look.labels,
+            steps=look.steps,
+            is_closed=look.is_closed,
         )
+
+    async def _estimate(
+        self, version: Watched, window: Window, subject: Subject
+    ) -> tuple[Watched, list[Event]]:
+        """What the scores of a closed window let expect, before its drift is judged."""
+        estimated = await self.measuring.estimate(version, window)
+        if estimated is None:
+            return version, []
+        found, said = estimated
+        showing.estimated(subject, found)
+        decided = after_estimate(
+            version.watch, subject, low=found.low, high=found.high, reference=found.reference
+        )
+        version, follows = await self.deciding.settle(version, subject, decided)
         return version, [said, *follows]
 
     async def _subject(self, version: Watched, window: Window) -> Subject:
@@ -134,9 +179,16 @@ class Judging:
         )
 
 
-def _baseline(metric: str, pairs: Sequence[tuple[float, float | None]]) -> float | None:
-    known: list[Any] = [loss for _, loss in pairs if loss is not None]
-    return metric_value(metric, np.array(known, dtype=np.float64)) if known else None
+def _nowhere(version: Watched, now: datetime) -> Window:
+    """For an alarm about rows that are in no window that is kept."""
+    return Window(
+        model=version.model,
+        version=version.version,
+        number=0,
+        rows=0,
+        started_at=now,
+        ended_at=now,
+    )
 
 
 def _evaluated(window: Window, found: Comparison) -> WindowEvaluated:
