@@ -365,7 +365,7 @@ GAUGES: Final[Mapping[GaugeName, Metric]] = {
         means="Bytes in the local spool. Worry: near the cap.", by=("serving",)
     ),
     "tidewheel_spool_oldest_seconds": Metric(
-        means="Age of the oldest rows in the local spool. Worry: minutes; they are given up at last.",
+        means="Age of the oldest rows in the local spool. Worry: minutes; they are lost at last.",
         by=("serving",),
     ),
     "tidewheel_versions_open": Metric(

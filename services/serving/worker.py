@@ -238,6 +238,7 @@ class Upkeep:
         except StoreUnavailable as error:
             telemetry.log("spool_not_tidied", level="warning", reason=str(error))
         telemetry.gauge("tidewheel_spool_bytes", self.spool.size_bytes)
+        telemetry.gauge("tidewheel_spool_oldest_seconds", self.spool.oldest_seconds)
 
 
 @cache

@@ -364,7 +364,8 @@ async def test_outcomes_are_never_dropped_quietly(tmp_path: Path, store: Artifac
 async def test_best_effort_answers_and_counts_the_gap(tmp_path: Path, store: ArtifactStore) -> None:
 
     def gaps() -> float:
-        return REGISTRY.get_sample_value("tidewheel_prediction_log_gaps_total") or 0.0
+        name = "tidewheel_prediction_log_gaps_total"
+        return REGISTRY.get_sample_value(name, {"reason": "full"}) or 0.0
 
     before = gaps()
     async with a_replica(settings_for(tmp_path, spool_bytes=10_000)) as replica:
@@ -373,7 +374,10 @@ async def test_best_effort_answers_and_counts_the_gap(tmp_path: Path, store: Art
         statuses = [(await replica.ask()).status_code for _ in range(60)]
 
         assert set(statuses) == {200}
-        assert gaps() - before == 60 - len(logged_rows(replica)) > 0
+        lost = 60 - len(logged_rows(replica))
+        replica.serving.sender._seal_due(at_once=True)
+        assert gaps() - before == lost > 0
+        assert sum(batch.gaps for batch in replica.said(PredictionsLogged)) == lost
 
 
 async def test_an_endpoint_without_anything_that_answers_is_503(replica: Replica) -> None:

@@ -14,7 +14,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from pathlib import Path
-from typing import Final, Literal, get_args
+from typing import Final, Literal
 
 import orjson
 
@@ -152,8 +152,6 @@ class Spool:
         self._sealed = {batch.number: batch for batch in self._batches_to_send()}
         self._set("told", min(self._counter("told"), self.gaps))
         self._take_over()
-        for reason in get_args(Reason):
-            telemetry.count("tidewheel_prediction_log_gaps_total", 0, reason=reason)
 
     def _batches_to_send(self) -> list[Sealed]:
         """Batches that were sealed and not acknowledged, with their rows."""
@@ -222,6 +220,12 @@ class Spool:
     def sealed_batches(self) -> int:
         """Batches that wait for their acknowledgement."""
         return len(self._sealed)
+
+    @property
+    def oldest_seconds(self) -> float:
+        """How long the oldest file of rows has been there; 0 without any."""
+        segments = self._journal.segments
+        return max(0.0, self._now().timestamp() - segments[0].began_at) if segments else 0.0
 
     @property
     def gaps(self) -> int:
