@@ -16,13 +16,13 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from services.evaluator.card import Card, card_of
-from services.evaluator.card.pictures import drawn, ticks
 from services.evaluator.card.plots import Outlook, Side, pictures_of
-from services.evaluator.card.text import html, markdown, moment, number, plain
 from services.evaluator.evidence import Evidence
 from shared.coarse import coarse
 from shared.events import BestAsked, Check, Digest, FleetClaim, Gate, Json, SliceVerdict
 from shared.manifest import Column, File, Manifest
+from shared.pictures import drawn, ticks
+from shared.plain_text import html, markdown, moment, number, plain
 from tests.evaluator.building import a_spec
 
 HOUR = 3_600_000_000

@@ -13,10 +13,10 @@ from services.evaluator.card import facts, judgement, page, prose
 from services.evaluator.card.outlook import outlook_of
 from services.evaluator.card.parts import Section
 from services.evaluator.card.plots import period_of, pictures_of
-from services.evaluator.card.text import plain
 from services.evaluator.evidence import Evidence
 from shared.events import Json
 from shared.manifest import Manifest
+from shared.plain_text import plain
 
 __all__ = ["Card", "card_of"]
 

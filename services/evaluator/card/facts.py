@@ -3,9 +3,9 @@
 from typing import Any, Final
 
 from services.evaluator.card.parts import Block, Items, Section, Words, facts, table
-from services.evaluator.card.text import number, percent, plain
 from shared.events import Json
 from shared.manifest import Column, Manifest
+from shared.plain_text import number, percent, plain
 
 _NO_EXCLUSIONS: Final = "4f53cda18c2baa0c0354bb5f9a3ecbe5ed12ab4d8e11ba873c2f11161202b945"
 """Digest of the empty list, `[]`."""

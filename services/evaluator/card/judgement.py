@@ -4,9 +4,9 @@ from collections.abc import Mapping
 from typing import Any, Final
 
 from services.evaluator.card.parts import Block, Section, Words, facts, table
-from services.evaluator.card.text import NOTHING, number, percent, plain
 from shared.events import Json
 from shared.manifest import Manifest
+from shared.plain_text import NOTHING, number, percent, plain
 
 _REASONS: Final[Mapping[str, str]] = {
     "accepted": "every rule holds",

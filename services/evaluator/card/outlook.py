@@ -5,11 +5,11 @@ from typing import Any, Final
 
 import numpy as np
 
-from services.evaluator.card.pictures import Role
 from services.evaluator.card.plots import Floats, Outlook, Side
-from services.evaluator.card.text import plain
 from services.evaluator.evidence import Evidence
 from shared.events import Json
+from shared.pictures import Role
+from shared.plain_text import plain
 
 _SHOWN: Final[tuple[Role, ...]] = ("candidate", "champion", "baseline")
 

@@ -4,8 +4,8 @@ from collections.abc import Sequence
 from typing import Final
 
 from services.evaluator.card.parts import Block, Items, Section, Table, Words
-from services.evaluator.card.pictures import Picture, drawn
-from services.evaluator.card.text import html
+from shared.pictures import Picture, drawn
+from shared.plain_text import html
 
 _STYLE: Final = """
 :root{color-scheme:light dark;--paper:#fff;--ink:#1c2330;--soft:#5b6472;--rule:#d9dee6;

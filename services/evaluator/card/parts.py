@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
-from services.evaluator.card.text import number, plain
+from shared.plain_text import number, plain
 
 MOST_ROWS: Final = 100
 """Of one table; how many more there are is said below it."""

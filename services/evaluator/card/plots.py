@@ -11,8 +11,8 @@ from typing import Final, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from services.evaluator.card.pictures import Line, Picture, Point, Role, around, steps
-from services.evaluator.card.text import moment, plain
+from shared.pictures import Line, Picture, Point, Role, around, steps
+from shared.plain_text import moment, plain
 
 Floats = NDArray[np.float64]
 

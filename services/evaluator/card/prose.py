@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 
 from services.evaluator.card.parts import Block, Items, Section, Table, Words
-from services.evaluator.card.text import markdown
+from shared.plain_text import markdown
 
 
 def written(title: str, headline: str, sections: Sequence[Section]) -> str:

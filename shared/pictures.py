@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from itertools import pairwise
 from typing import Final, Literal
 
-from services.evaluator.card.text import html, plain
+from shared.plain_text import html, plain
 
 Role = Literal["candidate", "champion", "baseline"]
 Point = tuple[float, float]
