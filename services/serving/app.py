@@ -14,15 +14,19 @@ from fastapi import FastAPI
 from services.serving import api
 from services.serving.api import protocols
 from services.serving.handlers.asking import Asker, Limits
+from services.serving.handlers.bringing import Bringer
 from services.serving.handlers.deployments import Deployments, Patience
 from services.serving.handlers.explaining import Explanations
 from services.serving.handlers.feedback import Feedback
 from services.serving.handlers.predictions import Predictions
+from services.serving.handlers.proving import Prover, ProvesApart, ProvesInside
+from services.serving.handlers.sessions import Sessions
 from services.serving.handlers.shadows import ShadowLimits, Shadows
 from services.serving.handlers.voice import Voice
 from services.serving.handlers.watchdog import Watchdog
 from services.serving.settings import Settings
 from services.serving.store.disk import Disk, DiskRefused
+from services.serving.store.proofs import Proofs
 from services.serving.store.spool import Spool
 from services.serving.worker import Places, Sender, Upkeep
 from shared import clock, http, running, telemetry
@@ -41,6 +45,7 @@ class Serving:
     def __init__(self, settings: Settings) -> None:
         self.settings = settings
         self.disk = Disk(settings.data)
+        proofs = Proofs(self.disk.artifacts.with_name("proofs"))
         self.spool = Spool(
             settings.data / "spool.db",
             cap_bytes=settings.spool_bytes,
@@ -65,11 +70,23 @@ class Serving:
         )
         self.deployments = Deployments(
             self.disk,
-            _opened_late(settings.artifacts),
+            proofs,
+            Bringer(
+                self.disk,
+                _opened_late(settings.artifacts),
+                proofs,
+                _prover(settings, self.disk),
+                fetch_seconds=settings.fetch_seconds,
+            ),
+            Sessions(
+                most_bytes=settings.open_bytes,
+                openers=settings.openers,
+                seconds=settings.load_seconds,
+                asking=self.disk.asking,
+            ),
             self.voice,
             Patience(
-                fetch_seconds=settings.fetch_seconds,
-                load_seconds=settings.load_seconds,
+                opening_seconds=settings.opening_seconds,
                 retry_seconds=settings.retry_seconds,
                 kept_hours=settings.artifacts_kept_hours,
                 rest_seconds=settings.rest_seconds,
@@ -87,6 +104,7 @@ class Serving:
             ),
             time.perf_counter,
             self.watchdog,
+            self.deployments.opened,
         )
         self.shadows = Shadows(
             deployments=self.deployments,
@@ -152,6 +170,7 @@ class Serving:
         return [
             self.watchdog.run,
             self.deployments.run,
+            self.deployments.warm_up,
             self.shadows.run,
             self.sender.run,
             self.upkeep.measure,
@@ -175,13 +194,17 @@ class Serving:
         )
 
     async def become_ready(self) -> None:
-        """Ready once the own disk answers; an empty one first gives the broker a moment."""
-        if not self.deployments.endpoints:
-            try:
-                async with asyncio.timeout(FIRST_SIGHT_SECONDS):
-                    await self.caught_up.wait()
-            except TimeoutError:
-                telemetry.log("nothing_to_serve_yet", level="warning")
+        """Ready once the own disk answers; an empty one first gives the broker a moment.
+
+        What was asked last before the stop is open again by then, or after the same moment.
+        """
+        is_new = not self.deployments.endpoints
+        awaited = self.caught_up if is_new else self.deployments.is_warm
+        try:
+            async with asyncio.timeout(FIRST_SIGHT_SECONDS):
+                await awaited.wait()
+        except TimeoutError:
+            telemetry.log("nothing_to_serve_yet" if is_new else "still_opening", level="warning")
         self.is_ready = True
 
     def state(self) -> Mapping[str, Any]:
@@ -201,10 +224,19 @@ class Serving:
         self.upkeep.say_measures(all_of_them=True)
         await self.sender.finish()
         self.places.write()
+        await self.deployments.finish()
         self.asker.close()
         self.explanations.close()
         self.spool.close()
         self.disk.close()
+
+
+def _prover(settings: Settings, disk: Disk) -> Prover:
+    if settings.probe == "inside":
+        return ProvesInside(disk.read, settings.load_seconds)
+    return ProvesApart(
+        disk.artifacts, seconds=settings.load_seconds, megabytes=settings.probe_megabytes
+    )
 
 
 def _opened_late(url: str) -> Callable[[], ArtifactStore]:

@@ -1,6 +1,7 @@
 """The knobs of serving."""
 
 from pathlib import Path
+from typing import Literal
 
 from pydantic import Field
 from pydantic_settings import SettingsConfigDict
@@ -75,6 +76,25 @@ class Settings(ServiceSettings):
 
     fetch_seconds: float = Field(default=60.0, gt=0, le=600)
     """Seconds. A store that does not bring an artifact by then is tried again later."""
+
+    open_bytes: int = Field(default=512 * 2**20, ge=1_000_000)
+    """Bytes, estimated. What open versions may take together; above it the least recently asked
+    are closed, and opened again by their next request. The libraries come on top: some 60 MB, with
+    scikit-learn some 250."""
+
+    opening_seconds: float = Field(default=5.0, gt=0, le=60)
+    """Seconds. A request waits so long for a version that is being opened; then the rung below
+    answers it, and the version goes on being opened."""
+
+    openers: int = Field(default=2, ge=1, le=32)
+    """Threads that open versions."""
+
+    probe: Literal["child", "inside"] = "child"
+    """Where a new version is proved loadable before it counts as applied: `child` is a process
+    that a hostile file may crash or hang; `inside`, in a thread of this one, saves its memory."""
+
+    probe_megabytes: int = Field(default=1_024, ge=64)
+    """Megabytes that a child may take to prove versions."""
 
     load_seconds: float = Field(default=60.0, gt=0, le=600)
     """Seconds. A version that has not loaded and given its first answers by then is refused."""

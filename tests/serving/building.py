@@ -21,6 +21,7 @@ from sklearn.preprocessing import StandardScaler
 
 from services.serving.app import Serving
 from services.serving.domain.versions import Loaded
+from services.serving.handlers.engines import key_of, runtime_of
 from services.serving.settings import Settings
 from services.serving.store.journal import Reader
 from shared import models
@@ -200,6 +201,7 @@ def settings_for(folder: Path, **knobs: Any) -> Settings:
         "environment": "test",
         "data": folder / "data",
         "retry_seconds": 0.2,
+        "probe": "inside",  # a child of its own for each test would take longer than the test
     }
     return Settings(**(given | knobs))
 
@@ -224,8 +226,16 @@ class Replica:
 
     async def want(self, heard: Heard[DeploymentDesired]) -> None:
         """Hear a desired state and wait until it is dealt with."""
-        await self.serving.deployments.want(heard)
-        await until(lambda: self.serving.deployments.is_settled)
+        deployments = self.serving.deployments
+        await deployments.want(heard)
+        await until(lambda: deployments.is_settled)
+
+    async def open(self, model: str = FLOW) -> None:
+        """Open every version of a model, as its first requests would."""
+        for path in self.serving.deployments.endpoints[ModelName(model)].paths:
+            for step in path:
+                if step.loaded is not None:
+                    assert await self.serving.deployments.opened(step.loaded) is not None
 
     async def ask(self, *rows: Mapping[str, Any], model: str = FLOW) -> httpx.Response:
         given = list(rows) or [A_ROW]
@@ -268,14 +278,17 @@ async def a_replica(
 
 
 class Interference:
-    """Stands between a loaded version and its callers."""
+    """Stands between a version and its callers; it is opened for that."""
 
     def __init__(self, replica: Replica, version: Version) -> None:
-        loaded = replica.serving.deployments._loaded
-        self.before: Loaded = loaded[version.digest]
-        self.say: Callable[[Sequence[Any]], Any] = self.before.say
+        deployments = replica.serving.deployments
+        self.before: Loaded = deployments._loaded[version.digest]
+        runtime = runtime_of(replica.serving.disk.read, self.before.manifest)
+        key = key_of(self.before.manifest, self.before.engine)
+        opened = self.before.opened or deployments.sessions.keep(self.before, key, runtime)
+        self.say: Callable[[Sequence[Any]], Any] = opened.say
         self.asked = 0
-        object.__setattr__(self.before, "say", self._ask)
+        self.before.opened = replace(opened, say=self._ask, compute=None)
         self._real = self.say
 
     def _ask(self, rows: Sequence[Any]) -> Any:

@@ -192,7 +192,7 @@ async def test_a_compiled_model_that_cannot_be_used_costs_nobody_an_answer(
 
     assert (answer["rung"], answer["version"]) == ("champion", 2)
     assert await engine_of(replica) == "scikit-learn"
-    assert not replica.serving.deployments.problems[FLOW]
+    assert FLOW not in replica.serving.deployments.problems
     (line,) = [line for line in lines if line["event"] == "compiled_not_used"]
     assert (line["model"], line["digest"]) == (FLOW, version.file)
     assert line["reason"]
@@ -227,16 +227,17 @@ CHILD = """
 import sys
 from pathlib import Path
 import services.serving.app
-from services.serving.handlers.loading import fetch, load, manifest_of
+from services.serving.handlers.engines import runtime_of
+from services.serving.handlers.loading import fetch, manifest_of
 from services.serving.store.disk import Disk
 from shared.artifacts import ArtifactStore
 disk, store = Disk(Path(sys.argv[1])), ArtifactStore(sys.argv[2])
 fetch(disk, store, sys.argv[3])
-manifest = manifest_of(disk, sys.argv[3])
+manifest = manifest_of(disk.read, sys.argv[3])
 for file in manifest.files.values():
     fetch(disk, store, file.digest)
-loaded = load(disk, sys.argv[3], 2, manifest)
-print(loaded.engine, loaded.say([{"load": 1.0, "hour": 3, "lag": 0.5}])[0][0])
+opened = runtime_of(disk.read, manifest)
+print(opened.engine, opened.say([{"load": 1.0, "hour": 3, "lag": 0.5}])[0][0])
 print(sorted({"sklearn", "skops", "scipy", "pandas"} & sys.modules.keys()))
 """
 

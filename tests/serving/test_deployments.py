@@ -184,7 +184,9 @@ async def test_a_store_that_does_not_answer_refuses_no_version(
     async with a_replica(settings) as replica:
         await replica.serving.deployments.want(a_desired(1, version))
         shutil.copytree(tmp_path / "store", tmp_path / "mended")
-        replica.serving.deployments._store = lambda: ArtifactStore(f"file://{tmp_path}/mended")
+        replica.serving.deployments.bringer.store = lambda: ArtifactStore(
+            f"file://{tmp_path}/mended"
+        )
 
         def is_applied() -> bool:
             replica.serving.deployments.retry_due()
@@ -280,7 +282,10 @@ async def test_versions_that_nobody_names_leave_the_memory(
 ) -> None:
     for number in (1, 2, 3):
         await replica.want(a_desired(number, a_version(store, number)))
+        await replica.open()
+    replica.serving.upkeep.say_measures()
 
+    assert len(replica.serving.deployments.sessions) == 1
     assert [v.version for v in replica.serving.deployments._loaded.values()] == [3]
 
 
@@ -299,7 +304,7 @@ def test_a_damaged_state_is_set_aside_and_comes_again_from_the_log(settings: Set
 
     disk = Disk(settings.data)
 
-    assert disk.remembered() == {}
+    assert list(disk.known()) == []
     assert disk.positions("tidewheel.deployment.v1") == {}
     disk.close()
 

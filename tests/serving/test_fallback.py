@@ -16,6 +16,7 @@ import pytest
 
 from local.paths import CHECKOUT
 from services.serving.app import Serving
+from services.serving.handlers.proving import ProvesInside
 from services.serving.handlers.watchdog import EXIT_CODE
 from services.serving.store.disk import Disk
 from shared.artifacts import ArtifactStore
@@ -186,14 +187,15 @@ async def test_a_version_that_hangs_while_it_loads_is_refused_and_others_load(
     hanging, sound = a_version(store, 2), a_version(store, 1)
     async with a_replica(settings_for(tmp_path, load_seconds=0.3)) as replica:
         deployments = replica.serving.deployments
-        whole = deployments._disk.has_hung
+        prover = deployments.bringer._prover
+        assert isinstance(prover, ProvesInside)
 
-        def has_hung(digest: Digest) -> bool:
-            if digest == hanging.digest:
+        def read(digest: Digest) -> bytes:
+            if digest == hanging.file:
                 is_over.wait(20)
-            return whole(digest)
+            return replica.serving.disk.read(digest)
 
-        monkeypatch.setattr(deployments._disk, "has_hung", has_hung)
+        monkeypatch.setattr(prover, "_read", read)
         await deployments.want(a_desired(1, hanging))
         await until(lambda: bool(replica.said(ServingRefused)))
         await deployments.want(a_desired(1, sound, model="other"))

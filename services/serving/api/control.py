@@ -55,7 +55,7 @@ def router(
         endpoint = deployments.endpoints.get(ModelName(model))
         if endpoint is None or not principal.may_see(deployments.owner_of(endpoint.model) or ""):
             raise NotFound(UNKNOWN_MODEL)
-        wanted = deployments.wanted[endpoint.model].event.generation
+        wanted = deployments.wanted[endpoint.model].generation
         problems = deployments.describe(endpoint.model)
         found = summary(endpoint, monotonic()) | details(endpoint)
         return Json(found | {"wanted_generation": wanted, "problems": problems})
@@ -78,6 +78,7 @@ def summary(endpoint: Endpoint, now: float) -> dict[str, Any]:
                 "digest": arm.manifest,
                 "weight": arm.weight,
                 "loaded": path[0].loaded is not None,
+                "open": path[0].loaded is not None and path[0].loaded.opened is not None,
                 "engine": None if path[0].loaded is None else path[0].loaded.engine,
                 "stopped": endpoint.stopped.get(index),
             }

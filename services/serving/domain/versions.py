@@ -3,7 +3,7 @@
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from math import inf
-from typing import Final, Literal
+from typing import Any, Final, Literal
 
 from services.serving.prediction.reading import Row
 from shared.events import Digest
@@ -45,6 +45,11 @@ class Health:
         """Whether it is asked at all."""
         return now >= self.rests_until and self.overdue < 2
 
+    def is_well(self, now: float) -> bool:
+        """Whether there is nothing to remember about it."""
+        is_asked = self.may_answer(now) and not self.overdue
+        return is_asked and not self.failures and not self.has_hung
+
     def answered(self, seconds: float, rows: int) -> None:
         """It gave answers; small requests tell how fast it is."""
         self.failures = 0
@@ -60,20 +65,55 @@ class Health:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Loaded:
-    """A version that was checked, loaded and warmed up.
+class Opened:
+    """What computes a version's answers, while it is open.
+
+    Whoever has asked for it may use it to the end, also when the version is closed meanwhile.
 
     Attributes:
-        say: the answers of the estimator about some rows; raises what the library raises.
+        say: answers about some rows; raises what the library raises.
+        compute: of a compiled model: its numbers, shape (rows, answers), about the numbers, shape
+            (rows, columns that are numbers), NaN where missing, and the texts, shape (rows, columns
+            that are texts); either is None where there is no such column. Raises Unprocessable as
+            `say` does. None where the estimator itself answers.
+    """
+
+    engine: Engine
+    say: Callable[[Sequence[Row]], list[Said]]
+    compute: Callable[[Any, Any], Any] | None = None
+
+
+@dataclass(slots=True, kw_only=True, eq=False, weakref_slot=True)
+class Loaded:
+    """A version that was proved loadable; it need not be open.
+
+    Attributes:
+        engine: what computes its answers once it is open.
+        opened: None until somebody asks, and again once others were asked so much more of late
+            that its memory went to them.
     """
 
     version: int
     digest: Digest
     manifest: Manifest
-    say: Callable[[Sequence[Row]], list[Said]]
     engine: Engine
     names: tuple[str, ...]
     health: Health
+    opened: Opened | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Proof:
+    """That a version's files could be loaded and gave the answers that are known of them.
+
+    Attributes:
+        seconds: processor seconds of a small question.
+        fault: why the compiled model is not used although there is one; empty otherwise.
+    """
+
+    engine: Engine
+    seconds: float
+    fault: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

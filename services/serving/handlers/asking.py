@@ -2,13 +2,13 @@
 
 import asyncio
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
 from itertools import islice
 
-from services.serving.domain.versions import OUT_OF_TIME, SMALL_ROWS, Loaded, Said
+from services.serving.domain.versions import OUT_OF_TIME, SMALL_ROWS, Loaded, Opened, Said
 from services.serving.handlers.watchdog import Watchdog
 from services.serving.prediction.reading import Row
 from shared import telemetry
@@ -32,8 +32,15 @@ Asked = tuple[Sequence[Row], "asyncio.Future[list[Said]]"]
 class Asker:
     """How this process asks its versions."""
 
-    def __init__(self, limits: Limits, monotonic: Callable[[], float], watchdog: Watchdog) -> None:
+    def __init__(
+        self,
+        limits: Limits,
+        monotonic: Callable[[], float],
+        watchdog: Watchdog,
+        open_version: Callable[[Loaded], Awaitable[Opened | None]],
+    ) -> None:
         self._limits = limits
+        self._open_version = open_version
         self._watchdog = watchdog
         self._monotonic = monotonic
         self._together: dict[Digest, list[Asked]] = {}
@@ -48,22 +55,25 @@ class Asker:
         self._threads.shutdown(wait=False, cancel_futures=True)
 
     async def said(self, loaded: Loaded, rows: Sequence[Row]) -> list[Said] | None:
-        """What a version says, or None when it raised or ran out of time."""
+        """What a version says, or None when it raised, ran out of time, or cannot be opened now."""
+        opened = loaded.opened or await self._open_version(loaded)
+        if opened is None:
+            return None
         health = loaded.health
         is_quick = health.seconds <= self._limits.inline_seconds and not health.has_hung
         try:
             if len(rows) <= SMALL_ROWS and is_quick:
-                return await self._said_together(loaded, rows)
-            return await self._said_in_thread(loaded, rows)
+                return await self._said_together(loaded, opened, rows)
+            return await self._said_in_thread(loaded, opened, rows)
         except Exception as error:  # noqa: BLE001 - whatever a library raises, the rung below answers
             self._note_failure(loaded, rows, error)
             return None
 
-    def _asked_here(self, loaded: Loaded, rows: Sequence[Row]) -> list[Said]:
+    def _asked_here(self, loaded: Loaded, opened: Opened, rows: Sequence[Row]) -> list[Said]:
         """On the loop, under watch."""
         self._watchdog.begin(loaded.digest)
         try:
-            return timed(loaded, rows)
+            return timed(loaded, opened, rows)
         finally:
             self._watchdog.end()
 
@@ -83,7 +93,9 @@ class Asker:
             rest_seconds = self._limits.rest_seconds
             loaded.health.failed(cause, now=self._monotonic(), rest_seconds=rest_seconds)
 
-    def _said_together(self, loaded: Loaded, rows: Sequence[Row]) -> "asyncio.Future[list[Said]]":
+    def _said_together(
+        self, loaded: Loaded, opened: Opened, rows: Sequence[Row]
+    ) -> "asyncio.Future[list[Said]]":
         """Small requests that arrive at the same moment are one question to the version.
 
         Most of what a version costs is paid per question, not per row. Nobody waits for company:
@@ -94,29 +106,32 @@ class Asker:
         together = self._together.get(loaded.digest)
         if together is None:
             together = self._together[loaded.digest] = []
-            loop.call_soon(self._ask_together, loaded)
+            loop.call_soon(self._ask_together, loaded, opened)
         together.append((rows, answer))
         return answer
 
-    def _ask_together(self, loaded: Loaded) -> None:
+    def _ask_together(self, loaded: Loaded, opened: Opened) -> None:
         together = self._together.pop(loaded.digest)
         try:
-            said = iter(self._asked_here(loaded, [row for rows, _ in together for row in rows]))
+            asked = [row for rows, _ in together for row in rows]
+            said = iter(self._asked_here(loaded, opened, asked))
         except Exception as error:  # noqa: BLE001 - handed to the requests that asked
             if len(together) == 1 or isinstance(error, TimeoutError):
                 for _, answer in together:
                     _fail(answer, error)
                 return
             for rows, answer in together:  # one of them may be to blame: each is asked for itself
-                self._settle(answer, loaded, rows)
+                self._settle(answer, loaded, opened, rows)
             return
         for rows, answer in together:
             found = list(islice(said, len(rows)))
             if not answer.done():
                 answer.set_result(found)
 
-    async def _said_in_thread(self, loaded: Loaded, rows: Sequence[Row]) -> list[Said]:
-        asking = self._threads.submit(timed, loaded, rows)
+    async def _said_in_thread(
+        self, loaded: Loaded, opened: Opened, rows: Sequence[Row]
+    ) -> list[Said]:
+        asking = self._threads.submit(timed, loaded, opened, rows)
         answering = asyncio.wrap_future(asking)
         done, _ = await asyncio.wait({answering}, timeout=self._limits.answer_seconds)
         if done:
@@ -131,12 +146,16 @@ class Asker:
         raise TimeoutError
 
     def _settle(
-        self, answer: "asyncio.Future[list[Said]]", loaded: Loaded, rows: Sequence[Row]
+        self,
+        answer: "asyncio.Future[list[Said]]",
+        loaded: Loaded,
+        opened: Opened,
+        rows: Sequence[Row],
     ) -> None:
         if answer.done():
             return
         try:
-            answer.set_result(self._asked_here(loaded, rows))
+            answer.set_result(self._asked_here(loaded, opened, rows))
         except Exception as error:  # noqa: BLE001 - handed to the request that asked
             _fail(answer, error)
 
@@ -146,14 +165,14 @@ def is_complete(row: Row, loaded: Loaded) -> bool:
     return all(row.get(name) is not None for name in loaded.names)
 
 
-def timed(loaded: Loaded, rows: Sequence[Row]) -> list[Said]:
+def timed(loaded: Loaded, opened: Opened, rows: Sequence[Row]) -> list[Said]:
     """What a version says; how long it took goes into its health.
 
     Processor time tells what a version costs the loop, whatever else the machine does; a part of
     the wall time stands for what it does in threads of its own.
     """
     wall, own = time.perf_counter(), time.thread_time()
-    said = loaded.say(rows)
+    said = opened.say(rows)
     own, wall = time.thread_time() - own, time.perf_counter() - wall
     loaded.health.answered(max(own, wall / 8), len(rows))
     return said

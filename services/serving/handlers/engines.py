@@ -4,56 +4,112 @@ scikit-learn, onnxruntime and numpy are imported here, with the first model that
 idle replica needs none of them, a replica whose models are all compiled never needs the first.
 """
 
+import io
+import zipfile
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from importlib import import_module
 from math import isfinite
 from typing import Any, Final
 
 from services.serving.domain.versions import Engine, Said
 from services.serving.prediction.reading import Row
-from services.serving.store.disk import Disk
 from shared import telemetry
-from shared.errors import Unprocessable
+from shared.errors import ArtifactCorrupt, NotFound, Unprocessable
+from shared.events import Digest
 from shared.manifest import Compiled, Golden, Manifest
 
 MODEL_FILE: Final = "model.skops"
 COMPILED_FILE: Final = "model.onnx"
 Say = Callable[[Sequence[Row]], list[Said]]
+Compute = Callable[[Any, Any], Any]
+Read = Callable[[Digest], bytes]
+"""The bytes under a digest, whole."""
+
+# What opening costs in memory, as `make bench-models` measures it beside the resident memory.
+_SESSION_BYTES: Final = 45_000
+_PER_GRAPH_BYTE: Final = 5.0
+_ESTIMATOR_BYTES: Final = 8_000
+_PER_UNPACKED_BYTE: Final = 1.1
 
 
 class NotUsed(Unprocessable):
     """The compiled model is not what the manifest promises."""
 
 
-def engine_of(disk: Disk, manifest: Manifest) -> tuple[Engine, Say]:
-    """The engine of a version whose files are on the own disk, and its answers about rows.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Runtime:
+    """An open model; all versions that consist of the same files share it.
+
+    Attributes:
+        compute: see `Opened`.
+        size_bytes: what it takes in memory, estimated from its file.
+        fault: why a compiled model that is there is not used.
+    """
+
+    engine: Engine
+    say: Say
+    compute: Compute | None
+    size_bytes: int
+    fault: str = ""
+
+
+def names_compiled(manifest: Manifest) -> bool:
+    """Whether a proved compiled model belongs to this version."""
+    record = manifest.compiled
+    return record is not None and record.engine == "onnx" and COMPILED_FILE in manifest.files
+
+
+def key_of(manifest: Manifest, engine: Engine) -> tuple[Any, ...]:
+    """Equal for versions that the same open model can answer for."""
+    file = manifest.files[COMPILED_FILE if engine == "onnx" else MODEL_FILE].digest
+    columns = tuple((column.name, column.kind) for column in manifest.columns)
+    return engine, file, columns, manifest.classes, manifest.task
+
+
+def runtime_of(read: Read, manifest: Manifest, proved: Engine | None = None) -> Runtime:
+    """The open model of a version; every structure in its file has been looked through.
 
     A compiled model that cannot be used costs nobody an answer: the estimator that it was made of
     lies beside it.
 
+    Args:
+        proved: the engine that was proved before; then golden rows are not asked again, and a file
+            of it that is damaged is worth fetching again.
+
     Raises:
         Unprocessable: the estimator, too, is unsafe or cannot be loaded.
+        NotFound, ArtifactCorrupt: a file that it needs is not here, or damaged.
     """
-    record = manifest.compiled
-    if record is not None and record.engine == "onnx" and COMPILED_FILE in manifest.files:
+    fault = ""
+    if names_compiled(manifest) and proved != "scikit-learn":
         try:
-            return "onnx", _compiled(disk, manifest, record)
+            return _compiled(read, manifest, is_proved=proved is not None)
         except MemoryError:
             raise
+        except (NotFound, ArtifactCorrupt) as error:
+            if proved is not None:
+                raise
+            fault = str(error)[:300]
         except Exception as error:  # noqa: BLE001 - whatever is wrong with it, it is not needed
-            telemetry.log(
-                "compiled_not_used",
-                level="warning",
-                model=manifest.model,
-                digest=manifest.files[COMPILED_FILE].digest,
-                reason=str(error)[:300],
-            )
-    return "scikit-learn", _estimated(disk, manifest)
+            fault = str(error)[:300] or type(error).__name__
+    return _estimated(read, manifest, fault)
 
 
-def _estimated(disk: Disk, manifest: Manifest) -> Say:
+def tell_fault(manifest: Manifest, fault: str) -> None:
+    """Write down that a compiled model is there and not used."""
+    telemetry.log(
+        "compiled_not_used",
+        level="warning",
+        model=manifest.model,
+        digest=manifest.files[COMPILED_FILE].digest,
+        reason=fault,
+    )
+
+
+def _estimated(read: Read, manifest: Manifest, fault: str) -> Runtime:
     """The estimator as a function of rows; the common case of numbers alone is kept short."""
-    data = disk.place_of(manifest.files[MODEL_FILE].digest).read_bytes()
+    data = read(manifest.files[MODEL_FILE].digest)
     models: Any = import_module("shared.models")
     estimator = models.load(data)
     task = manifest.task
@@ -66,7 +122,13 @@ def _estimated(disk: Disk, manifest: Manifest) -> Say:
             return [(value, None) for value in values]
         return list(zip(values, answers.probabilities.tolist(), strict=True))
 
-    return say
+    size = _ESTIMATOR_BYTES + int(_PER_UNPACKED_BYTE * _unpacked(data))
+    return Runtime(engine="scikit-learn", say=say, compute=None, size_bytes=size, fault=fault)
+
+
+def _unpacked(data: bytes) -> int:
+    with zipfile.ZipFile(io.BytesIO(data)) as packed:
+        return sum(member.file_size for member in packed.infolist())
 
 
 def _matrix(manifest: Manifest) -> Callable[[Sequence[Row]], Any]:
@@ -88,29 +150,57 @@ def _matrix(manifest: Manifest) -> Callable[[Sequence[Row]], Any]:
 # --- compiled -------------------------------------------------------------------------------
 
 
-def _compiled(disk: Disk, manifest: Manifest, record: Compiled) -> Say:
-    """The compiled model as a function of rows, after its answers to the golden rows."""
+def _compiled(read: Read, manifest: Manifest, *, is_proved: bool) -> Runtime:
+    """The compiled model, after its answers to the golden rows."""
+    data = read(manifest.files[COMPILED_FILE].digest)
     onnx_models: Any = import_module("shared.onnx_models")
-    data = disk.place_of(manifest.files[COMPILED_FILE].digest).read_bytes()
     signature = onnx_models.Signature.of(manifest.columns, manifest.classes)
     session = onnx_models.load(data, signature)
     inputs = _inputs(manifest, onnx_models.MISSING_TEXT)
-    names = [column.name for column in manifest.columns]
-    for golden in record.golden:
-        row = dict(zip(names, golden.row, strict=True))
-        _check_golden(golden, session.answers(*inputs([row])).tolist()[0], record)
+    if not is_proved and manifest.compiled is not None:
+        names = [column.name for column in manifest.columns]
+        for golden in manifest.compiled.golden:
+            row = dict(zip(names, golden.row, strict=True))
+            _check_golden(golden, session.answers(*inputs([row])).tolist()[0], manifest.compiled)
+    return Runtime(
+        engine="onnx",
+        say=_sayer(session.answers, inputs, manifest),
+        compute=_computer(session.answers),
+        size_bytes=_SESSION_BYTES + int(_PER_GRAPH_BYTE * len(data)),
+    )
+
+
+def _sayer(ask: Compute, inputs: Callable[[Sequence[Row]], Any], manifest: Manifest) -> Say:
+    """The compiled model as a function of rows."""
 
     def answers(rows: Sequence[Row]) -> list[list[float]]:
-        found: list[list[float]] = session.answers(*inputs(rows)).tolist()
+        found: list[list[float]] = ask(*inputs(rows)).tolist()
         if not all(isfinite(number) for row in found for number in row):
-            # As scikit-learn refuses a whole question for one row that it cannot answer.
-            raise Unprocessable("the model cannot answer: a value is missing or too large for it")
+            raise _refused()
         return found
 
     if manifest.task == "regression":
         return lambda rows: [(row[0], None) for row in answers(rows)]
     classes = manifest.classes
     return lambda rows: [(classes[row.index(max(row))], row) for row in answers(rows)]
+
+
+def _computer(ask: Compute) -> Compute:
+    """The compiled model as a function of arrays."""
+    is_finite: Any = import_module("numpy").isfinite
+
+    def compute(numbers: Any, texts: Any) -> Any:
+        found = ask(numbers, texts)
+        if not is_finite(found).all():
+            raise _refused()
+        return found
+
+    return compute
+
+
+def _refused() -> Unprocessable:
+    # As scikit-learn refuses a whole question for one row that it cannot answer.
+    return Unprocessable("the model cannot answer: a value is missing or too large for it")
 
 
 def _inputs(manifest: Manifest, missing: str) -> Callable[[Sequence[Row]], Any]:

@@ -1,9 +1,9 @@
-"""From a digest to a version that has answered once: fetched, checked, loaded, warmed up."""
+"""From a digest to a version that is known to load: fetched, checked, opened once, asked once."""
 
 import time
 
-from services.serving.domain.versions import Health, Loaded, Problem
-from services.serving.handlers.engines import MODEL_FILE, Say, engine_of
+from services.serving.domain.versions import Problem, Proof
+from services.serving.handlers.engines import MODEL_FILE, Read, Runtime, Say, runtime_of
 from services.serving.prediction.answers import is_usable, warm_up_rows
 from services.serving.store.disk import Disk
 from shared.artifacts import ArtifactStore
@@ -39,15 +39,19 @@ def fetch(disk: Disk, store: ArtifactStore, digest: Digest) -> None:
         raise CannotLoad(problem) from error
 
 
-def manifest_of(disk: Disk, digest: Digest) -> Manifest:
-    """The manifest of a version that is on the own disk.
+def manifest_of(read: Read, digest: Digest) -> Manifest:
+    """The manifest of a version.
 
     Raises:
-        CannotLoad: these bytes are no manifest, or name no model file.
+        CannotLoad: it is not here, these bytes are no manifest, or it names no model file.
     """
     try:
-        manifest = read_manifest(disk.place_of(digest).read_bytes())
-    except (Unprocessable, OSError) as error:
+        manifest = read_manifest(read(digest))
+    except NotFound as error:
+        raise CannotLoad(
+            Problem(reason="missing", detail=str(error)[:300], passing=True)
+        ) from error
+    except Unprocessable as error:
         raise CannotLoad(Problem(reason="load_failed", detail=str(error)[:300])) from error
     if MODEL_FILE not in manifest.files:
         detail = f"manifest {digest} names no {MODEL_FILE}"
@@ -55,26 +59,21 @@ def manifest_of(disk: Disk, digest: Digest) -> Manifest:
     return manifest
 
 
-def load(disk: Disk, digest: Digest, version: int, manifest: Manifest) -> Loaded:
-    """The version, loaded from the own disk, after its first answers.
+def prove(read: Read, manifest: Manifest) -> tuple[Runtime, Proof]:
+    """Open a version and ask it its first questions.
 
     Raises:
         CannotLoad: the file is unsafe, cannot be loaded, or its first answers are of no use.
     """
     try:
-        engine, answers = engine_of(disk, manifest)
+        runtime = runtime_of(read, manifest)
+    except (NotFound, ArtifactCorrupt) as error:
+        problem = Problem(reason="missing", detail=str(error)[:300], passing=True)
+        raise CannotLoad(problem) from error
     except Unprocessable as error:
         raise CannotLoad(Problem(reason="unsafe", detail=str(error))) from error
-    say = disk.asking.noted(digest, answers)
-    return Loaded(
-        version=version,
-        digest=digest,
-        manifest=manifest,
-        say=say,
-        engine=engine,
-        names=tuple(column.name for column in manifest.columns),
-        health=Health(seconds=_warm_up(say, manifest), has_hung=disk.has_hung(digest)),
-    )
+    seconds = _warm_up(runtime.say, manifest)
+    return runtime, Proof(engine=runtime.engine, seconds=seconds, fault=runtime.fault)
 
 
 def _warm_up(say: Say, manifest: Manifest) -> float:

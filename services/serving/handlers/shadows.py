@@ -28,7 +28,7 @@ from services.serving.routing import point_of
 from services.serving.store.spool import Spool
 from shared import telemetry
 from shared.clock import Clock
-from shared.errors import Saturated
+from shared.errors import Saturated, Unprocessable
 from shared.events import Digest
 from shared.latency import cell_of
 
@@ -232,7 +232,10 @@ class Shadows:
         return True
 
     async def _said(self, loaded: Loaded, rows: Sequence[Row]) -> list[Said]:
-        asking = self._thread.submit(loaded.say, rows)
+        opened = await self.deployments.opened(loaded)
+        if opened is None:
+            raise Unprocessable("the shadow cannot be opened at the moment")
+        asking = self._thread.submit(opened.say, rows)
         answering = asyncio.wrap_future(asking)
         done, _ = await asyncio.wait({answering}, timeout=self.limits.seconds)
         if done:

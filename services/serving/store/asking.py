@@ -9,9 +9,9 @@ at two such ends in a row is not to be asked as before.
 import mmap
 import os
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any, Final
+from typing import Final, ParamSpec, TypeVar
 
 from shared.events import Digest
 
@@ -19,6 +19,8 @@ SLOTS: Final = 64
 _WIDTH: Final = 64
 """Bytes of a digest; a slot of zeros is free."""
 _FREE: Final = bytes(_WIDTH)
+P = ParamSpec("P")
+T = TypeVar("T")
 
 
 class Asking:
@@ -48,18 +50,18 @@ class Asking:
             Digest(mark.name) for mark in self._died.iterdir() if mark.stat().st_size > 1
         )
 
-    def noted(self, digest: Digest, say: Callable[[Sequence[Any]], Any]) -> Callable[..., Any]:
+    def noted(self, digest: Digest, say: Callable[P, T]) -> Callable[P, T]:
         """The same function, which is noted here while it runs."""
         name = digest.encode("ascii")[:_WIDTH].ljust(_WIDTH, b"\0")
 
-        def asked(rows: Sequence[Any]) -> Any:
+        def asked(*given: P.args, **named: P.kwargs) -> T:
             try:
                 start = self._free.pop() * _WIDTH
             except IndexError:
-                return say(rows)
+                return say(*given, **named)
             self._slots[start : start + _WIDTH] = name
             try:
-                return say(rows)
+                return say(*given, **named)
             finally:
                 self._slots[start : start + _WIDTH] = _FREE
                 self._free.append(start // _WIDTH)

@@ -2,22 +2,30 @@
 
 Two states are kept of each model: the newest one heard and the last one that could be applied, so
 that a restart answers as before even when the newest one is of no use.
+
+The artifacts may be shared with other replicas of this machine: they lie under their digests, and
+each appears there in one step.
 """
 
 import contextlib
 import fcntl
 import os
 import sqlite3
-from collections.abc import Iterable, Iterator, Mapping
+import sys
+import time
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from math import inf
 from pathlib import Path
 from typing import Final, cast
 
+import orjson
+
 from services.serving.store.asking import Asking
 from shared import codec, telemetry
-from shared.artifacts import digest_of_file
+from shared.artifacts import digest_of, digest_of_file
 from shared.clock import Clock
-from shared.errors import StoreUnavailable, TidewheelError
+from shared.errors import ArtifactCorrupt, NotFound, StoreUnavailable, TidewheelError
 from shared.events import DeploymentDesired, Digest, Event, Heard, ModelName
 
 DISK_FORMAT: Final = 1
@@ -36,7 +44,19 @@ create table if not exists positions (
     position integer not null,
     primary key (topic, partition)
 ) strict;
+create table if not exists recent (
+    model text primary key,
+    place integer not null
+) strict;
 """
+_NOTE_RECENT: Final = (
+    "insert or replace into recent (model, place) "
+    "values (?, cast(julianday('now') * 86400000 as integer) - ?)"
+)
+MOST_RECENT: Final = 32
+"""Models that are remembered as asked of late."""
+LEFT_BEHIND_SECONDS: Final = 3600.0
+"""A fetch that has gone on for so long has been left by a process that died."""
 
 
 class DiskRefused(TidewheelError):
@@ -51,18 +71,41 @@ class Remembered:
     applied: Heard[DeploymentDesired] | None
 
 
+@dataclass(slots=True, kw_only=True)
+class Known:
+    """A model as it is known while nobody asks it; there may be very many.
+
+    Attributes:
+        generation: of the newest desired state.
+        answering: of the state by which it is answered; None while that has to be brought yet.
+        is_applied: whether the newest state was brought into effect whole.
+    """
+
+    owner: str
+    generation: int
+    answering: int | None
+    is_applied: bool = False
+
+
 class Disk:
     """The folder of one replica, held alone for as long as the process lives."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, artifacts: Path | None = None) -> None:
+        """Take the folder.
+
+        Args:
+            artifacts: another folder for them, which other replicas may use too.
+
+        Raises:
+            DiskRefused: another process uses it, or it is of another format.
+        """
         self.folder = folder
         folder.mkdir(parents=True, exist_ok=True, mode=0o700)
         self._lock = _held_alone(folder / "lock")
         self._hung = folder / "hung"
-        self._artifacts = folder / "artifacts"
-        self._artifacts.mkdir(exist_ok=True, mode=0o700)
-        for leftover in self._artifacts.glob(".fetch-*"):
-            leftover.unlink(missing_ok=True)
+        self.artifacts = artifacts or folder / "artifacts"
+        self.artifacts.mkdir(parents=True, exist_ok=True, mode=0o700)
+        _remove_left_behind(self.artifacts)
         # Not synced to the disk one by one: what a power cut takes comes again from the broker,
         # because the positions, written later, are taken first.
         self.asking = Asking(folder)
@@ -76,17 +119,63 @@ class Disk:
 
     # --- desired states
 
-    def remembered(self) -> dict[ModelName, Remembered]:
-        """Every model's states; what this code cannot read comes again from the broker."""
-        found: dict[ModelName, Remembered] = {}
-        for model, wanted, applied in self._state.execute(
-            "select model, wanted, applied from desired order by model"
+    def known(self) -> Iterator[tuple[ModelName, Known]]:
+        """Every model, as far as it has to be known before somebody asks it."""
+        for model, generation, wanted, applied in self._state.execute(
+            "select model, generation, wanted, applied from desired"
         ):
-            state = _read(wanted)
-            if state is not None:
-                kept = None if applied is None else _read(applied)
-                found[ModelName(model)] = Remembered(wanted=state, applied=kept)
-        return found
+            try:
+                owner = str(orjson.loads(wanted)["data"].get("owner", ""))
+                before = None if applied is None else int(_generation_in(applied))
+            except (orjson.JSONDecodeError, KeyError, TypeError, AttributeError) as error:
+                telemetry.log("state_not_read", level="error", model=model, reason=str(error))
+                continue
+            known = Known(
+                owner=sys.intern(owner),
+                generation=generation,
+                answering=generation if before is None else before,
+                is_applied=before == generation,
+            )
+            yield ModelName(model), known
+
+    def remembered(self, model: ModelName) -> Remembered | None:
+        """A model's states; what this code cannot read comes again from the broker."""
+        row = self._state.execute(
+            "select wanted, applied from desired where model = ?", (model,)
+        ).fetchone()
+        wanted = None if row is None else _read(row[0])
+        if wanted is None:
+            return None
+        applied = None if row[1] is None else _read(row[1])
+        return Remembered(wanted=wanted, applied=applied)
+
+    def states(self) -> Iterator[bytes]:
+        """Every state that is kept, as it is written; for a thread, on a connection of its own."""
+        connection = sqlite3.connect(self.folder / "state.db")
+        try:
+            for states in connection.execute("select wanted, applied from desired"):
+                yield from (state for state in states if state is not None)
+        finally:
+            connection.close()
+
+    def recent(self) -> list[ModelName]:
+        """The models that were asked or changed last, the latest first."""
+        rows = self._state.execute(
+            "select model from recent order by place desc limit ?", (MOST_RECENT,)
+        )
+        return [ModelName(model) for (model,) in rows.fetchall()]
+
+    def keep_recent(self, models: Sequence[ModelName]) -> None:
+        """Keep them, the latest first.
+
+        Raises:
+            StoreUnavailable: the disk does not take it; nothing else depends on it.
+        """
+        with transaction(self._state):
+            self._state.execute("delete from recent")
+            self._state.executemany(
+                _NOTE_RECENT, [(model, i) for i, model in enumerate(models[:MOST_RECENT])]
+            )
 
     def keep_wanted(self, heard: Heard[DeploymentDesired]) -> bool:
         """Keep a desired state if it is newer than the one that is kept; whether it was."""
@@ -108,6 +197,7 @@ class Disk:
                 "update desired set applied = ? where model = ?",
                 (codec.encode(event), heard.event.model),
             )
+            self._state.execute(_NOTE_RECENT, (heard.event.model, 0))
 
     # --- positions
 
@@ -130,7 +220,27 @@ class Disk:
 
     def place_of(self, digest: Digest) -> Path:
         """Where an artifact lies, or would."""
-        return self._artifacts / digest
+        return self.artifacts / digest
+
+    def read(self, digest: Digest) -> bytes:
+        """The bytes of an artifact that is here, checked; a damaged one is removed.
+
+        Raises:
+            NotFound: it is not here.
+            ArtifactCorrupt: it was damaged.
+        """
+        try:
+            return read_whole(self.artifacts, digest)
+        except ArtifactCorrupt:
+            telemetry.log("artifact_damaged", level="error", digest=digest)
+            self.place_of(digest).unlink(missing_ok=True)
+            raise
+
+    def touch(self, digests: Iterable[Digest]) -> None:
+        """These were used, which keeps them from being swept."""
+        for digest in digests:
+            with contextlib.suppress(OSError):
+                os.utime(self.place_of(digest))
 
     def has(self, digest: Digest) -> bool:
         """Whether an artifact is here and whole; a damaged one is removed.
@@ -162,12 +272,50 @@ class Disk:
         keep = frozenset(named)
         oldest = now().timestamp() - kept_hours * 3600
         swept = []
-        for place in self._artifacts.iterdir():
-            if place.name not in keep and place.stat().st_mtime < oldest:
+        for place in self.artifacts.iterdir():
+            if place.name not in keep and _changed_at(place) < oldest:
                 place.unlink(missing_ok=True)
                 (self._hung / place.name).unlink(missing_ok=True)
                 swept.append(Digest(place.name))
         return swept
+
+
+def read_whole(artifacts: Path, digest: Digest) -> bytes:
+    """The bytes of an artifact in this folder, checked.
+
+    Raises:
+        NotFound: it is not there.
+        ArtifactCorrupt: these are other bytes.
+    """
+    try:
+        data = (artifacts / digest).read_bytes()
+    except OSError as error:
+        raise NotFound(f"{digest} cannot be read here: {error}") from error
+    found = digest_of(data)
+    if found != digest:
+        raise ArtifactCorrupt(digest, found)
+    return data
+
+
+def _remove_left_behind(artifacts: Path) -> None:
+    """Other replicas may be fetching at this moment; what is old has been left."""
+    oldest = time.time() - LEFT_BEHIND_SECONDS  # noqa: TID251 - compared with the file system's time
+    for leftover in artifacts.glob(".fetch-*"):
+        if _changed_at(leftover) < oldest:
+            leftover.unlink(missing_ok=True)
+
+
+def _changed_at(place: Path) -> float:
+    """When a file was written or used last; a file that has gone is as new as can be."""
+    try:
+        return place.stat().st_mtime
+    except OSError:
+        return inf
+
+
+def _generation_in(state: bytes) -> int:
+    generation: int = orjson.loads(state)["data"]["generation"]
+    return generation
 
 
 def _read(value: bytes) -> Heard[DeploymentDesired] | None:
