@@ -1,9 +1,16 @@
-"""A service as a process: its doors open, its parts run, and all of it ends in order."""
+"""A service as a process: its doors open, its parts run, and all of it ends in order and in time.
+
+Told to stop it first says that it is not ready and goes on answering, then closes its doors and
+finishes what is in flight, then ends its parts. Whatever hangs on the way, it is gone in the end:
+what is left undone is what kill -9 would have left undone, too.
+"""
 
 import asyncio
 import contextlib
+import os
 import random
 import signal
+import threading
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Any, Final, TypeVar
 
@@ -16,11 +23,18 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from shared import faults, telemetry
+from shared.connections import Doorway, guarded_by
 from shared.errors import Unavailable
 from shared.settings import ServiceSettings
 
 Part = Callable[[], Awaitable[None]]
-DRAIN_SECONDS: Final = 10
+STOP_SECONDS: Final = 9.5
+"""From the signal to the end of the process, whatever hangs."""
+DOORS_SECONDS: Final = 3
+"""What is in flight may take so long once the doors close."""
+FINISH_SECONDS: Final = 5.0
+THREADS_SECONDS: Final = 0.5
+"""Threads that do not end are waited for so long once everything else has ended."""
 S = TypeVar("S", bound=ServiceSettings)
 
 
@@ -46,11 +60,45 @@ def start(kind: type[S], serve: Callable[[S], Awaitable[None]]) -> None:
     except faults.FaultRefused as error:
         telemetry.log("setting_wrong", level="error", setting=f"{prefix}FAULT", problem=str(error))
         raise SystemExit(78) from None
-    asyncio.run(_serve(serve(settings)))
+    last_resort = LastResort()
+    try:
+        asyncio.run(_serve(serve(settings), last_resort))
+    finally:
+        last_resort.disarm()
 
 
-async def _serve(service: Awaitable[None]) -> None:
-    await service
+async def _serve(service: Awaitable[None], last_resort: "LastResort") -> None:
+    """Python waits for its threads before it ends, and one may hang in a library or a file."""
+    try:
+        await service
+    except BaseException:
+        last_resort.arm(THREADS_SECONDS, 1)
+        raise
+    last_resort.arm(THREADS_SECONDS, 0)
+
+
+class LastResort:
+    """Ends the process from a thread of its own, should nothing else do so in time."""
+
+    def __init__(self) -> None:
+        self._timer: threading.Timer | None = None
+
+    def arm(self, seconds: float, code: int) -> None:
+        """In so many seconds, with this exit code; instead of what was armed before."""
+        self.disarm()
+        self._timer = threading.Timer(seconds, _leave, [code])
+        self._timer.daemon = True
+        self._timer.start()
+
+    def disarm(self) -> None:
+        """All went well."""
+        if self._timer is not None:
+            self._timer.cancel()
+
+
+def _leave(code: int) -> None:
+    telemetry.log("stop_cut_short", level="warning", code=code)
+    os._exit(code)
 
 
 async def run(
@@ -67,34 +115,49 @@ async def run(
 
     Args:
         prepare: brings the database up to date; tried again while something is unavailable.
-        finish: the last thing that is done, at most `DRAIN_SECONDS` after the signal.
+        finish: the last thing that is done, for at most `FINISH_SECONDS`.
     """
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)
+    doorway = _doorway(settings)
     servers = [
-        _server(app, settings.host, settings.port),
-        _server(_admin(), settings.admin_host, settings.admin_port),
+        _server(app, settings.host, settings.port, doorway),
+        _server(_admin(), settings.admin_host, settings.admin_port, _doorway(settings)),
     ]
     doors = [asyncio.create_task(server.serve()) for server in servers]
     inside = asyncio.create_task(_inside(parts, prepare))
     waiting = asyncio.create_task(stop.wait())
     ended, _ = await asyncio.wait({inside, waiting, *doors}, return_when=asyncio.FIRST_COMPLETED)
-    app.state.stopping = True
+    last_resort = LastResort()
+    last_resort.arm(STOP_SECONDS, 1)
+    deadline = loop.time() + STOP_SECONDS - 0.5
+    app.state.stopping = doorway.is_closing = True
     telemetry.log("stopping", asked=stop.is_set())
+    if stop.is_set():
+        await asyncio.wait({inside, *doors}, timeout=settings.quiet_seconds)
     for server in servers:
         server.should_exit = True
-    await asyncio.wait(doors, timeout=DRAIN_SECONDS)
+    await asyncio.wait(doors, timeout=DOORS_SECONDS + 0.5)
     inside.cancel()
     waiting.cancel()
-    with contextlib.suppress(asyncio.CancelledError):
-        await asyncio.gather(inside, return_exceptions=True)
+    kept = 0.0 if finish is None else FINISH_SECONDS
+    await asyncio.wait({inside}, timeout=max(0.1, deadline - loop.time() - kept))
     if finish is not None:
-        await asyncio.wait_for(finish(), DRAIN_SECONDS)
+        await _finished(finish)
+    last_resort.disarm()
     for task in ended:
         if task is not waiting and not task.cancelled() and (error := task.exception()):
             raise error
+
+
+async def _finished(finish: Part) -> None:
+    try:
+        async with asyncio.timeout(FINISH_SECONDS):
+            await finish()
+    except TimeoutError:
+        telemetry.log("not_finished", level="warning", seconds=FINISH_SECONDS)
 
 
 async def _inside(parts: Sequence[Part], prepare: Part | None) -> None:
@@ -123,17 +186,28 @@ async def patiently(step: Part) -> None:
             return
 
 
-def _server(app: Any, host: str, port: int) -> "_Server":
+def _doorway(settings: ServiceSettings) -> Doorway:
+    return Doorway(
+        head_seconds=settings.head_seconds,
+        body_seconds=settings.body_seconds,
+        body_bytes=settings.body_bytes,
+        connections=settings.connections_limit,
+    )
+
+
+def _server(app: Any, host: str, port: int, doorway: Doorway) -> "_Server":
     return _Server(
         uvicorn.Config(
             app,
             host=host,
             port=port,
+            http=guarded_by(doorway),
+            ws="none",
             log_config=None,
             access_log=False,
             server_header=False,
             lifespan="off",
-            timeout_graceful_shutdown=DRAIN_SECONDS,
+            timeout_graceful_shutdown=DOORS_SECONDS,
         )
     )
 

@@ -72,6 +72,23 @@ class ServiceSettings(BaseSettings):
     body_limit_bytes: int = Field(default=1_000_000, ge=1_000)
     """Bytes. A larger request body is refused (uploads have a limit of their own)."""
 
+    head_seconds: float = Field(default=10.0, gt=0, le=120)
+    """Seconds. A connection that has not sent the whole head of a request by then is refused."""
+
+    body_seconds: float = Field(default=10.0, gt=0, le=120)
+    """Seconds in which at least `body_bytes` of a body must come, again and again; a slower one is
+    refused."""
+
+    body_bytes: int = Field(default=10_000, ge=0)
+    """Bytes; see `body_seconds`."""
+
+    connections_limit: int = Field(default=1_000, ge=1)
+    """Connections of one door at the same time; the next one is refused with 503."""
+
+    quiet_seconds: float = Field(default=0.0, ge=0, le=3)
+    """Seconds from being told to stop, when `/ready` begins to say no, until the doors close:
+    as long as whoever spreads the requests needs to notice."""
+
     @field_validator("oidc_issuer", "oidc_keys")
     @classmethod
     def _is_safe(cls, address: str) -> str:
