@@ -105,6 +105,9 @@ class Bus:
         self._instance = f"{topic_prefix}{self._name}-{replica}"
         self._timing = timing or Timing()
         self._topics = topics_heard(reactions, service)
+        for topic in self._topics:
+            if topic.sequenced:
+                telemetry.begin("tidewheel_sequence_gaps_total", topic=topic.name)
         self._inbox = Inbox(database, self._name, reactions, limits=limits)
         self._relay = Relay(database, bootstrap, topic_prefix)
         self._slots = asyncio.Semaphore(max(1, database.size - 2))

@@ -182,6 +182,12 @@ class AsyncClient:
         """What became of each dataset version, per model."""
         return await self.send(calls.outcomes(dataset, name))
 
+    async def freshness(
+        self, name: str | None = None, *, limit: int = 100, cursor: str | None = None
+    ) -> Json:
+        """From published to served: p50, p95, p99 and staleness, of one model or of all."""
+        return await self.send(calls.freshness(name, limit, cursor))
+
     async def cascade(self, cascade_id: str) -> Json:
         """Everything that one trigger brought about."""
         return await self.send(calls.cascade(cascade_id))

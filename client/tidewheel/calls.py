@@ -105,6 +105,14 @@ def outcomes(dataset: str | None, name: str | None) -> Call:
     return get("registry", path, what, dataset=dataset, model=name)
 
 
+def freshness(name: str | None, limit: int, cursor: str | None) -> Call:
+    """How long published data waits until it is served: one model, or all."""
+    what = "freshness cannot be shown"
+    if name is not None:
+        return get("registry", f"/v1/models/{quoted(name)}/freshness", what, limit=limit)
+    return get("registry", "/v1/freshness", what, limit=limit, cursor=cursor)
+
+
 def cascade(cascade_id: str) -> Call:
     """Everything that one trigger brought about."""
     return get("registry", f"/v1/cascades/{cascade_id}", "the cascade cannot be shown")

@@ -170,6 +170,12 @@ class Client:
         """What became of each dataset version, per model."""
         return self.send(calls.outcomes(dataset, name))
 
+    def freshness(
+        self, name: str | None = None, *, limit: int = 100, cursor: str | None = None
+    ) -> Json:
+        """From published to served: p50, p95, p99 and staleness, of one model or of all."""
+        return self.send(calls.freshness(name, limit, cursor))
+
     def cascade(self, cascade_id: str) -> Json:
         """Everything that one trigger brought about."""
         return self.send(calls.cascade(cascade_id))

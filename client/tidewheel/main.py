@@ -11,6 +11,7 @@ from tidewheel.commands import (
     batch,
     control,
     datasets,
+    freshness,
     governance,
     history,
     judging,
@@ -62,6 +63,7 @@ _VERBS = (
     (judging.card, "card"),
     (log.events, "events"),
     (log.outcomes, "outcomes"),
+    (freshness.freshness, "freshness"),
 )
 for _verb, _name in _VERBS:
     app.command(_name)(_verb)

@@ -8,6 +8,7 @@ from services.registry.api import (
     audit,
     datasets,
     events,
+    freshness,
     models,
     production,
     provenance,
@@ -17,6 +18,7 @@ from services.registry.api import (
 from services.registry.handlers import Intake, Registry
 from services.registry.handlers.registry import OFFERS
 from services.registry.handlers.requests import Requests
+from services.registry.handlers.vitals import Vitals
 from services.registry.lineage.code import Lock
 from services.registry.profiling.examiner import Examiner
 from services.registry.profiling.limits import Limits
@@ -34,6 +36,7 @@ from shared.postgres import Database
 from shared.signing import Seal
 
 _TIDY_SECONDS: Final = 600.0
+_VITALS_SECONDS: Final = 5.0
 
 
 async def serve(settings: Settings) -> None:
@@ -66,6 +69,7 @@ async def serve(settings: Settings) -> None:
             events.router(store.log, clock.now),
             audit.router(store, clock.now),
             production.router(store, clock.now),
+            freshness.router(store, clock.now),
             provenance.router(store, artifacts, clock.now),
             requests.router(Requests(store, Seal(settings.signing_key))),
             dead_letters.router(database, registry.reactions()),
@@ -91,6 +95,7 @@ async def serve(settings: Settings) -> None:
             worker.run,
             lambda: _every(_TIDY_SECONDS, tidy),
             lambda: _every(settings.anchor_seconds, registry.anchor),
+            lambda: _every(_VITALS_SECONDS, Vitals(store, clock.now).tell),
         ],
         prepare=prepare,
         finish=examiner.confined.close,

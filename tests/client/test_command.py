@@ -386,3 +386,43 @@ def test_local_outside_a_checkout_is_69_and_says_so(tmp_path: Path) -> None:
 
 def test_version_is_printed(tidewheel: Run) -> None:
     assert tidewheel("version").out == "0.1.0\n"
+
+
+@pytest.mark.usefixtures("context_file")
+def test_freshness_tells_what_a_model_answers_from_and_whether_that_is_too_old(
+    tidewheel: Run, recorded: Recorded
+) -> None:
+    times = {"p50_seconds": 42.0, "p95_seconds": 90.0, "p99_seconds": 7200.0}
+    version = {"dataset_version": 3, "published_at": "2026-11-21", "served_at": None}
+    found = {
+        "model": "pump",
+        "dataset": "flow",
+        "newest_version": 3,
+        "served_version": 2,
+        "staleness_seconds": 9000.0,
+        "objective_seconds": 3600.0,
+        "is_stale": True,
+        "served": 2,
+        "versions": [{**version, "seconds": None, "outcome": "rejected", "detail": "worse"}],
+    }
+    recorded.says("GET /v1/models/pump/freshness", (200, found | times))
+
+    ran = tidewheel("freshness", "pump")
+
+    assert ran.code == 0
+    assert "version 2 of flow, the newest is 3; behind by 2.5 h, objective 1.0 h: stale" in ran.err
+    assert "p50 42 s, p95 1.5 min, p99 2.0 h" in ran.err
+    assert "rejected" in ran.out
+
+
+@pytest.mark.usefixtures("context_file")
+def test_freshness_of_all_models_begins_with_the_fleet(tidewheel: Run, recorded: Recorded) -> None:
+    fleet = {"served": 0, "waiting": 1, "p50_seconds": None, "p95_seconds": None}
+    recorded.says(
+        "GET /v1/freshness",
+        (200, {"fleet": {**fleet, "p99_seconds": None}, "items": [], "next": None}),
+    )
+
+    ran = tidewheel("freshness")
+
+    assert "all models: 0 served, 1 not yet; p50 -, p95 -, p99 -" in ran.err

@@ -6,6 +6,7 @@ from typing import Final
 
 from services.registry.store.audit import Audit
 from services.registry.store.datasets import Datasets
+from services.registry.store.freshness import Freshness
 from services.registry.store.history import History
 from services.registry.store.log import Log
 from services.registry.store.models import Models
@@ -28,6 +29,7 @@ class Store:
     history: History
     origins: Origins
     owners: Owners
+    freshness: Freshness
 
     @classmethod
     def over(cls, database: Database) -> "Store":
@@ -42,4 +44,5 @@ class Store:
             history,
             Origins(database, history),
             Owners(database),
+            Freshness(database),
         )

@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+from collections import deque
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
@@ -75,6 +76,8 @@ _OF_CASCADE: Final = f"""
         where e.correlation = $1 and c.dataset is not null
     ) and ($2::text[] is null or {OWNED_MODEL % ("model", 2)}) {_BEST}
 """  # noqa: S608 - put together from constants
+_MOST_ENDS: Final = 10_000
+"""Ends that wait to be told as metrics; they are told every few seconds."""
 _BESIDES: Final = 2
 """Refused files and freezes that `why` tells of at most, so that they do not fill it."""
 _DECISIONS: Final = f"""
@@ -155,13 +158,23 @@ class Log:
 
     database: Database
     news: News = field(default_factory=News)
+    _ends: deque[UUID] = field(default_factory=lambda: deque(maxlen=_MOST_ENDS))
+
+    def take_ends(self) -> list[UUID]:
+        """Events that ended a story and were committed here since the last time."""
+        return [self._ends.popleft() for _ in range(len(self._ends))]
 
     async def remember(self, heards: Iterable[Heard[Event]]) -> None:
         """Add facts at the end of the open transaction; those already there stay as they are."""
         async with self.database.transaction() as transaction:
+            ends: list[UUID] = []
             for heard in heards:
                 _remember(transaction, heard)
-                _claim(transaction, heard)
+                claim = _claim(transaction, heard)
+                if claim is not None and claim.weight >= FIRST_END:
+                    ends.append(heard.id)
+            if ends:
+                transaction.after_commit.append(lambda: self._ends.extend(ends))
             if self.news.tell not in transaction.after_commit:
                 transaction.after_commit.append(self.news.tell)
 
@@ -277,10 +290,10 @@ def _topic_name(event: Event) -> str:
     return topic_of(type(event)).name
 
 
-def _claim(transaction: Transaction, heard: Heard[Event]) -> None:
+def _claim(transaction: Transaction, heard: Heard[Event]) -> Claim | None:
     claim = claim_of(heard.event)
     if claim is None:
-        return
+        return None
     said = (claim.state.value, claim.weight, claim.detail[:1000].replace("\0", " "), heard.time)
     if claim.model is None:
         transaction.defer(_CLAIM_FOR_ALL, heard.id, claim.dataset, claim.dataset_version, *said)
@@ -288,6 +301,7 @@ def _claim(transaction: Transaction, heard: Heard[Event]) -> None:
         transaction.defer(_CLAIM_BY_VERSION, heard.id, claim.model, claim.version, *said)
     else:
         _claim_pair(transaction, heard, claim, said)
+    return claim
 
 
 def _claim_pair(
