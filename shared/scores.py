@@ -8,7 +8,7 @@ Source: pool-adjacent-violators as in Ayer et al. (1955), Annals of Mathematical
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Final
+from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -109,7 +109,7 @@ def _spread(places: NDArray[np.int64], losses: Floats, rows: Floats) -> tuple[Fl
     return means, np.sqrt((squares + BORROWED * common) / (free + BORROWED))
 
 
-def _ratio(part: Floats, whole: Floats) -> Floats:
+def _ratio(part: NDArray[Any], whole: Floats) -> Floats:
     found: Floats = part / np.maximum(whole, 1)
     return found
 
@@ -118,4 +118,5 @@ def _nearest(values: Floats, rows: Floats) -> Floats:
     """Cells without rows take the value of the nearest cell that has some."""
     full = np.flatnonzero(rows)
     places = np.arange(len(rows))
-    return values[full[np.abs(places[:, None] - full[None, :]).argmin(axis=1)]]
+    found: Floats = values[full[np.abs(places[:, None] - full[None, :]).argmin(axis=1)]]
+    return found

@@ -136,6 +136,13 @@ def observe(name: HistogramName, seconds: float, **labels: object) -> None:
     _series(name, labels).observe(seconds)
 
 
+def observe_each(name: HistogramName, durations: Iterable[float], **labels: object) -> None:
+    """Add many durations to one series of a histogram."""
+    series = _series(name, labels)
+    for seconds in durations:
+        series.observe(seconds)
+
+
 def begin(name: MetricName, **labels: str) -> None:
     """Let all series with these labels exist at 0, so that their first increase can be seen."""
     for known in EVERY[name].label_sets({**_OURS, **labels}):

@@ -45,6 +45,7 @@ class Policy:
         confirm: windows that must agree; of drift, out of one more than these.
         cool_down: least time between two requests to retrain.
         by_drift, by_quality: whether this may start a training.
+        label_delay: how long after a prediction its outcome is known, as declared.
         shift: reference standard deviations that no drift counts as critical below.
         least_labels: new rows with outcomes that make a retraining worth its while.
         transient: what is done while a disturbance may still pass.
@@ -58,6 +59,7 @@ class Policy:
     cool_down: timedelta
     by_drift: bool
     by_quality: bool
+    label_delay: timedelta = timedelta(0)
     shift: float = 0.05
     least_labels: int = 1000
     transient: Transient = "ignore"
@@ -75,6 +77,7 @@ class Policy:
             tolerance=monitor.tolerance,
             confirm=monitor.confirm,
             cool_down=monitor.cooldown,
+            label_delay=found.data.label_delay,
             by_drift=found.triggers.drift,
             by_quality=found.triggers.quality,
             shift=monitor.shift,

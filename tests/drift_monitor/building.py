@@ -234,4 +234,6 @@ def a_label(
 
 
 def kinds(events: Sequence[Event]) -> list[str]:
-    return [type(event).__name__ for event in events]
+    """What was said, but for the estimate that comes with every closed window."""
+    names = [type(event).__name__ for event in events]
+    return [name for name in names if name != "QualityEstimated"]

@@ -15,7 +15,9 @@ from services.drift_monitor.quality import (
     ALPHA,
     Judge,
     Label,
+    Labelled,
     Measured,
+    Scope,
     becomes,
     is_usable,
     measure,
@@ -143,6 +145,10 @@ def test_a_window_is_looked_at_at_half_four_fifths_and_all_of_its_labels() -> No
     assert [step_of(labels, 10) for labels in (0, 4, 5, 7, 8, 9, 10)] == [0, 0, 1, 1, 2, 2, 3]
 
 
+def every(losses: Floats) -> Labelled:
+    return Labelled.of(losses.tolist())
+
+
 def skewed(phi: float, rows: int, seed: int) -> Floats:
     return np.exp(autoregressive(phi, rows, 1, seed=seed)[:, 0]) / 10
 
@@ -154,7 +160,10 @@ def test_answers_as_good_as_before_are_hardly_ever_called_worse(phi: float) -> N
         losses = skewed(phi, 1400, seed)
         reference = losses_profile("mae", losses[:400])
         windows = losses[400:].reshape(10, 100)
-        worse += sum(measure(reference, w, tolerance=0.0, alpha=ALPHA).is_worse for w in windows)
+        worse += sum(
+            measure(reference, every(w), Scope(rows=100), tolerance=0.0, alpha=ALPHA).is_worse
+            for w in windows
+        )
 
     # 2,000 looks at 5e-4: one is expected; six or more have a probability below 6e-4.
     assert worse <= 5
@@ -162,7 +171,9 @@ def test_answers_as_good_as_before_are_hardly_ever_called_worse(phi: float) -> N
 
 def measured(factor: float, rows: int = 100) -> tuple[Losses, Measured]:
     reference = losses_profile("mae", skewed(0.3, 500, 1))
-    return reference, measure(reference, skewed(0.3, rows, 2) * factor, tolerance=0.1)
+    return reference, measure(
+        reference, every(skewed(0.3, rows, 2) * factor), Scope(rows=rows), tolerance=0.1
+    )
 
 
 def test_answers_twice_as_bad_are_called_worse() -> None:
@@ -184,14 +195,21 @@ def test_one_disaster_in_a_good_window_decides_nothing() -> None:
     losses = skewed(0.0, 100, 4) * 0.8
     losses[3] = 1e6
 
-    found = measure(losses_profile("mae", skewed(0.0, 500, 1)), losses, tolerance=0.1)
+    found = measure(
+        losses_profile("mae", skewed(0.0, 500, 1)), every(losses), Scope(rows=100), tolerance=0.1
+    )
 
     assert not found.is_worse
     assert found.value > 1e4
 
 
 def test_too_few_held_out_rows_judge_nothing() -> None:
-    found = measure(losses_profile("mae", np.ones(10)), np.full(100, 9.0), tolerance=0.1)
+    found = measure(
+        losses_profile("mae", np.ones(10)),
+        every(np.full(100, 9.0)),
+        Scope(rows=100),
+        tolerance=0.1,
+    )
 
     assert (found.is_worse, found.bound) == (False, None)
     assert "not judged" in found.detail
@@ -200,6 +218,6 @@ def test_too_few_held_out_rows_judge_nothing() -> None:
 def test_the_root_of_squares_is_told_in_its_own_unit() -> None:
     reference = losses_profile("rmse", np.full(200, 4.0))
 
-    found = measure(reference, np.full(50, 9.0), tolerance=0.1)
+    found = measure(reference, every(np.full(50, 9.0)), Scope(rows=50), tolerance=0.1)
 
     assert (found.value, found.reference, found.is_worse) == (3.0, 2.0, True)

@@ -136,7 +136,7 @@ async def test_only_the_champion_asks_for_a_fresh_model(watched: Site) -> None:
 
     said = await watched.hear(*watched.serving.batches_of(QUIET[:50] + np.array([3.0, 0, 0])))
 
-    assert kinds(said) == ["WindowEvaluated", "DriftDetected"]
+    assert kinds(said) == ["WindowEvaluated", "DriftDetected", "DataQualityAlarmed"]
 
 
 async def test_predictions_of_a_version_not_known_yet_are_counted_once_it_is(site: Site) -> None:
@@ -149,7 +149,7 @@ async def test_predictions_of_a_version_not_known_yet_are_counted_once_it_is(sit
     assert first == []
     assert kinds(said) == ["WindowEvaluated", "WindowEvaluated"]
     assert await site.counted() == 120
-    labelled = await site.database.fetchrow("select labels from window_sketch where number = 1")
+    labelled = await site.database.fetchrow("select labels from window_quality where number = 1")
     assert labelled is not None
     assert labelled["labels"] == 1
 
@@ -200,7 +200,7 @@ async def test_labels_before_their_predictions_wait_and_join(watched: Site) -> N
 
     said = await watched.hear(*batches)
 
-    assert waiting == 50
+    assert waiting == 52
     assert await watched.store.count_waiting() == 0
     assert kinds(said)[:2] == ["WindowEvaluated", "QualityMeasured"]
     measured = next(event for event in said if isinstance(event, QualityMeasured))
@@ -237,7 +237,7 @@ async def test_the_order_of_labels_and_predictions_makes_no_difference(site: Sit
 
     rows = await site.database.fetch(
         "select number, (quality->>'value')::float8 as value, (quality->>'labels')::int as labels "
-        "from window_sketch order by number"
+        "from window_quality order by number"
     )
     asked = [y + 0.1 + (i % 3 == 0) - y for i, (_, y) in enumerate(site.serving.asked)]
     expected = [float(np.mean(asked[i : i + 20])) for i in (0, 20, 40)]
@@ -269,7 +269,7 @@ async def test_a_label_that_cannot_be_used_changes_nothing(
     said = await watched.hear(replace(a_label(prediction, answer), **changes))  # type: ignore[arg-type]
 
     assert said == []
-    assert await watched.database.fetchval("select sum(labels) from window_sketch") == 0
+    assert await watched.database.fetchval("select count(*) from outcome") == 0
 
 
 async def test_a_label_for_another_model_does_not_hide_the_right_one(watched: Site) -> None:
@@ -282,9 +282,9 @@ async def test_a_label_for_another_model_does_not_hide_the_right_one(watched: Si
 
     await watched.hear(batch)
 
-    row = await watched.database.fetchrow("select label, loss from prediction")
+    row = await watched.database.fetchrow("select value, loss from outcome where counts")
     assert row is not None
-    assert (row["label"], row["loss"]) == (answer + 1, pytest.approx(1.0))
+    assert (row["value"], row["loss"]) == (answer + 1, pytest.approx(1.0))
 
 
 async def test_what_is_older_than_the_horizon_is_dropped(watched: Site) -> None:

@@ -1,37 +1,32 @@
 """A window that is full is compared; one whose labels have come is measured; both are said."""
 
-from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import dataclass, field, replace
-from typing import Any, Final
-
-import numpy as np
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Final
 
 from services.drift_monitor.brake import USUAL, Limits
 from services.drift_monitor.detection import Comparison, compare
-from services.drift_monitor.domain import Subject, after_measure, after_window
+from services.drift_monitor.domain import (
+    Subject,
+    after_detector,
+    after_estimate,
+    after_measure,
+    after_window,
+)
+from services.drift_monitor.handlers import showing
 from services.drift_monitor.handlers.deciding import Deciding
-from services.drift_monitor.quality import STEPS, measure, step_of
-from services.drift_monitor.store import Judged, PostgresStore
-from services.drift_monitor.windows import Kept, Watched, Window
+from services.drift_monitor.handlers.measuring import Measuring, below_rule
+from services.drift_monitor.handlers.profiles import Profiles
+from services.drift_monitor.store import Key, PostgresStore
+from services.drift_monitor.store.sketches import Place
+from services.drift_monitor.windows import Watched, Window
 from shared import telemetry
 from shared.clock import Clock
-from shared.events import Digest, Event, QualityMeasured, WindowEvaluated
-from shared.losses import metric_value
-from shared.reference import Reference, read_reference
+from shared.events import Event, ModelName, WindowEvaluated
 
-MOST_PROFILES: Final = 256
-"""Profiles kept in memory; one has 50 to 500 kB as bytes and about as much unpacked."""
-
-Fetch = Callable[[Digest], Awaitable[bytes]]
-
-
-def judged(row: Kept, version: Watched | None) -> Judged:
-    """What the label of a row makes of its answer and of the baseline's."""
-    if version is None or row.label is None:
-        return row, None, None
-    judge = version.judge
-    value = row.label.value
-    return row, judge.loss(row.answer, row.score, value), judge.baseline_loss(row.row(), value)
+MOST_UNSETTLED: Final = 100
+"""Windows of a model that are looked at in one round because of time alone, the newest first."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -47,9 +42,7 @@ class Judging:
     @property
     def measuring(self) -> Measuring:
         """How good answers are."""
-        return Measuring(
-            store=self.store, profiles=self.profiles, now=self.now, alpha=self.alpha
-        )
+        return Measuring(store=self.store, profiles=self.profiles, now=self.now, alpha=self.alpha)
 
     @property
     def deciding(self) -> Deciding:
@@ -66,9 +59,10 @@ class Judging:
         outcome = found.severity or ("untested" if found.mode == "insufficient" else "like")
         telemetry.count("tidewheel_windows_total", model=version.model, outcome=outcome)
         subject = await self._subject(version, window)
+        version, estimated = await self._estimate(version, window, subject)
         decided = after_window(version.watch, subject, found)
         version, said = await self.deciding.settle(version, subject, decided)
-        return version, [_evaluated(window, found), *said]
+        return version, [_evaluated(window, found), *estimated, *said]
 
     async def look(
         self, version: Watched, window: Window, *, revised: bool = False
@@ -82,7 +76,7 @@ class Judging:
         if told is None:
             return version, []
         found = told.found
-        subject = replace(await self._subject(version, window), below=found.baseline)
+        subject = await self._subject(version, window)
         showing.measured(subject, told.said, found)
         said: list[Event] = [told.said]
         if await self.store.change_rule((place[0], place[1]), found.rule) and found.rule == "worse":
@@ -118,17 +112,18 @@ class Judging:
             window = await self._window((*key, alarmed.window))
             version = versions[key]
             subject = await self._subject(version, window or _nowhere(version, self.now()))
-            decided = after_detector(version.watch, subject, alarmed.said)
+            decided = after_detector(version.watch, subject, version.metric, alarmed.alarm)
             versions[key], events = await self.deciding.settle(version, subject, decided)
             said += events
         return said
 
     async def settle(self, model: str, limit: int = MOST_UNSETTLED) -> list[Event]:
         """What only time brings for a locked model: windows whose labels are all there, and losses
-        that have reached the age at which they are fed."""
+        that have reached the age at which they are fed.
+        """
         places = [(model, *place) for place in await self.store.unsettled(model, limit)]
         keys = {(model, version) for _, version, _ in places}
-        keys |= {key for key in await self.store.fed_versions(model)}
+        keys |= set(await self.store.labelled_versions(model))
         versions = await self.store.versions(keys) if keys else {}
         said = await self.after_labels(versions, places, ())
         return [*said, *await self.feed(versions, {})]
@@ -144,8 +139,6 @@ class Judging:
             rows=look.rows,
             started_at=look.begun_at,
             ended_at=look.ended_at,
-            labels=look.labels,
-            steps=look.steps,
             is_closed=look.is_closed,
         )
 
@@ -158,9 +151,7 @@ class Judging:
             return version, []
         found, said = estimated
         showing.estimated(subject, found)
-        decided = after_estimate(
-            version.watch, subject, low=found.low, high=found.high, reference=found.reference
-        )
+        decided = after_estimate(version.watch, subject, found)
         version, follows = await self.deciding.settle(version, subject, decided)
         return version, [said, *follows]
 

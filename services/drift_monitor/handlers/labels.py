@@ -1,15 +1,19 @@
 """Labels find their predictions: late, early, twice, revised; order makes no difference."""
 
-from collections import Counter
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field, replace
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from math import isfinite
 from typing import Final
 
-from services.drift_monitor.handlers.judging import Judging, judged
+from services.drift_monitor.handlers.judging import Judging
+from services.drift_monitor.handlers.measuring import cells_of
 from services.drift_monitor.handlers.telling import Telling
-from services.drift_monitor.quality import Label, becomes, is_usable
-from services.drift_monitor.store import Key, PostgresStore, Waiting
+from services.drift_monitor.quality import Given, Joined, Label, Observed, Outcome, Value, join
+from services.drift_monitor.quality.delays import Counts, counted
+from services.drift_monitor.store import Key, PostgresStore
+from services.drift_monitor.store.outcomes import Weighed, places_of
+from services.drift_monitor.store.sketches import Place
 from services.drift_monitor.windows import Kept, Watched
 from shared import telemetry
 from shared.events import Event, GroundTruthObserved, Heard
@@ -17,20 +21,23 @@ from shared.streams import Positions
 
 MOST_CHARACTERS: Final = 1000
 MOST_REVISIONS: Final = 2**31
-Place = tuple[str, int, int]
-"""Model, version, window."""
+Versions = dict[Key, Watched]
 
 
 @dataclass(slots=True)
-class _Changes:
-    """What a few labels change, worked out before anything is written."""
+class _News:
+    """What a join has changed, for those who look at it next.
 
-    rows: dict[str, Kept]
-    waiting: dict[tuple[str, str], Waiting]
-    changed: dict[str, Kept] = field(default_factory=dict)
-    parked: dict[tuple[str, str], Waiting] = field(default_factory=dict)
+    Attributes:
+        joined: how many answers of each window have their first label.
+        revised: windows in which a label was replaced by another value.
+        late: windows and losses of first labels, by version, in the order of predictions.
+    """
+
     joined: Counter[Place] = field(default_factory=Counter)
     revised: set[Place] = field(default_factory=set)
+    first: dict[Key, list[Weighed]] = field(default_factory=lambda: defaultdict(list))
+    delays: dict[str, list[float]] = field(default_factory=lambda: defaultdict(list))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -45,48 +52,126 @@ class Labels:
         self, heards: Sequence[Heard[GroundTruthObserved]], _positions: Positions
     ) -> Iterable[Event]:
         """Join labels to predictions, keep those without one, measure the windows they complete."""
-        told = len(heards)
-        heards = [heard for heard in heards if is_sane(heard.event)]
-        telemetry.count("tidewheel_labels_total", told - len(heards), outcome="invalid")
-        if not heards:
+        sane = [heard for heard in heards if is_sane(heard.event)]
+        _count("invalid", len(heards) - len(sane))
+        if not sane:
             return []
-        ids = list({heard.event.prediction for heard in heards})
-        await self.store.lock(heard.event.model for heard in heards)
-        rows = await self.store.predictions(ids)
-        unknown = [prediction for prediction in ids if prediction not in rows]
-        changes = _Changes(rows, await self.store.waiting(unknown))
-        versions = await self.store.versions(
-            {(row.model, row.version) for row in rows.values() if row.version is not None}
-        )
-        for heard in heards:
-            outcome = _apply(heard, changes, versions)
-            telemetry.count("tidewheel_labels_total", outcome=outcome)
-        await self.store.label(
-            [
-                judged(row, versions.get((row.model, row.version or 0)))
-                for row in changes.changed.values()
-            ]
-        )
-        await self.store.wait_for(list(changes.parked.values()))
-        said = await self._conclude(changes, versions)
-        return [*said, *await self.telling.tell(list(changes.changed.values()))]
+        await self.store.lock({heard.event.model for heard in sane})
+        observed = [_observed(heard) for heard in sane]
+        given = await self.store.given(list({one.prediction for one in observed}))
+        versions = await self._versions(given.values())
+        joined = join(given, observed, lambda row: _classes(row, versions))
+        kept = await self.store.wait_for(joined.parked)
+        _count("duplicate", joined.became["unknown"] - kept)
+        joined.became["unknown"] = kept
+        return await self._conclude(joined, versions)
 
     async def take_one(self, heard: Heard[GroundTruthObserved]) -> Iterable[Event]:
         """One label by itself: how a dead letter is tried again."""
         return await self.take([heard], {})
 
-    async def _conclude(self, changes: _Changes, versions: dict[Key, Watched]) -> list[Event]:
-        counted = Counter(dict.fromkeys(changes.revised, 0))
-        counted.update(changes.joined)
-        said: list[Event] = []
-        for window in await self.store.count_labels(counted):
-            key = (window.model, window.version)
-            place = (window.model, window.version, window.number)
-            versions[key], events = await self.judging.look(
-                versions[key], window, revised=place in changes.revised
-            )
-            said += events
+    async def join_early(self, rows: Sequence[Kept]) -> list[Event]:
+        """Join the labels that came before these predictions, which are saved and locked."""
+        models = sorted({row.model for row in rows})
+        observed = await self.store.take_waiting(models, [row.id for row in rows])
+        if not observed:
+            return []
+        given = await self.store.given(list({one.prediction for one in observed}))
+        versions = await self._versions(given.values())
+        joined = join(given, observed, lambda row: _classes(row, versions))
+        _count("early", joined.became["joined"])
+        joined.became["joined"] = 0
+        return await self._conclude(joined, versions)
+
+    async def adopt(self, rows: Sequence[Kept], version: Watched) -> list[Event]:
+        """Judge labels that came while nobody knew the version; its rows are saved and locked."""
+        ids = [row.id for row in rows if row.label is not None]
+        if not ids:
+            return []
+        observed = await self.store.take_labels(ids)
+        joined = join(await self.store.given(ids), observed, lambda _: version.classes)
+        for counted_before in ("joined", "revised", "duplicate", "conflict"):
+            del joined.became[counted_before]
+        return await self._conclude(joined, {(str(version.model), version.version): version})
+
+    # --- steps ------------------------------------------------------------------------------------
+
+    async def _versions(self, rows: Iterable[Given]) -> Versions:
+        keys = {(row.model, row.version) for row in rows if row.version is not None}
+        return await self.store.versions(keys) if keys else {}
+
+    async def _conclude(self, joined: Joined, versions: Versions) -> list[Event]:
+        for became, count in joined.became.items():
+            _count(became, count)
+        outcomes = joined.now()
+        weighed = await self._weigh([*outcomes, *joined.past], versions)
+        await self.store.keep(weighed)
+        news = _news(weighed, joined.before)
+        await self.store.count_labels(news.joined)
+        await self._count_delays(news.delays)
+        said = await self.judging.after_labels(versions, news.joined, news.revised)
+        said += await self._feed(news, versions)
+        compared = [one.given.id for one in outcomes if one.given.is_compared]
+        if compared:
+            rows = await self.store.predictions(compared)
+            said += await self.telling.tell(list(rows.values()))
         return said
+
+    async def _weigh(self, outcomes: Sequence[Outcome], versions: Versions) -> list[Weighed]:
+        """The losses of answers by these labels, and the cells of their scores."""
+        of_version: dict[Key | None, list[Outcome]] = defaultdict(list)
+        for outcome in outcomes:
+            key = (outcome.given.model, outcome.given.version or 0)
+            of_version[key if key in versions else None].append(outcome)
+        found: list[Weighed] = []
+        for known, own in of_version.items():
+            if known is None:
+                found += [Weighed(outcome=outcome) for outcome in own]
+            else:
+                found += await self._weigh_version(own, versions[known])
+        return found
+
+    async def _weigh_version(self, own: Sequence[Outcome], version: Watched) -> list[Weighed]:
+        judge = version.judge
+        yardstick = await self.judging.profiles.yardstick(version.reference)
+        scores = [_score(one.given, is_answer=yardstick.is_answer) for one in own]
+        cells = cells_of(yardstick, scores)
+        rows: Mapping[str, Mapping[str, object]] = {}
+        if judge.needs_features:
+            rows = await self.store.features_of([one.given.id for one in own])
+        return [
+            Weighed(
+                outcome=one,
+                loss=judge.loss(one.given.answer, one.given.score, one.label.value),
+                baseline_loss=judge.baseline_loss(rows.get(one.given.id, {}), one.label.value),
+                cell=cell,
+            )
+            for one, cell in zip(own, cells, strict=True)
+        ]
+
+    async def _count_delays(self, delays: Mapping[str, Sequence[float]]) -> None:
+        came: dict[str, Counts] = {}
+        for model, seconds in delays.items():
+            came[model] = counted(seconds)
+            telemetry.observe_each("tidewheel_label_delay_seconds", seconds, model=model)
+        if came:
+            await self.store.add_delays(came)
+
+    async def _feed(self, news: _News, versions: Versions) -> list[Event]:
+        """Feed the running tests: what was waiting for its age, and what has come after it."""
+        own = {key: version for key, version in versions.items() if news.first.get(key)}
+        if not own:
+            return []
+        fed_to = await self.judging.measuring.fed_to(own)
+        late: dict[Key, list[tuple[int | None, float]]] = {}
+        for key, moment in fed_to.items():
+            ordered = sorted(news.first[key], key=lambda one: _turn(one.outcome.given))
+            late[key] = [
+                (one.outcome.given.window, one.loss)
+                for one in ordered
+                if one.loss is not None and one.outcome.given.at <= moment
+            ]
+        return await self.judging.feed(own, late)
 
 
 def is_sane(told: GroundTruthObserved) -> bool:
@@ -100,10 +185,7 @@ def is_sane(told: GroundTruthObserved) -> bool:
     )
 
 
-def _apply(
-    heard: Heard[GroundTruthObserved], changes: _Changes, versions: dict[Key, Watched]
-) -> str:
-    """Take one label in; what became of it, for the counter."""
+def _observed(heard: Heard[GroundTruthObserved]) -> Observed:
     told = heard.event
     label = Label(
         value=told.value,
@@ -111,33 +193,45 @@ def _apply(
         observed_at=told.observed_at,
         event=heard.id,
     )
-    row = changes.rows.get(told.prediction)
-    if row is None:
-        return _park(told, label, changes)
-    if row.model != told.model:
-        return "conflict"
+    return Observed(prediction=told.prediction, model=told.model, label=label, known_at=heard.time)
+
+
+def _classes(row: Given, versions: Versions) -> Sequence[Value] | None:
     version = versions.get((row.model, row.version or 0))
-    if version is not None and not is_usable(label.value, version.classes):
-        return "invalid"
-    outcome = becomes(row.label, label)
-    if outcome in ("joined", "revised"):
-        labelled = replace(row, label=label)
-        changes.rows[row.id] = changes.changed[row.id] = labelled
-        if row.version is not None and row.window is not None:
-            place = (str(row.model), row.version, row.window)
-            if row.label is None:
-                changes.joined[place] += 1
-            elif row.label.value != label.value:
-                changes.revised.add(place)
-    return outcome
+    return None if version is None else version.classes
 
 
-def _park(told: GroundTruthObserved, label: Label, changes: _Changes) -> str:
-    place = (told.prediction, str(told.model))
-    known = changes.waiting.get(place)
-    outcome = becomes(known.label if known else None, label)
-    if outcome not in ("joined", "revised"):
-        return outcome
-    waiting = Waiting(prediction=told.prediction, model=told.model, label=label)
-    changes.waiting[place] = changes.parked[place] = waiting
-    return "unknown"
+def _score(given: Given, *, is_answer: bool) -> float | None:
+    score = given.answer if is_answer else given.score
+    return score if isinstance(score, float | int) else None
+
+
+def _news(weighed: Sequence[Weighed], before: Mapping[str, Label | None]) -> _News:
+    news = _News()
+    for one in weighed:
+        outcome, given = one.outcome, one.outcome.given
+        if not outcome.counts:
+            continue
+        if outcome.is_first:
+            news.joined.update(places_of([outcome]))
+            news.delays[given.model].append(_delay(outcome))
+            if given.version is not None:
+                news.first[given.model, given.version].append(one)
+        else:
+            old = before[given.id]
+            if old is not None and old.value != outcome.label.value:
+                news.revised.update(places_of([outcome]))
+    return news
+
+
+def _delay(outcome: Outcome) -> float:
+    return max((outcome.known_at - outcome.given.at).total_seconds(), 0.0)
+
+
+def _turn(given: Given) -> tuple[object, int]:
+    return given.at, given.place
+
+
+def _count(outcome: str, labels: int) -> None:
+    if labels:
+        telemetry.count("tidewheel_labels_total", labels, outcome=outcome)

@@ -37,7 +37,6 @@ class Telling:
         before = await self.store.predictions(missing) if missing else {}
         return await self.tell([*known, *before.values()])
 
-    async def tell_since_known(self, model: str, version: int, own: Sequence[Kept]) -> list[Event]:
-        """Everything that only waited for this version to be known: its own rows, and others."""
-        rows = {row.id: row for row in (*own, *await self.store.untold(model, version))}
-        return await self.tell(list(rows.values()))
+    async def tell_since_known(self, model: str, version: int) -> list[Event]:
+        """Everything that only waited for this version to be known."""
+        return await self.tell(await self.store.untold(model, version))

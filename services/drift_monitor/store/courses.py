@@ -89,7 +89,8 @@ class CourseTable:
     async def seen(self, model: str, at: datetime) -> None:
         """A window of a model was closed and changed nothing else."""
         await self.database.execute(
-            "update course set seen_at = $2 where model = $1 and seen_at < $2 - $3::interval",
+            "update course set seen_at = $2 where model = $1 "
+            "and seen_at < $2::timestamptz - $3::interval",
             model,
             at,
             HOUR,
@@ -109,7 +110,7 @@ class CourseTable:
     async def labels_since(self, model: str, version: int) -> int:
         """Labels that were joined to answers of a version."""
         found: Any = await self.database.fetchval(
-            "select coalesce(sum(labels), 0) from window_sketch where model = $1 and version = $2",
+            "select coalesce(sum(labels), 0) from window_quality where model = $1 and version = $2",
             model,
             version,
         )

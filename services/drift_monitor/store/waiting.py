@@ -1,77 +1,86 @@
 """Labels that came before their predictions."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Any
 from uuid import UUID
 
-from services.drift_monitor.quality import Label
+import orjson
+
+from services.drift_monitor.quality import Label, Observed
 from shared.postgres import Database, Row
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Waiting:
-    """A label whose prediction was not heard of yet."""
-
-    prediction: str
-    model: str
-    label: Label
-
-
 class WaitingTable:
-    """One row per prediction and model: the label that counts."""
+    """One row per label of a prediction that is not known."""
 
     def __init__(self, database: Database) -> None:
         self.database = database
 
-    async def waiting(self, ids: Sequence[str]) -> dict[tuple[str, str], Waiting]:
-        rows = await self.database.fetch(
-            "select * from waiting_label where prediction = any($1::text[])", list(ids)
+    async def take_waiting(self, models: Sequence[str], ids: Sequence[str]) -> list[Observed]:
+        """Labels of these predictions, in the order of their acceptance; they wait no longer."""
+        waits = await self.database.fetchval(
+            "select exists (select from waiting_label where model = any($1::text[]))", list(models)
         )
-        return {(row["prediction"], row["model"]): _waiting(row) for row in rows}
-
-    async def take_waiting(self, ids: Sequence[str]) -> list[Waiting]:
+        if not waits:
+            return []
         rows = await self.database.fetch(
             "delete from waiting_label where prediction = any($1::text[]) returning *", list(ids)
         )
-        return [_waiting(row) for row in rows]
+        return sorted((_observed(row) for row in rows), key=turn)
 
-    async def wait_for(self, labels: Sequence[Waiting]) -> None:
-        await self.database.executemany(
-            "insert into waiting_label (prediction, model, value, revision, observed_at, event) "
-            "values ($1, $2, $3, $4, $5, $6) on conflict (prediction, model) do update "
-            "set value = excluded.value, revision = excluded.revision, "
-            "observed_at = excluded.observed_at, event = excluded.event",
-            [
-                (
-                    waiting.prediction,
-                    waiting.model,
-                    *label_columns(waiting.label),
-                )
-                for waiting in labels
-            ],
+    async def wait_for(self, labels: Sequence[Observed]) -> int:
+        """Keep labels until their predictions are known; how many of them were not kept yet."""
+        if not labels:
+            return 0
+        return await self.database.execute(
+            "insert into waiting_label (prediction, model, value, revision, observed_at, event, "
+            "known_at) select prediction, model, value::jsonb, revision, observed_at, event, "
+            "known_at from unnest($1::text[], $2::text[], $3::text[], $4::int[], "
+            "$5::timestamptz[], $6::uuid[], $7::timestamptz[]) as r (prediction, model, value, "
+            "revision, observed_at, event, known_at) on conflict do nothing",
+            [one.prediction for one in labels],
+            [one.model for one in labels],
+            [orjson.dumps(one.label.value).decode() for one in labels],
+            [one.label.revision for one in labels],
+            [one.label.observed_at for one in labels],
+            [one.label.event for one in labels],
+            [one.known_at for one in labels],
         )
 
     async def count_waiting(self) -> int:
+        """Labels whose predictions are not known."""
         return int(await self.database.fetchval("select count(*) from waiting_label"))
 
+    async def drop_waiting(self, before: Any) -> dict[str, int]:
+        """Drop labels that have waited since before this moment; how many, by model."""
+        rows = await self.database.fetch(
+            "with gone as (delete from waiting_label where heard_at < $1 returning model) "
+            "select model, count(*) as labels from gone group by model",
+            before,
+        )
+        return {row["model"]: row["labels"] for row in rows}
 
-def label_columns(label: Label | None) -> tuple[Any, ...]:
-    if label is None:
-        return None, None, None, None
-    return label.value, label.revision, label.observed_at, label.event
+
+def turn(one: Observed) -> tuple[Any, ...]:
+    """Sorts labels by their acceptance."""
+    return one.known_at, one.label.revision, one.label.event.int
 
 
-def _waiting(row: Row) -> Waiting:
-    label = Label(
-        value=row["value"],
-        revision=row["revision"],
-        observed_at=row["observed_at"],
-        event=uuid_of(row["event"]),
+def _observed(row: Row) -> Observed:
+    return Observed(
+        prediction=row["prediction"],
+        model=row["model"],
+        label=Label(
+            value=row["value"],
+            revision=row["revision"],
+            observed_at=row["observed_at"],
+            event=uuid_of(row["event"]),
+        ),
+        known_at=row["known_at"],
     )
-    return Waiting(prediction=row["prediction"], model=row["model"], label=label)
 
 
 def uuid_of(value: Any) -> UUID:
+    """A UUID of the standard library."""
     # asyncpg's own class compares with UUID but is no instance that json writes alike.
     return UUID(str(value))

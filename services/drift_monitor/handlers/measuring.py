@@ -1,0 +1,303 @@
+"""How good the answers of windows are: estimated when they close, measured as labels come."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from datetime import datetime, timedelta
+
+import numpy as np
+
+from services.drift_monitor.handlers.profiles import Profiles, Yardstick
+from services.drift_monitor.quality import (
+    LOOKS,
+    Alarm,
+    Delays,
+    Estimated,
+    Limit,
+    Measured,
+    Scope,
+    estimate,
+    feed,
+    is_settled,
+    measure,
+    step_of,
+)
+from services.drift_monitor.quality.estimating import in_unit
+from services.drift_monitor.store import Key, PostgresStore
+from services.drift_monitor.store.qualities import BEGINNING, Look, Running
+from services.drift_monitor.windows import Watched, Window
+from shared.clock import Clock
+from shared.events import QualityDegraded, QualityEstimated, QualityMeasured
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Told:
+    """What was found of a window, and how it is said."""
+
+    found: Measured
+    said: QualityMeasured
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Alarmed:
+    """A running test has raised an alarm; the newest window that it is about."""
+
+    version: Watched
+    window: int
+    alarm: Alarm
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Measuring:
+    """Reads and writes figures; what they lead to is for others. Callers hold the model's lock."""
+
+    store: PostgresStore
+    profiles: Profiles
+    now: Clock
+    alpha: float
+
+    # --- before labels come -----------------------------------------------------------------------
+
+    async def estimate(
+        self, version: Watched, window: Window
+    ) -> tuple[Estimated, QualityEstimated] | None:
+        """What a window is likely to be worth by its scores; None where they tell nothing."""
+        if window.sketch is None:
+            return None
+        reference = await self.profiles.of(version.reference)
+        yardstick = await self.profiles.yardstick(version.reference)
+        if yardstick.cells is None:
+            return None
+        per_cell = reference.layout.split(window.sketch.counts)[-1]
+        found = None
+        if yardstick.scores is not None:
+            found = estimate(
+                version.metric,
+                yardstick.scores,
+                yardstick.cells.edges,
+                per_cell[:-1],
+                yardstick.losses.inflation,
+            )
+        await self.store.save_estimate(_place(version, window.number), found, per_cell)
+        return (found, _estimated(version, window.number, found)) if found else None
+
+    # --- as labels come ---------------------------------------------------------------------------
+
+    async def look(self, version: Watched, look: Look, *, revised: bool = False) -> Told | None:
+        """Measure a closed window when there is something new to say; None when there is not."""
+        steps = step_of(look.labels, look.rows)
+        if not look.is_closed or not look.labels or (look.state == "final" and not revised):
+            return None
+        scope = await self._scope(version, look)
+        is_new = steps > look.steps or (revised and look.revision > 0)
+        if not is_new and not is_settled(scope, look.labels):
+            return None
+        found = await self._measured(version, look, scope)
+        if found is None:
+            return None
+        revision = await self.store.save_quality(_place(version, look.number), steps, found)
+        said = _measured(version, look.number, found, revision, self.now())
+        return Told(found=found, said=said)
+
+    async def as_known(
+        self, version: Watched, look: Look, at: datetime
+    ) -> tuple[Measured, int] | None:
+        """A window as it would have been measured at a moment, and its rows until then.
+
+        Delays of labels are those that are known now. None where nothing was known yet.
+        """
+        rows = look.rows
+        if at < look.ended_at:
+            rows = await self.store.rows_until(_place(version, look.number), at)
+        delays = await self._delays(version.model)
+        scope = Scope(
+            rows=rows,
+            per_cell=look.per_cell if at >= look.ended_at else None,
+            youngest=max((at - look.ended_at).total_seconds(), 0.0),
+            oldest=max((at - look.begun_at).total_seconds(), 0.0),
+            delays=delays,
+        )
+        found = await self._measured(version, look, scope, known_at=at)
+        return (found, rows) if found else None
+
+    async def _measured(
+        self, version: Watched, look: Look, scope: Scope, known_at: datetime | None = None
+    ) -> Measured | None:
+        labelled = await self.store.labelled(
+            _place(version, look.number), look.begun_at, look.ended_at, known_at
+        )
+        if not len(labelled.losses):
+            return None
+        yardstick = await self.profiles.yardstick(version.reference)
+        return measure(
+            yardstick.losses,
+            labelled,
+            scope,
+            tolerance=version.policy.tolerance,
+            scores=yardstick.scores,
+            alpha=self.alpha / LOOKS,
+        )
+
+    async def _scope(self, version: Watched, look: Look) -> Scope:
+        now = self.now()
+        return Scope(
+            rows=look.rows,
+            per_cell=look.per_cell,
+            youngest=max((now - look.ended_at).total_seconds(), 0.0),
+            oldest=max((now - look.begun_at).total_seconds(), 0.0),
+            delays=await self._delays(version.model),
+        )
+
+    async def _delays(self, model: str) -> Delays | None:
+        """How long labels of a model take, as known now; written down for the running tests."""
+        came, left = await self.store.delays(model, self.now())
+        found = Delays.of(came, left)
+        await self.store.save_settled(model, found.settled if found else None)
+        return found
+
+    # --- running tests ----------------------------------------------------------------------------
+
+    async def feed(
+        self,
+        versions: Mapping[Key, Watched],
+        late: Mapping[Key, Sequence[tuple[int | None, float]]],
+    ) -> list[Alarmed]:
+        """Feed losses to the running tests, all at the same age of their predictions.
+
+        Bad outcomes may come sooner than good ones: a loss is fed when nearly all labels of
+        predictions of its age are there. What comes later still is fed when it comes.
+
+        Args:
+            late: windows and losses of predictions beyond that age whose first label came now.
+        """
+        limits = {key: await self._limit(version) for key, version in versions.items()}
+        limits = {key: limit for key, limit in limits.items() if limit is not None}
+        known = await self.store.running(limits)
+        until = await self._until(versions[key] for key in limits)
+        wanted = {
+            key: (known[key].fed_to if key in known else BEGINNING, until[key[0]])
+            for key in limits
+            if key[0] in until
+        }
+        due = await self.store.due({k: span for k, span in wanted.items() if span[0] < span[1]})
+        alarmed: list[Alarmed] = []
+        fed: dict[Key, Running] = {}
+        for key, (before, moment) in wanted.items():
+            losses = [
+                *late.get(key, []),
+                *((row["window"], row["loss"]) for row in due.get(key, [])),
+            ]
+            running = known.get(key, Running(fed_to=BEGINNING))
+            limit = limits[key]
+            if limit is None or (not losses and moment <= before):
+                continue
+            detector, alarms = feed(running.detector, [loss for _, loss in losses], limit)
+            fed[key] = Running(fed_to=max(before, moment), detector=detector, rule=running.rule)
+            alarmed += [_alarmed(versions[key], losses[one.at][0], one) for one in alarms]
+        await self.store.save_running(fed)
+        return alarmed
+
+    async def fed_to(self, keys: Iterable[Key]) -> dict[Key, datetime]:
+        """The moments of predictions up to which the running tests were fed."""
+        found = await self.store.running(keys)
+        return {key: running.fed_to for key, running in found.items()}
+
+    async def _limit(self, version: Watched) -> Limit | None:
+        yardstick = await self.profiles.yardstick(version.reference)
+        return Limit.of(yardstick.losses, version.policy.tolerance)
+
+    async def _until(self, versions: Iterable[Watched]) -> dict[str, datetime]:
+        """By model: predictions up to this moment have the labels that they will have."""
+        own = {str(version.model): version for version in versions}
+        settled = await self.store.settled(own)
+        found: dict[str, datetime] = {}
+        for model, version in own.items():
+            age = settled.get(model)
+            declared = version.policy.label_delay
+            if age is not None or declared:
+                found[model] = self.now() - max(declared, timedelta(seconds=age or 0.0))
+        return found
+
+
+# --- what is said -----------------------------------------------------------------------------
+
+
+def _place(version: Watched, number: int) -> tuple[str, int, int]:
+    return str(version.model), version.version, number
+
+
+def _estimated(version: Watched, number: int, found: Estimated) -> QualityEstimated:
+    return QualityEstimated(
+        model=version.model,
+        version=version.version,
+        window=number,
+        metric=found.metric,
+        value=found.value,
+        low=found.low,
+        high=found.high,
+        reference=found.reference,
+        others=found.others,
+    )
+
+
+def _measured(
+    version: Watched, number: int, found: Measured, revision: int, now: datetime
+) -> QualityMeasured:
+    is_told = found.state != "censored"
+    return QualityMeasured(
+        model=version.model,
+        version=version.version,
+        window=number,
+        metric=version.metric,
+        value=found.value if is_told else None,
+        labels=found.labels,
+        completeness=found.completeness,
+        reference=found.reference,
+        baseline=found.baseline if is_told else None,
+        state=found.state,
+        expected=found.expected,
+        known_at=now,
+        low=found.low if is_told else None,
+        high=found.high if is_told else None,
+        revision=revision,
+        estimated=found.gap.expected if found.gap else None,
+        gap_low=found.gap.low if found.gap else None,
+        gap_high=found.gap.high if found.gap else None,
+        rule=found.rule,
+    )
+
+
+def _alarmed(version: Watched, window: int | None, alarm: Alarm) -> Alarmed:
+    metric = version.metric
+    in_its_unit = replace(
+        alarm,
+        level=in_unit(metric, alarm.level),
+        reference=in_unit(metric, alarm.reference),
+        limit=in_unit(metric, alarm.limit),
+    )
+    return Alarmed(version=version, window=window or 0, alarm=in_its_unit)
+
+
+def below_rule(version: Watched, number: int, found: Measured) -> QualityDegraded:
+    """The answers of a window are worse than its baseline rule would have been."""
+    return QualityDegraded(
+        model=version.model,
+        version=version.version,
+        window=number,
+        metric=version.metric,
+        value=found.value,
+        reference=found.baseline or 0.0,
+        bound=found.rule_bound or 0.0,
+        labels=found.labels,
+        by="rule",
+        detail=f"{version.metric} {found.value:.4g} over {found.labels} labels; the baseline rule "
+        f"would have had {found.baseline or 0.0:.4g} on the same rows",
+    )
+
+
+def cells_of(yardstick: Yardstick, values: list[float | None]) -> list[int | None]:
+    """The cell of each score; None where it has none."""
+    if yardstick.cells is None or not values:
+        return [None] * len(values)
+    numbers = np.array([np.nan if v is None else v for v in values], dtype=np.float64)
+    missing = yardstick.cells.size - 1
+    return [None if p == missing else p for p in yardstick.cells.places(numbers).tolist()]

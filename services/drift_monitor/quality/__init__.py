@@ -1,0 +1,58 @@
+"""How good answers were once outcomes are known, and how good they are likely to be before."""
+
+from services.drift_monitor.quality.delays import Delays
+from services.drift_monitor.quality.detector import Alarm, Detector, Limit, feed
+from services.drift_monitor.quality.estimating import Estimated, Gap, estimate
+from services.drift_monitor.quality.joining import (
+    Given,
+    Joined,
+    Label,
+    Observed,
+    Outcome,
+    Value,
+    becomes,
+    is_usable,
+    join,
+)
+from services.drift_monitor.quality.losses import Judge
+from services.drift_monitor.quality.measuring import (
+    ALPHA,
+    LOOKS,
+    STEPS,
+    Labelled,
+    Measured,
+    Scope,
+    is_settled,
+    measure,
+    step_of,
+)
+
+__all__ = [
+    "ALPHA",
+    "LOOKS",
+    "STEPS",
+    "Alarm",
+    "Delays",
+    "Detector",
+    "Estimated",
+    "Gap",
+    "Given",
+    "Joined",
+    "Judge",
+    "Label",
+    "Labelled",
+    "Limit",
+    "Measured",
+    "Observed",
+    "Outcome",
+    "Scope",
+    "Value",
+    "becomes",
+    "estimate",
+    "feed",
+    "is_settled",
+    "is_usable",
+    "join",
+    "measure",
+    "step_of",
+]

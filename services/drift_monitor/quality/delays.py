@@ -1,0 +1,104 @@
+"""How long labels take to come, and how many should have come by now.
+
+Predictions without a label count as censored at their age: labelled ones alone would make delays
+look short. What is kept per model is one count per step of delay; ages of unlabelled predictions
+come from the windows.
+
+Source: Kaplan and Meier (1958), Journal of the American Statistical Association 53.
+"""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+STEPS_PER_DECADE: Final = 8
+EDGES: Final = tuple(float(10 ** (k / STEPS_PER_DECADE)) for k in range(8 * STEPS_PER_DECADE + 1))
+"""Seconds, from one second to more than three years; the first step holds all below."""
+LEAST: Final = 30
+"""Labels below which nothing is said about delays."""
+SETTLED: Final = 0.95
+"""Of the final level: a window whose labels should have come so far is not provisional."""
+SAMPLES: Final = 16
+
+Counts = NDArray[np.int64]
+
+
+def no_delays() -> Counts:
+    """Counts of no labels: one per step, the last one beyond all edges."""
+    return np.zeros(len(EDGES) + 1, dtype=np.int64)
+
+
+def counted(seconds: Iterable[float]) -> Counts:
+    """How many of these delays fall into each step (edge before, edge]."""
+    places = np.searchsorted(EDGES, np.fromiter(seconds, dtype=np.float64), side="left")
+    return np.bincount(places, minlength=len(EDGES) + 1).astype(np.int64)
+
+
+def censored(ages: Sequence[float], rows: Sequence[int]) -> Counts:
+    """Unlabelled predictions, at the last step that they have lived through without a label.
+
+    Args:
+        ages: in seconds, shape (n,).
+        rows: predictions of each age, shape (n,).
+    """
+    places = np.searchsorted(EDGES, np.asarray(ages, dtype=np.float64), side="right") - 1
+    found = no_delays()
+    np.add.at(found, places[places >= 0], np.asarray(rows, dtype=np.int64)[places >= 0])
+    return found
+
+
+def survival(came: Counts, left: Counts) -> NDArray[np.float64]:
+    """The share that has no label after each step.
+
+    Args:
+        came: labels per step, shape (n,).
+        left: predictions per step that are known to have none until its end, shape (n,).
+    """
+    both = (came + left)[::-1].cumsum()[::-1].astype(np.float64)
+    stays = 1 - np.divide(came, both, out=np.zeros(len(came)), where=both > 0)
+    found: NDArray[np.float64] = np.cumprod(stays)
+    return found
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Delays:
+    """The distribution of delays of a model.
+
+    Attributes:
+        reached: share of predictions that have a label after each step; it may level off below 1.
+    """
+
+    reached: tuple[float, ...]
+
+    @classmethod
+    def of(cls, came: Counts, left: Counts) -> "Delays | None":
+        """None while too few labels have come."""
+        if came.sum() < LEAST:
+            return None
+        return cls(reached=tuple((1 - survival(came, left)[: len(EDGES)]).tolist()))
+
+    @property
+    def level(self) -> float:
+        """Share of predictions that ever get a label, as far as can be seen."""
+        return self.reached[-1]
+
+    def at(self, age: float) -> float:
+        """Share that has a label at this age in seconds."""
+        step = int(np.searchsorted(EDGES, age, side="right")) - 1
+        return self.reached[step] if step >= 0 else 0.0
+
+    @property
+    def settled(self) -> float:
+        """Age in seconds at which nearly all labels that ever come are there."""
+        enough = SETTLED * self.level
+        return next(
+            edge for edge, share in zip(EDGES, self.reached, strict=True) if share >= enough
+        )
+
+    def expected(self, youngest: float, oldest: float) -> float:
+        """Mean share of labels over predictions whose ages lie evenly between these."""
+        ages = np.linspace(youngest, oldest, SAMPLES).tolist()
+        return sum(self.at(age) for age in ages) / SAMPLES

@@ -1,0 +1,242 @@
+"""Labels beside the answers that they judge, and how many of each window have one."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any, Final
+
+import orjson
+
+from services.drift_monitor.quality import Given, Label, Labelled, Observed, Outcome
+from services.drift_monitor.store.sketches import Place
+from services.drift_monitor.store.versions import Key
+from services.drift_monitor.store.waiting import turn, uuid_of
+from shared.postgres import Database, Row
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Weighed:
+    """A label with what it makes of the answer.
+
+    Attributes:
+        loss, baseline_loss: of the answer and of the rule's; None where they cannot be had.
+        cell: of the score; None where it has none.
+    """
+
+    outcome: Outcome
+    loss: float | None = None
+    baseline_loss: float | None = None
+    cell: int | None = None
+
+
+class OutcomeTable:
+    """One row per label that counts, or that counted once."""
+
+    def __init__(self, database: Database) -> None:
+        self.database = database
+
+    async def given(self, ids: Sequence[str]) -> dict[str, Given]:
+        """What was answered, with the label that counts now, by prediction."""
+        rows = await self.database.fetch(_GIVEN, list(ids))
+        return {row["id"]: _given(row) for row in rows}
+
+    async def features_of(self, ids: Sequence[str]) -> dict[str, dict[str, Any]]:
+        """The features of predictions by name, for rules that answer from them."""
+        if not ids:
+            return {}
+        rows = await self.database.fetch(
+            "select p.id, p.features, c.names from prediction p "
+            "join column_names c on c.digest = p.names where p.id = any($1::text[])",
+            list(ids),
+        )
+        return {
+            row["id"]: dict(zip(row["names"], orjson.loads(row["features"]), strict=False))
+            for row in rows
+        }
+
+    async def keep(self, labels: Sequence[Weighed]) -> None:
+        """Write labels down; of a prediction that has one already the new one counts."""
+        replaced = [
+            one.outcome.given.place
+            for one in labels
+            if one.outcome.counts and not one.outcome.is_first
+        ]
+        if replaced:
+            await self.database.execute(
+                "update outcome set counts = false where place = any($1::bigint[]) and counts",
+                replaced,
+            )
+        if labels:
+            columns = zip(*(_columns(one) for one in labels), strict=True)
+            await self.database.execute(_KEEP, *(list(column) for column in columns))
+
+    async def take_labels(self, ids: Sequence[str]) -> list[Observed]:
+        """All labels of these predictions, in the order of their acceptance; they are gone."""
+        rows = await self.database.fetch(
+            "delete from outcome o using prediction p where p.place = o.place "
+            "and p.id = any($1::text[]) returning p.id, o.*",
+            list(ids),
+        )
+        return sorted((_observed(row) for row in rows), key=turn)
+
+    async def labelled(
+        self, place: Place, begun_at: datetime, ended_at: datetime, known_at: datetime | None = None
+    ) -> Labelled:
+        """Losses of the labelled rows of a window as known now, or at an earlier moment."""
+        row = await self.database.fetchrow(
+            _LABELLED if known_at is None else _LABELLED_THEN,
+            *place,
+            begun_at,
+            ended_at,
+            *([] if known_at is None else [known_at]),
+        )
+        if row is None or not row["losses"]:
+            return Labelled.of([])
+        return Labelled.of(row["losses"], row["rule"], row["cells"])
+
+    async def due(self, wanted: Mapping[Key, tuple[datetime, datetime]]) -> dict[Key, list[Row]]:
+        """Losses of predictions of versions after one moment and up to another, in their order."""
+        if not wanted:
+            return {}
+        rows = await self.database.fetch(
+            _DUE,
+            [model for model, _ in wanted],
+            [version for _, version in wanted],
+            [after for after, _ in wanted.values()],
+            [until for _, until in wanted.values()],
+        )
+        found: dict[Key, list[Row]] = {}
+        for row in rows:
+            found.setdefault((row["model"], row["version"]), []).append(row)
+        return found
+
+    async def count_labels(self, joined: Mapping[Place, int]) -> None:
+        """Add labels to the windows of their predictions."""
+        if not joined:
+            return
+        wanted = sorted(joined)
+        await self.database.execute(
+            "insert into window_quality (model, version, number, labels) "
+            "select * from unnest($1::text[], $2::int[], $3::int[], $4::int[]) "
+            "on conflict (model, version, number) "
+            "do update set labels = window_quality.labels + excluded.labels",
+            [model for model, _, _ in wanted],
+            [version for _, version, _ in wanted],
+            [number for _, _, number in wanted],
+            [joined[place] for place in wanted],
+        )
+
+    async def forget_outcomes(self, before: datetime) -> None:
+        """Drop labels that were accepted before this moment."""
+        await self.database.execute("delete from outcome where known_at < $1", before)
+
+
+_GIVEN: Final = """
+    select p.id, p.place, p.model, p.version, p."window", p.answer, p.score, p.predicted_at,
+        p.arms <> '[]' or exists (select from unseen u where u.seen = p.id) as is_compared,
+        o.value, o.revision, o.observed_at, o.event, o.known_at
+    from prediction p left join outcome o on o.place = p.place and o.counts
+    where p.id = any($1::text[])
+"""
+_KEEP: Final = """
+    insert into outcome (place, model, version, "window", at, known_at, value, revision,
+        observed_at, event, loss, baseline_loss, cell, counts)
+    select place, model, version, "window", at, known_at, value::jsonb, revision, observed_at,
+        event, loss, baseline_loss, cell, counts
+    from unnest($1::bigint[], $2::text[], $3::int[], $4::int[], $5::timestamptz[],
+        $6::timestamptz[], $7::text[], $8::int[], $9::timestamptz[], $10::uuid[], $11::float8[],
+        $12::float8[], $13::smallint[], $14::boolean[])
+        as r (place, model, version, "window", at, known_at, value, revision, observed_at, event,
+        loss, baseline_loss, cell, counts)
+    on conflict do nothing
+"""
+_LABELLED: Final = """
+    select array_agg(loss) as losses, array_agg(baseline_loss) as rule, array_agg(cell) as cells
+    from outcome where model = $1 and version = $2 and "window" = $3 and at between $4 and $5
+        and counts and loss is not null
+"""
+_LABELLED_THEN: Final = """
+    select array_agg(loss) as losses, array_agg(baseline_loss) as rule, array_agg(cell) as cells
+    from (
+        select distinct on (place) loss, baseline_loss, cell from outcome
+        where model = $1 and version = $2 and "window" = $3 and at between $4 and $5
+            and known_at <= $6
+        order by place, revision desc, observed_at, event
+    ) as then_known where loss is not null
+"""
+_DUE: Final = """
+    select o.model, o.version, o."window", o.loss
+    from unnest($1::text[], $2::int[], $3::timestamptz[], $4::timestamptz[])
+        as k (model, version, after, until)
+    join outcome o on o.model = k.model and o.version = k.version and o.at > k.after
+        and o.at <= k.until
+    where o.counts and o.loss is not null
+    order by o.model, o.version, o.at, o.place
+"""
+
+
+def _columns(one: Weighed) -> tuple[Any, ...]:
+    outcome, given = one.outcome, one.outcome.given
+    return (
+        given.place,
+        given.model,
+        given.version,
+        given.window,
+        given.at,
+        outcome.known_at,
+        orjson.dumps(outcome.label.value).decode(),
+        outcome.label.revision,
+        outcome.label.observed_at,
+        outcome.label.event,
+        one.loss,
+        one.baseline_loss,
+        one.cell,
+        outcome.counts,
+    )
+
+
+def _given(row: Row) -> Given:
+    return Given(
+        id=row["id"],
+        place=row["place"],
+        model=row["model"],
+        version=row["version"],
+        window=row["window"],
+        answer=row["answer"],
+        score=row["score"],
+        at=row["predicted_at"],
+        is_compared=row["is_compared"],
+        label=label_of(row, "value"),
+        known_at=row["known_at"],
+    )
+
+
+def _observed(row: Row) -> Observed:
+    label = Label(
+        value=row["value"],
+        revision=row["revision"],
+        observed_at=row["observed_at"],
+        event=uuid_of(row["event"]),
+    )
+    return Observed(prediction=row["id"], model=row["model"], label=label, known_at=row["known_at"])
+
+
+def label_of(row: Row, value: str) -> Label | None:
+    """The label in a row; None where it has none."""
+    if row["event"] is None:
+        return None
+    return Label(
+        value=row[value],
+        revision=row["revision"],
+        observed_at=row["observed_at"],
+        event=uuid_of(row["event"]),
+    )
+
+
+def places_of(outcomes: Iterable[Outcome]) -> list[Place]:
+    """The windows of these outcomes that are in one, one entry per outcome."""
+    return [
+        (one.given.model, one.given.version, one.given.window)
+        for one in outcomes
+        if one.given.version is not None and one.given.window is not None
+    ]
