@@ -10,18 +10,20 @@ from services.drift_monitor import api, reports, streams
 from services.drift_monitor.api import brakes as brake_routes
 from services.drift_monitor.brake import Limits
 from services.drift_monitor.handlers import (
+    Ageing,
     Brakes,
     Courses,
     Judging,
     Labels,
     Predictions,
     Profiles,
+    Settling,
     Telling,
     Versions,
 )
 from services.drift_monitor.settings import Settings
 from services.drift_monitor.store import PostgresStore, Reading, Reporting
-from services.drift_monitor.worker import Forgetter, Looker, Reporter
+from services.drift_monitor.worker import Ager, Forgetter, Looker, Reporter, Settler
 from shared import clock, dead_letters, http, idempotency, running
 from shared.artifacts import ArtifactStore
 from shared.bus import Bus
@@ -115,7 +117,7 @@ async def serve(settings: Settings) -> None:
         "drift_monitor",
         settings,
         [
-            api.router(store, reading, reporting, jobs, artifacts),
+            api.router(store, reading, reporting, jobs, profiles, reporter.page),
             brake_routes.router(brakes),
             dead_letters.router(database, heard),
         ],
@@ -128,8 +130,11 @@ async def serve(settings: Settings) -> None:
             bus.run,
             carrier.run,
             reporter.run,
+            reporter.look,
             forgetter.run,
             Looker(brakes=brakes).run,
+            Ager(ageing=Ageing(predictions=predictions)).run,
+            Settler(settling=Settling(store=store, judging=judging)).run,
             partial(idempotency.forgetting, database),
         ],
         prepare=lambda: database.prepare([MIGRATIONS]),

@@ -7,21 +7,25 @@ from typing import Any, Final
 from uuid import UUID
 
 from services.drift_monitor import reports
-from services.drift_monitor.handlers import Brakes, Profiles
-from services.drift_monitor.store import PostgresStore, Reading, Reporting
+from services.drift_monitor.handlers import Ageing, Brakes, Profiles, Settling
+from services.drift_monitor.store import Asked, PostgresStore, Reading, Reporting
 from services.drift_monitor.windows import Watched
 from shared import telemetry
 from shared.artifacts import ArtifactStore
 from shared.clock import Clock
 from shared.confined import Confined, Done, Failed, Outcome
 from shared.errors import Unavailable
-from shared.events import Json
+from shared.events import Digest, Json
 from shared.jobs import Job, Jobs, run_worker
+from shared.postgres import Cause
 from shared.reference import ANSWER, SCORE, Reference
 from shared.sketch import NumberCells
 
 FORGET_EVERY_SECONDS: Final = 600.0
 LOOK_EVERY_SECONDS: Final = 5.0
+MOST_ALARMS: Final = 5
+"""Reports queued at one look: a storm of alarms must not keep people's own reports waiting."""
+OURSELVES: Final = "tidewheel"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -50,17 +54,17 @@ class Reporter:
         report = UUID(job.payload["report"])
         ordered = await self._order(job.payload)
         outcome: Outcome = await self.confined.run(
-            reports.ENTRY, ordered, seconds=self.seconds, megabytes=self.megabytes
+            reports.DRAW, ordered, seconds=self.seconds, megabytes=self.megabytes
         )
         if not isinstance(outcome, Done):
             await self._fail(job, report, outcome)
             return
         telemetry.observe("tidewheel_child_seconds", outcome.seconds, what="report")
-        html = bytes(outcome.result["html"])
-        digest = await self.artifacts.aput(html)
+        snapshot = bytes(outcome.result["snapshot"])
+        digest = await self.artifacts.aput(snapshot)
 
         async def finish() -> None:
-            await self.reporting.finish(report, digest, len(html), outcome.result["summary"])
+            await self.reporting.finish(report, digest, len(snapshot), outcome.result["summary"])
 
         await self.jobs.complete(job, [], effect=finish)
 
@@ -89,7 +93,45 @@ class Reporter:
             [[row.get(name) for name in version.columns] for row in by_name],
             {f["feature"]: f["p_value"] for f in known if f["feature"] not in (ANSWER, SCORE)},
             (window or {}).get("alpha") or 0.0,
+            kind=wanted.get("kind", "full"),
         )
+
+    async def page(self, artifact: Digest) -> bytes:
+        """A finished report as HTML.
+
+        Raises:
+            Unavailable: it could not be drawn in time.
+        """
+        kept = await self.artifacts.aget(artifact)
+        if not reports.is_snapshot(kept):
+            return kept
+        outcome: Outcome = await self.confined.run(
+            reports.OPEN, {"snapshot": kept}, seconds=self.seconds, megabytes=self.megabytes
+        )
+        if not isinstance(outcome, Done):
+            raise Unavailable(f"the report could not be opened: {type(outcome).__name__}")
+        return bytes(outcome.result["html"])
+
+    async def look(self) -> None:
+        """Until cancelled: every critical drift gets a report, one per version and day."""
+        while True:
+            try:
+                await self.order_alarms()
+            except Unavailable as error:
+                telemetry.log("reports_wait", level="warning", reason=str(error))
+            await asyncio.sleep(LOOK_EVERY_SECONDS)
+
+    async def order_alarms(self) -> None:
+        """Queue what no report was drawn of; killed in between, it is queued the next time."""
+        async with self.store.database.transaction():
+            for place in await self.reporting.undrawn(MOST_ALARMS):
+                model, version, window = place
+                report = self.jobs.id_of(f"alarm/{model}/{version}/{window}")
+                asked = Asked(id=report, model=model, version=version, window=window, by=OURSELVES)
+                await self.reporting.add(asked)
+                payload = {"report": str(report), "model": model, "version": version,
+                           "window": window, "kind": "alarm"}  # fmt: skip
+                await self.jobs.add(f"report/{report}", str(report), payload, Cause.outside())
 
 
 def _kinds(version: Watched, reference: Reference) -> list[str]:
@@ -117,8 +159,9 @@ class Forgetter:
     async def forget(self) -> None:
         """One round."""
         orphaned = await self.store.forget(self.now() - self.horizon)
-        if orphaned:
-            telemetry.count("tidewheel_labels_total", orphaned, outcome="orphaned")
+        for model, labels in orphaned.items():
+            telemetry.count("tidewheel_labels_total", labels, outcome="orphaned")
+            telemetry.count("tidewheel_labels_orphaned_total", labels, model=model)
         telemetry.gauge("tidewheel_labels_waiting", await self.store.count_waiting())
 
 
@@ -141,3 +184,46 @@ class Looker:
             except Unavailable as error:
                 telemetry.log("looking_waits", level="warning", reason=str(error))
             await asyncio.sleep(LOOK_EVERY_SECONDS)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Settler:
+    """Measures for the last time what no more labels are to come for, and feeds what is due."""
+
+    settling: Settling
+
+    async def run(self) -> None:
+        """Until cancelled; a database that is away is waited for."""
+        while True:
+            try:
+                await self.settling.settle()
+            except Unavailable as error:
+                telemetry.log("settling_waits", level="warning", reason=str(error))
+            await asyncio.sleep(LOOK_EVERY_SECONDS)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Ager:
+    """Looks at what only time brings: windows too old to stay open, and stale champions."""
+
+    ageing: Ageing
+
+    async def run(self) -> None:
+        """Until cancelled; a database that is away is waited for."""
+        await self._recall()
+        while True:
+            try:
+                await self.ageing.close_old()
+                await self.ageing.predictions.checking.check_age()
+            except Unavailable as error:
+                telemetry.log("ageing_waits", level="warning", reason=str(error))
+            await asyncio.sleep(LOOK_EVERY_SECONDS)
+
+    async def _recall(self) -> None:
+        """Have the open windows at hand; without, the first rows of each fetch it."""
+        try:
+            windows = await self.ageing.predictions.placing.recall()
+        except Unavailable as error:
+            telemetry.log("windows_not_recalled", level="warning", reason=str(error))
+        else:
+            telemetry.log("windows_recalled", windows=windows)

@@ -8,7 +8,7 @@ from typing import Any
 import httpx
 import pytest
 
-from services.drift_monitor import api
+from services.drift_monitor import api, reports
 from services.drift_monitor.app import MIGRATIONS
 from services.drift_monitor.handlers import (
     Judging,
@@ -19,9 +19,10 @@ from services.drift_monitor.handlers import (
     Versions,
 )
 from services.drift_monitor.store import PostgresStore, Reading, Reporting
-from services.drift_monitor.worker import Forgetter
+from services.drift_monitor.worker import Forgetter, Reporter
 from shared import clock, codec, http
 from shared.artifacts import ArtifactStore
+from shared.confined import Confined
 from shared.events import Event, GroundTruthObserved, Heard, PredictionsLogged
 from shared.ids import uuid7
 from shared.jobs import Jobs
@@ -69,6 +70,19 @@ class Site:
             store=self.store, now=lambda: self.now, horizon=timedelta(days=30)
         )
         self._facts = {reaction.kind: reaction for reaction in self.versions.reactions()}
+
+    def reporter(self, confined: Confined, *, seconds: float) -> Reporter:
+        return Reporter(
+            jobs=self.jobs,
+            store=self.store,
+            reading=self.reading,
+            reporting=self.reporting,
+            profiles=self.judging.profiles,
+            artifacts=self.artifacts,
+            confined=confined,
+            seconds=seconds,
+            megabytes=1500,
+        )
 
     async def hear(self, *events: Event) -> list[Event]:
         """React to each in a transaction of its own; what was said."""
@@ -130,7 +144,15 @@ async def site(open_database: OpenDatabase, artifacts: ArtifactStore) -> Site:
 async def client(site: Site, tmp_path: Path) -> AsyncIterator[httpx.AsyncClient]:
     """Speaks as an operator."""
     settings = door_settings(tmp_path)
-    routes = api.router(site.store, site.reading, site.reporting, site.jobs, site.artifacts)
+    confined = Confined(reports.LIBRARIES)
+    routes = api.router(
+        site.store,
+        site.reading,
+        site.reporting,
+        site.jobs,
+        site.judging.profiles,
+        site.reporter(confined, seconds=100).page,
+    )
     app = http.build("drift_monitor", settings, [routes], ready=lambda: {"ready": True})
     async with httpx.AsyncClient(
         transport=httpx.ASGITransport(app=app),
@@ -138,3 +160,4 @@ async def client(site: Site, tmp_path: Path) -> AsyncIterator[httpx.AsyncClient]
         headers={"Authorization": "Bearer tw_operator"},
     ) as opened:
         yield opened
+    await confined.close()

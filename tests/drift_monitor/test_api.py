@@ -6,13 +6,13 @@ import asyncio
 import contextlib
 from collections.abc import AsyncIterator
 from typing import Any
+from xml.etree import ElementTree
 
 import httpx
 import numpy as np
 import pytest
 
 from services.drift_monitor import reports
-from services.drift_monitor.worker import Reporter
 from shared.confined import Confined
 from tests.drift_monitor.building import (
     Floats,
@@ -123,17 +123,7 @@ async def test_a_request_repeated_with_its_key_is_one_report(
 
 @contextlib.asynccontextmanager
 async def a_reporter(site: Site, confined: Confined, *, seconds: float) -> AsyncIterator[None]:
-    reporter = Reporter(
-        jobs=site.jobs,
-        store=site.store,
-        reading=site.reading,
-        reporting=site.reporting,
-        profiles=site.judging.profiles,
-        artifacts=site.artifacts,
-        confined=confined,
-        seconds=seconds,
-        megabytes=1500,
-    )
+    reporter = site.reporter(confined, seconds=seconds)
     working = asyncio.create_task(reporter.run())
     try:
         yield
@@ -166,10 +156,67 @@ async def test_a_report_is_drawn_by_evidently_in_a_child(
     assert early.status_code == 409
     assert (asked["window"], shown["state"], shown["requested_by"]) == (2, "done", "the-operator")
     assert shown["summary"]["drifted"] == ["a"]
-    assert shown["size_bytes"] == len(html.content)
+    assert shown["size_bytes"] < len(html.content) / 10
+    assert {test["status"] for test in shown["summary"]["tests"]} == {"success", "fail"}
     assert b"Tidewheel, whole window, p-value" in html.content
     assert html.headers["content-disposition"].startswith("attachment")
     assert html.headers["content-security-policy"].startswith("sandbox")
+
+
+@pytest.mark.usefixtures("watched")
+async def test_critical_drift_is_drawn_once_without_being_asked(site: Site) -> None:
+    reporter = site.reporter(Confined(), seconds=1)
+
+    await reporter.order_alarms()
+    await reporter.order_alarms()
+
+    (job,) = await site.database.fetch("select payload from job where kind = 'report'")
+    (row,) = await site.database.fetch("select * from report")
+    assert (job["payload"]["kind"], job["payload"]["window"]) == ("alarm", 2)
+    assert (row["requested_by"], str(row["id"])) == ("tidewheel", job["payload"]["report"])
+
+
+@pytest.mark.timeout(180)
+@pytest.mark.usefixtures("watched")
+async def test_an_alarm_draws_the_features_that_drifted(
+    client: httpx.AsyncClient, site: Site
+) -> None:
+    await site.reporter(Confined(), seconds=1).order_alarms()
+    (row,) = await site.database.fetch("select id from report")
+
+    async with a_reporter(site, Confined(reports.LIBRARIES), seconds=100):
+        shown = await ended(client, str(row["id"]))
+
+    assert shown["summary"]["kind"] == "alarm"
+    assert [test["name"] for test in shown["summary"]["tests"]][1:] == ["Value Drift for column a"]
+
+
+@pytest.mark.usefixtures("watched")
+async def test_what_was_seen_is_shown_as_pictures(client: httpx.AsyncClient) -> None:
+    path = "/v1/models/pump/pictures"
+
+    drift = await client.get(f"{path}/drift.svg")
+    quality = await client.get(f"{path}/quality.svg")
+    one = await client.get(f"{path}/distribution.svg", params={"feature": "a"})
+    none = await client.get(f"{path}/distribution.svg", params={"feature": "<b>"})
+
+    for answer in (drift, quality, one):
+        assert answer.status_code == 200, answer.text
+        assert answer.headers["content-type"] == "image/svg+xml"
+        assert answer.headers["content-security-policy"].startswith("sandbox")
+        ElementTree.fromstring(answer.content)
+    assert b'class="critical"' in drift.content
+    assert b"Window 2" in one.content
+    assert (none.status_code, none.json()["errors"][0]["pointer"]) == (422, "/query/feature")
+
+
+@pytest.mark.usefixtures("watched")
+async def test_the_worst_features_come_first_in_words(client: httpx.AsyncClient) -> None:
+    found = (await client.get("/v1/models/pump/drift")).json()["versions"][0]
+
+    worst = found["worst"][0]
+    assert (worst["feature"], worst["tier"], len(worst["history"])) == ("a", "critical", 2)
+    assert worst["words"].startswith("a ")
 
 
 @pytest.mark.timeout(180)

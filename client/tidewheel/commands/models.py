@@ -113,21 +113,18 @@ def drift(
     json: AsJson = False,
 ) -> None:
     """Show how inputs and answers compare with the reference; --quality: how wrong they were."""
+    from tidewheel import screen, watched
+
     with client() as tidewheel:
         found = tidewheel.quality(model, limit=limit) if quality else tidewheel.drift(model)
-    columns = _QUALITY if quality else _DRIFT
-    key = "items" if quality else "versions"
-    show(found, columns, json=json, none=f"nothing was seen of {model} yet", key=key)
+    if quality:
+        show(found, _QUALITY, json=json, none=f"nothing was seen of {model} yet", key="items")
+    elif json:
+        screen.as_json(found["versions"])
+    else:
+        screen.out.print("\n".join(watched.drift(found)), markup=False)
 
 
-_DRIFT = {
-    "version": "version",
-    "champion": "is_champion",
-    "drift": "drift",
-    "answers degraded": "is_degraded",
-    "window of rows": "window_rows",
-    "last window": "last_window.detail",
-}
 _QUALITY = {
     "version": "version",
     "window": "window",

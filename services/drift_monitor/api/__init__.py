@@ -2,9 +2,9 @@
 
 from fastapi import APIRouter
 
-from services.drift_monitor.api import answers, drawing, watching
+from services.drift_monitor.api import answers, drawing, pictures, watching
+from services.drift_monitor.handlers import Profiles
 from services.drift_monitor.store import PostgresStore, Reading, Reporting
-from shared.artifacts import ArtifactStore
 from shared.jobs import Jobs
 
 
@@ -13,11 +13,17 @@ def router(
     reading: Reading,
     reporting: Reporting,
     jobs: Jobs,
-    artifacts: ArtifactStore,
+    profiles: Profiles,
+    opened: drawing.Opened,
 ) -> APIRouter:
-    """The routes of the monitor."""
+    """The routes of the monitor.
+
+    Args:
+        opened: a finished report as HTML, by its digest.
+    """
     routes = APIRouter(prefix="/v1")
     routes.include_router(watching.router(store, reading))
     routes.include_router(answers.router(store))
-    routes.include_router(drawing.router(store, reading, reporting, jobs, artifacts))
+    routes.include_router(pictures.router(store, reading, profiles))
+    routes.include_router(drawing.router(store, reading, reporting, jobs, opened))
     return routes

@@ -1,5 +1,6 @@
 """Reports: asked for, drawn elsewhere, fetched."""
 
+from collections.abc import Awaitable, Callable
 from typing import Annotated, Final
 from uuid import UUID
 
@@ -10,7 +11,6 @@ from pydantic import BaseModel, ConfigDict, Field
 from services.drift_monitor.api.common import Looking, text_of, versions_of
 from services.drift_monitor.store import Asked, PostgresStore, Reading, Reporting
 from shared.access import Principal, Role, act
-from shared.artifacts import ArtifactStore
 from shared.errors import Conflict, Fault, InvalidInput, NotFound
 from shared.events import Digest, Json
 from shared.http import allow
@@ -20,6 +20,7 @@ from shared.jobs import Jobs
 from shared.postgres import Cause
 
 MAY_ASK: Final = frozenset({Role.DATA_SCIENTIST, Role.OPERATOR})
+Opened = Callable[[Digest], Awaitable[bytes]]
 Requester = Annotated[Principal, Depends(allow(*MAY_ASK))]
 
 
@@ -37,12 +38,16 @@ def router(
     reading: Reading,
     reporting: Reporting,
     jobs: Jobs,
-    artifacts: ArtifactStore,
+    opened: Opened,
 ) -> APIRouter:
-    """The routes of reports."""
+    """The routes of reports.
+
+    Args:
+        opened: a finished report as HTML, by its digest.
+    """
     routes = APIRouter()
     routes.include_router(_drawing(store, reading, reporting, jobs))
-    routes.include_router(_fetching(store, reporting, artifacts))
+    routes.include_router(_fetching(store, reporting, opened))
     return routes
 
 
@@ -80,7 +85,7 @@ def _drawing(store: PostgresStore, reading: Reading, reporting: Reporting, jobs:
     return routes
 
 
-def _fetching(store: PostgresStore, reporting: Reporting, artifacts: ArtifactStore) -> APIRouter:
+def _fetching(store: PostgresStore, reporting: Reporting, opened: Opened) -> APIRouter:
     routes = APIRouter()
 
     @routes.get("/reports/{report}")
@@ -94,7 +99,7 @@ def _fetching(store: PostgresStore, reporting: Reporting, artifacts: ArtifactSto
             raise Conflict(
                 f"This report is {found['state']}; its state is at /v1/reports/{report}."
             )
-        body = await artifacts.aget(Digest(found["artifact"]))
+        body = await opened(Digest(found["artifact"]))
         # It is drawn from names and values that others chose: never in an origin of ours.
         name = f"report-{found['model']}-v{found['version']}-w{found['window']}.html"
         headers = {

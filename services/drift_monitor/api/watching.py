@@ -5,6 +5,7 @@ from typing import Annotated, Final
 from fastapi import APIRouter, Query
 
 from services.drift_monitor.api.common import Looking, versions_of
+from services.drift_monitor.api.features import HISTORY, worst_of
 from services.drift_monitor.store import PostgresStore, Reading
 from services.drift_monitor.store.reading import NEWEST
 from services.drift_monitor.windows import Watched
@@ -36,9 +37,8 @@ def router(store: PostgresStore, reading: Reading) -> APIRouter:
         standing = await store.standing(model)
         shown = []
         for version in versions:
-            newest = await reading.windows(model, version=version.version, limit=1)
-            last = await reading.last_closed(model, version.version)
-            shown.append(_state(version, standing.champion, newest, last))
+            newest = await reading.windows(model, version=version.version, limit=HISTORY + 1)
+            shown.append(_state(version, standing.champion, newest))
         return {
             "model": model,
             "champion": standing.champion,
@@ -77,8 +77,9 @@ def router(store: PostgresStore, reading: Reading) -> APIRouter:
     return routes
 
 
-def _state(version: Watched, champion: int | None, newest: list[Json], last: Json | None) -> Json:
-    is_open = bool(newest) and newest[0]["closed_at"] is None
+def _state(version: Watched, champion: int | None, newest: list[Json]) -> Json:
+    opened = [window for window in newest if window["closed_at"] is None]
+    closed = [window for window in newest if window["closed_at"] is not None]
     return {
         "version": version.version,
         "is_champion": version.version == champion,
@@ -86,11 +87,14 @@ def _state(version: Watched, champion: int | None, newest: list[Json], last: Jso
         "is_degraded": version.watch.is_degraded,
         "metric": version.metric,
         "window_rows": version.policy.window,
-        "open_window": {"window": newest[0]["window"], "rows": newest[0]["rows"]}
-        if is_open
-        else None,
-        "last_window": last,
+        "open_window": _rows(opened[0]) if opened else None,
+        "last_window": closed[0] if closed else None,
+        "worst": worst_of(closed),
     }
+
+
+def _rows(window: Json) -> Json:
+    return {"window": window["window"], "rows": window["rows"]}
 
 
 def _next(found: list[Json], limit: int) -> str | None:

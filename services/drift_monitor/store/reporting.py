@@ -1,6 +1,7 @@
 """Reports that somebody asked for."""
 
 from dataclasses import dataclass
+from typing import Final
 from uuid import UUID
 
 from shared.events import Digest, Json
@@ -16,6 +17,19 @@ class Asked:
     version: int
     window: int
     by: str
+
+
+_UNDRAWN: Final = """
+    select w.model, w.version, w.number from (
+        select model, version, max(number) as number from window_sketch
+        where severity = 'critical' group by model, version
+    ) w where not exists (
+        select 1 from report r where r.model = w.model and r.version = w.version
+            and r.requested_by = 'tidewheel'
+            and (r."window" >= w.number or r.requested_at > now() - interval '1 day')
+    )
+    order by w.model, w.version limit $1
+"""
 
 
 class Reporting:
@@ -34,6 +48,14 @@ class Reporting:
             asked.window,
             asked.by,
         )
+
+    async def undrawn(self, limit: int) -> list[tuple[str, int, int]]:
+        """Model, version and window of critical drift whose version had no alarm drawn for a day.
+
+        Of a version that alarms again and again the newest window is drawn.
+        """
+        rows = await self.database.fetch(_UNDRAWN, limit)
+        return [(row["model"], row["version"], row["number"]) for row in rows]
 
     async def finish(self, report: UUID, artifact: Digest, size_bytes: int, summary: Json) -> None:
         await self.database.execute(
