@@ -10,9 +10,10 @@ import contextlib
 import os
 import random
 import signal
+import socket
 import threading
 from collections.abc import Awaitable, Callable, Sequence
-from typing import Any, Final, TypeVar
+from typing import Any, Final, Literal, TypeVar
 
 import uvicorn
 from fastapi import FastAPI
@@ -35,11 +36,22 @@ DOORS_SECONDS: Final = 3
 FINISH_SECONDS: Final = 5.0
 THREADS_SECONDS: Final = 0.5
 """Threads that do not end are waited for so long once everything else has ended."""
+Loop = Literal["auto", "asyncio"]
 S = TypeVar("S", bound=ServiceSettings)
 
 
-def start(kind: type[S], serve: Callable[[S], Awaitable[None]]) -> None:
+def start(
+    kind: type[S],
+    serve: Callable[[S], Awaitable[None]],
+    *,
+    loop: Loop = "asyncio",
+    share: Callable[[S], S] | None = None,
+) -> None:
     """Read the settings, then run the service until it is told to stop.
+
+    Args:
+        loop: `auto` for uvloop where it is installed: a request costs half as much with it.
+        share: called before anything runs; it may fork, and returns each process's own settings.
 
     Raises:
         SystemExit: 78 when a setting is missing or wrong; the message names each.
@@ -60,9 +72,13 @@ def start(kind: type[S], serve: Callable[[S], Awaitable[None]]) -> None:
     except faults.FaultRefused as error:
         telemetry.log("setting_wrong", level="error", setting=f"{prefix}FAULT", problem=str(error))
         raise SystemExit(78) from None
+    if share is not None:
+        settings = share(settings)
     last_resort = LastResort()
     try:
-        asyncio.run(_serve(serve(settings), last_resort))
+        factory = uvicorn.Config(app="", loop=loop).get_loop_factory()
+        with asyncio.Runner(loop_factory=factory) as runner:
+            runner.run(_serve(serve(settings), last_resort))
     finally:
         last_resort.disarm()
 
@@ -108,6 +124,8 @@ async def run(
     *,
     prepare: Part | None = None,
     finish: Part | None = None,
+    door: socket.socket | None = None,
+    ready: Part | None = None,
 ) -> None:
     """Open the doors at once, prepare with patience, then run the parts until SIGTERM or SIGINT.
 
@@ -116,6 +134,8 @@ async def run(
     Args:
         prepare: brings the database up to date; tried again while something is unavailable.
         finish: the last thing that is done, for at most `FINISH_SECONDS`.
+        door: a socket that other processes answer on as well; then this one does so only after
+            `ready` has returned, because until then the others do it better.
     """
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
@@ -126,7 +146,8 @@ async def run(
         _server(app, settings.host, settings.port, doorway),
         _server(_admin(), settings.admin_host, settings.admin_port, _doorway(settings)),
     ]
-    doors = [asyncio.create_task(server.serve()) for server in servers]
+    public = servers[0].serve() if door is None else _late(servers[0], door, ready)
+    doors = [asyncio.create_task(one) for one in (public, servers[1].serve())]
     inside = asyncio.create_task(_inside(parts, prepare))
     waiting = asyncio.create_task(stop.wait())
     ended, _ = await asyncio.wait({inside, waiting, *doors}, return_when=asyncio.FIRST_COMPLETED)
@@ -150,6 +171,13 @@ async def run(
     for task in ended:
         if task is not waiting and not task.cancelled() and (error := task.exception()):
             raise error
+
+
+async def _late(server: "_Server", door: socket.socket, ready: Part | None) -> None:
+    if ready is not None:
+        await ready()
+    if not server.should_exit:
+        await server.serve(sockets=[door])
 
 
 async def _finished(finish: Part) -> None:

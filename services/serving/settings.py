@@ -18,6 +18,15 @@ class Settings(ServiceSettings):
     """Folder of this replica alone: desired states, artifacts, spool. Losing it loses the
     predictions that the broker has not acknowledged; everything else comes back from the log."""
 
+    artifacts_folder: Path | None = None
+    """Folder for artifacts that several replicas of this machine share; inside `data` when empty.
+    It is swept by the replica whose `data` holds it."""
+
+    workers: int = Field(default=1, ge=1, le=64)
+    """Processes that answer on the one address, each a replica of its own: number 0 with the given
+    `data`, `replica` and `admin_port`, number N with `data/worker-N`, `replica-N` and
+    `admin_port + N`; they share the artifacts. Every limit in bytes is of each."""
+
     url: str = ""
     """Where clients reach this replica, for `replica.announced`; `http://host:port` when empty."""
 
@@ -45,6 +54,20 @@ class Settings(ServiceSettings):
 
     answer_threads: int = Field(default=4, ge=1, le=64)
     """Threads for slower versions and large requests."""
+
+    waiting_requests: int = Field(default=2_000, ge=1, le=100_000)
+    """Requests for predictions that were read and are not answered; one more is refused with 503,
+    because it would wait longer than its caller."""
+
+    waiting_bytes: int = Field(default=128 * 2**20, ge=1_000_000)
+    """Bytes of their bodies together; what is read of them takes some ten times as much."""
+
+    requests_per_second: float = Field(default=0, ge=0, le=1e6)
+    """Requests for predictions that a key may send per second; beyond, 429. 0: as many as it likes.
+    A key's own entry in the file of keys may say otherwise (`"rate": {"per_second": 50}`)."""
+
+    requests_burst: float = Field(default=0, ge=0, le=1e6)
+    """Requests that a key may send at once after a while without; 0: those of two seconds."""
 
     shadow_seconds: float = Field(default=2.0, gt=0, le=60)
     """Seconds. A question to a shadow that takes longer is its error; nobody waits for it."""
