@@ -10,12 +10,12 @@ N ?= 2
 # Rates are tested within bounds that chance breaks now and then; everyday runs draw the same
 # numbers, `make test SEED=` and the nightly run draw new ones.
 SEED ?= 275862461
-MEMBERS := $(addprefix services/,$(SERVICES)) shared client local
-CODE := shared services client/tidewheel local tests bench
+MEMBERS := $(addprefix services/,$(SERVICES)) shared client local ops
+CODE := shared services client/tidewheel local ops tests bench
 PY := .venv/bin/python
 export PYTHONPATH := $(CURDIR):$(CURDIR)/client
 
-.PHONY: bench-explain
+.PHONY: bench-explain grafana system-tools monitoring
 .PHONY: help env demo up down status logs clean test test-fast test-nightly check isolated fmt lint \
 	types contracts deps locks lock hooks bench-cascade bench-bus bench-up bench-gate bench-canary bench-compiled schemas
 
@@ -93,6 +93,15 @@ lock: env ## Resolve all dependencies again and cut every lock from the one resu
 
 schemas: env ## Write the event schemas and examples that the tests compare
 	@$(PY) -m tests.support.schemas
+
+grafana: env ## Write Grafana's dashboards and its copy of the alerts from the rules
+	@$(PY) -m ops.generate
+
+system-tools: ## Install Prometheus and Alertmanager for their tests, where root and apt allow it
+	@bash ops/system-tools.sh
+
+monitoring: env ## Run Prometheus and Alertmanager beside the stack that `make up` started
+	@$(PY) -m ops.monitoring
 
 hooks: env ## Run `make check` before every commit
 	@printf '#!/bin/sh\nexec make check\n' > .git/hooks/pre-commit && chmod +x .git/hooks/pre-commit
