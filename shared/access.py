@@ -221,7 +221,9 @@ class Keys:
         for credential in self._file.value().keys.get(shown[:_HALF], ()):
             if hmac.compare_digest(credential.hash, shown):
                 found = credential
-        return found.principal if found and found.counts(self._now()) else None
+        if found is None or (found.expires is not None and not found.counts(self._now())):
+            return None
+        return found.principal
 
     def person(self, subject: str) -> Principal | None:
         """Who the issuer of tokens calls so, if anybody."""

@@ -6,6 +6,7 @@ it cannot be built. Errors are RFC 9457 problems.
 
 import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
+from itertools import count
 from pathlib import Path
 from typing import Any, Final, Protocol
 from uuid import uuid4
@@ -45,6 +46,9 @@ CLIENT_PATHS: Final = frozenset(
 KEY_PREFIX: Final = "tw_"
 """API keys begin with it; anything else is a token."""
 
+COMMON_HEADERS: Final = ((b"x-content-type-options", b"nosniff"), (b"cache-control", b"no-store"))
+"""What every answer says."""
+
 Ready = Callable[[], Mapping[str, Any]]
 TITLES: Final = {
     400: "The request is wrong",
@@ -64,6 +68,15 @@ TITLES: Final = {
     500: "An error of ours",
     503: "Not available at the moment",
 }
+
+
+_REQUESTS: Final = count(1)
+_PROCESS: Final = uuid4().hex[:20]
+
+
+def new_request_id() -> str:
+    """An id for a request that brings none: this process, and the number of the request."""
+    return f"{_PROCESS}{next(_REQUESTS):012x}"
 
 
 class Json(Response):
@@ -164,7 +177,7 @@ class Door:
             return
         started = time.perf_counter()
         path = scope["path"]
-        request_id = _header(scope, b"x-request-id")[:100] or uuid4().hex
+        request_id = _header(scope, b"x-request-id")[:100] or new_request_id()
         scope.setdefault("state", {})["request_id"] = request_id
         answer = _Answer(send, request_id)
         try:
@@ -223,8 +236,7 @@ class _Answer:
         self._send = send
         self._headers = [
             (b"x-request-id", request_id.encode("latin-1", "replace")),
-            (b"x-content-type-options", b"nosniff"),
-            (b"cache-control", b"no-store"),
+            *COMMON_HEADERS,
         ]
         self.status = 0
 
@@ -280,6 +292,20 @@ def allow(*roles: Role, everywhere: bool = False) -> Allowed:
     return Allowed(frozenset(roles) or frozenset(Role), everywhere=everywhere)
 
 
+class Application(FastAPI):
+    """An application with a lane before it, which takes some requests and passes on the others."""
+
+    lane: ASGIApp | None = None
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer one request."""
+        await (self.lane or self.behind)(scope, receive, send)
+
+    async def behind(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer one request with all layers."""
+        await super().__call__(scope, receive, send)
+
+
 def build(
     service: str,
     settings: ServiceSettings,
@@ -304,7 +330,7 @@ def build(
         RuntimeError: a route does not say who may use it.
     """
     open_paths = OPEN_PATHS | CLIENT_PATHS if open_to_clients else OPEN_PATHS
-    app = FastAPI(
+    app = Application(
         title=f"Tidewheel {service}",
         version="1",
         docs_url=None,
@@ -331,7 +357,7 @@ def build(
         body_limit=settings.body_limit_bytes,
     )
     if lane is not None:
-        app.middleware_stack = lane(app.build_middleware_stack(), keys)
+        app.lane = lane(app.behind, keys)
     return app
 
 

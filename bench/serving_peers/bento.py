@@ -8,7 +8,7 @@ import joblib
 import numpy as np
 
 
-@bentoml.service(  # type: ignore[untyped-decorator] # as above
+@bentoml.service(
     workers=1,
     traffic={"timeout": 60},
     logging={"access": {"enabled": False}},

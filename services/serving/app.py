@@ -2,22 +2,28 @@
 
 import asyncio
 import os
+import socket
 import sys
 import time
 from collections.abc import Callable, Mapping
 from datetime import timedelta
 from functools import cache
+from math import inf
 from typing import Any, Final
 
 from fastapi import FastAPI
 
 from services.serving import api
 from services.serving.api import protocols
+from services.serving.api.lane import quick_door
+from services.serving.crew import Crew
+from services.serving.handlers.admission import Admission
 from services.serving.handlers.asking import Asker, Limits
 from services.serving.handlers.bringing import Bringer
 from services.serving.handlers.deployments import Deployments, Patience
 from services.serving.handlers.explaining import Explanations
 from services.serving.handlers.feedback import Feedback
+from services.serving.handlers.lanes import MOST_ROWS, Lanes
 from services.serving.handlers.predictions import Predictions
 from services.serving.handlers.proving import Prover, ProvesApart, ProvesInside
 from services.serving.handlers.sessions import Sessions
@@ -30,6 +36,7 @@ from services.serving.store.proofs import Proofs
 from services.serving.store.spool import Spool
 from services.serving.worker import Places, Sender, Upkeep
 from shared import clock, http, running, telemetry
+from shared.access import Rate
 from shared.artifacts import ArtifactStore
 from shared.broker import Publisher
 from shared.bus import follow
@@ -44,7 +51,7 @@ class Serving:
 
     def __init__(self, settings: Settings) -> None:
         self.settings = settings
-        self.disk = Disk(settings.data)
+        self.disk = Disk(settings.data, settings.artifacts_folder)
         proofs = Proofs(self.disk.artifacts.with_name("proofs"))
         self.spool = Spool(
             settings.data / "spool.db",
@@ -88,7 +95,7 @@ class Serving:
             Patience(
                 opening_seconds=settings.opening_seconds,
                 retry_seconds=settings.retry_seconds,
-                kept_hours=settings.artifacts_kept_hours,
+                kept_hours=_kept_hours(settings),
                 rest_seconds=settings.rest_seconds,
             ),
             now=clock.now,
@@ -123,6 +130,16 @@ class Serving:
             monotonic=time.perf_counter,
             wake=self.sender.wake,
         )
+        self.lanes = Lanes(
+            deployments=self.deployments,
+            spool=self.spool,
+            asker=self.asker,
+            shadows=self.shadows,
+            now=clock.now,
+            monotonic=time.perf_counter,
+            wake=self.sender.wake,
+        )
+        self.admission = _admission(settings)
         self.explanations = Explanations(
             predictions=self.predictions,
             disk=self.disk,
@@ -142,6 +159,7 @@ class Serving:
         self.places = Places(deployments=self.deployments, disk=self.disk)
         self.caught_up = asyncio.Event()
         self.is_ready = False
+        self._became_ready = asyncio.Event()
 
     def app(self) -> FastAPI:
         """The public door."""
@@ -162,7 +180,18 @@ class Serving:
             default_model=self.settings.default_model,
         )
         return http.build(
-            "serving", self.settings, [routes, others], ready=self.state, open_to_clients=True
+            "serving",
+            self.settings,
+            [routes, others],
+            ready=self.state,
+            open_to_clients=True,
+            lane=quick_door(
+                self.lanes,
+                self.predictions,
+                self.admission,
+                body_limit=self.settings.body_limit_bytes,
+                rows_limit=min(self.settings.rows_limit, MOST_ROWS),
+            ),
         )
 
     def parts(self) -> list[running.Part]:
@@ -206,12 +235,18 @@ class Serving:
         except TimeoutError:
             telemetry.log("nothing_to_serve_yet" if is_new else "still_opening", level="warning")
         self.is_ready = True
+        self._became_ready.set()
+
+    async def until_ready(self) -> None:
+        """Return once it is ready."""
+        await self._became_ready.wait()
 
     def state(self) -> Mapping[str, Any]:
         """For `/ready`: a dead broker is told and does not make the replica unready."""
         connected = self.sender.is_connected
         return {
             "ready": self.is_ready,
+            "replica": self.settings.replica,
             "models": len(self.deployments.endpoints),
             "broker": "unknown" if connected is None else "answers" if connected else "silent",
             "caught_up": self.caught_up.is_set(),
@@ -231,11 +266,27 @@ class Serving:
         self.disk.close()
 
 
+def _kept_hours(settings: Settings) -> float:
+    """Artifacts that others share are theirs to sweep."""
+    return settings.artifacts_kept_hours if settings.artifacts_folder is None else inf
+
+
 def _prover(settings: Settings, disk: Disk) -> Prover:
     if settings.probe == "inside":
         return ProvesInside(disk.read, settings.load_seconds)
     return ProvesApart(
         disk.artifacts, seconds=settings.load_seconds, megabytes=settings.probe_megabytes
+    )
+
+
+def _admission(settings: Settings) -> Admission:
+    per_second = settings.requests_per_second
+    burst = settings.requests_burst or max(1.0, 2 * per_second)
+    return Admission(
+        rate=Rate(per_second=per_second, burst=burst) if per_second else None,
+        most_requests=settings.waiting_requests,
+        most_bytes=settings.waiting_bytes,
+        monotonic=time.monotonic,
     )
 
 
@@ -249,7 +300,7 @@ def _opened_late(url: str) -> Callable[[], ArtifactStore]:
     return store
 
 
-async def serve(settings: Settings) -> None:
+async def serve(settings: Settings, door: socket.socket | None = None) -> None:
     try:
         serving = Serving(settings)
     except DiskRefused as error:
@@ -261,6 +312,8 @@ async def serve(settings: Settings) -> None:
         serving.parts(),
         prepare=serving.deployments.restore,
         finish=serving.finish,
+        door=door,
+        ready=serving.until_ready,
     )
 
 
@@ -278,7 +331,8 @@ class NotNeeded:
 
 def main() -> None:
     sys.meta_path.insert(0, NotNeeded())
-    running.start(Settings, serve)
+    crew = Crew()
+    running.start(Settings, lambda settings: serve(settings, crew.door), loop="auto", share=crew)
     sys.stderr.flush()
     # The interpreter would wait for its threads, and a version may hang in one of them.
     os._exit(0)

@@ -7,6 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
 from itertools import islice
+from typing import Any
 
 from services.serving.domain.versions import OUT_OF_TIME, SMALL_ROWS, Loaded, Opened, Said
 from services.serving.handlers.watchdog import Watchdog
@@ -54,15 +55,44 @@ class Asker:
         """Start no more answers."""
         self._threads.shutdown(wait=False, cancel_futures=True)
 
+    def quick_rows(self, loaded: Loaded) -> float:
+        """How many rows this version may be asked about on the loop itself.
+
+        What is known is how long a small question took; a larger one takes longer accordingly.
+        """
+        health = loaded.health
+        if health.has_hung or health.seconds > self._limits.inline_seconds:
+            return 0
+        return SMALL_ROWS * self._limits.inline_seconds / max(health.seconds, 1e-6)
+
+    def computed(self, loaded: Loaded, inputs: tuple[Any, Any], rows: int) -> Any | None:
+        """What a compiled version computes about arrays, here and now.
+
+        None where it is not open, is not compiled, or raises: then ask it in the usual way, which
+        opens it, knows what a failure means and asks again row by row.
+        """
+        compute = None if loaded.opened is None else loaded.opened.compute
+        if compute is None:
+            return None
+        self._watchdog.begin(loaded.digest)
+        wall, own = time.perf_counter(), time.thread_time()
+        try:
+            found = compute(*inputs)
+        except Exception:  # noqa: BLE001 - whatever a library raises, it is asked again elsewhere
+            return None
+        finally:
+            self._watchdog.end()
+        own, wall = time.thread_time() - own, time.perf_counter() - wall
+        loaded.health.answered(max(own, wall / 8), rows)
+        return found
+
     async def said(self, loaded: Loaded, rows: Sequence[Row]) -> list[Said] | None:
         """What a version says, or None when it raised, ran out of time, or cannot be opened now."""
         opened = loaded.opened or await self._open_version(loaded)
         if opened is None:
             return None
-        health = loaded.health
-        is_quick = health.seconds <= self._limits.inline_seconds and not health.has_hung
         try:
-            if len(rows) <= SMALL_ROWS and is_quick:
+            if len(rows) <= min(SMALL_ROWS, self.quick_rows(loaded)):
                 return await self._said_together(loaded, opened, rows)
             return await self._said_in_thread(loaded, opened, rows)
         except Exception as error:  # noqa: BLE001 - whatever a library raises, the rung below answers

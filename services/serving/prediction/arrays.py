@@ -1,15 +1,16 @@
 """Decoded rows as the inputs of a compiled model, by one copy, and its numbers as answers."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from importlib import import_module
 from math import isfinite
-from typing import Any
+from typing import Any, Final
 
-from services.serving.prediction.decoding import Values, picker
+from services.serving.prediction.decoding import Pick, Values, picker
 from shared.manifest import Column, Manifest
 
 Answers = tuple[list[Any], list[list[float]] | None]
 """A value for each row and, for classification, the shares of the classes."""
+LARGEST_WHOLE: Final = 2.0**63
 
 
 class Layout:
@@ -27,18 +28,22 @@ class Layout:
         onnx_models: Any = import_module("shared.onnx_models") if self._texts else None
         self._missing = onnx_models.MISSING_TEXT if self._texts else ""
 
-    def inputs(self, rows: Sequence[Values]) -> tuple[Any, Any]:
-        """Numbers, shape (rows, numbers), and texts, shape (rows, texts); None without any."""
-        if self._texts is None:
-            whole = rows if len(rows[0]) == self._width else [row[: self._width] for row in rows]
-            return self._numpy.array(whole, dtype=float), None
-        named = [
-            [self._missing if text is None else text for text in self._texts(row)] for row in rows
-        ]
-        numbers = None
-        if self._numbers is not None:
-            numbers = self._numpy.array([self._numbers(row) for row in rows], dtype=float)
-        return numbers, self._numpy.array(named, dtype=object)
+    def inputs(self, rows: Sequence[Values]) -> tuple[Any, Any] | None:
+        """Numbers, shape (rows, numbers), and texts, shape (rows, texts); None without any.
+
+        Nothing at all where a number is so large that it might be a whole one beyond 64 bits.
+        """
+        texts = None if self._texts is None else self._named(rows, self._texts)
+        if self._numbers is None:
+            return None, texts
+        if texts is not None or len(rows[0]) != self._width:
+            rows = list(map(self._numbers, rows))
+        numbers = self._numpy.array(rows, dtype=float)
+        return None if (abs(numbers) >= LARGEST_WHOLE).any() else (numbers, texts)
+
+    def _named(self, rows: Sequence[Values], pick: Pick) -> Any:
+        given = [[self._missing if t is None else t for t in pick(row)] for row in rows]
+        return self._numpy.array(given, dtype=object)
 
     def answers(self, found: Any) -> Answers | None:
         """Numbers of shape (rows, answers) as answers; None where one may not be given."""
@@ -57,9 +62,7 @@ class Layout:
         return bounds is None or (bounds[0] <= min(values) and max(values) <= bounds[1])
 
 
-def _picked(
-    columns: Sequence[Column], *, is_text: bool
-) -> Callable[[Sequence[Any]], tuple[Any, ...]] | None:
+def _picked(columns: Sequence[Column], *, is_text: bool) -> Pick | None:
     places = [i for i, column in enumerate(columns) if (column.kind == "text") is is_text]
     return picker(places) if places else None
 

@@ -1,0 +1,187 @@
+"""The quick way in, before all layers: requests for predictions in their commonest form.
+
+A request is taken here when all of it is plain: its path, its headers, its key, its body.
+Everything else goes on to the application behind, as if this were not here, with the body that was
+read. So refusals, other forms and other protocols have one place, and here nothing is refused.
+"""
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Final
+
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from services.serving.api.wire import MAY_PREDICT
+from services.serving.handlers.admission import Admission
+from services.serving.handlers.lanes import Lane, Lanes
+from services.serving.handlers.predictions import Predictions
+from shared import telemetry
+from shared.access import Keys, Principal
+from shared.errors import Refused
+from shared.events import ModelName
+from shared.http import COMMON_HEADERS, KEY_PREFIX, new_request_id
+
+START: Final = "/v1/models/"
+END: Final = "/predict"
+ROUTE: Final = "/v1/models/{model}/predict"
+_NOT_PLAIN: Final = frozenset({b"content-encoding", b"transfer-encoding", b"expect"})
+_KEY: Final = b"Bearer " + KEY_PREFIX.encode()
+_JSON: Final = (b"content-type", b"application/json")
+
+
+@dataclass(frozen=True, slots=True)
+class _Plain:
+    """What the headers of a plain request say."""
+
+    key: str
+    size: int
+    request_id: bytes
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class QuickDoor:
+    """Answers what is plain; passes on the rest."""
+
+    app: ASGIApp
+    keys: Keys
+    lanes: Lanes
+    predictions: Predictions
+    admission: Admission
+    body_limit: int
+    rows_limit: int
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer one request."""
+        lane = self._lane_of(scope)
+        plain = None if lane is None else _plain(scope)
+        if lane is None or plain is None or plain.size > self.body_limit:
+            await self.app(scope, receive, send)
+            return
+        started = time.perf_counter()
+        if not self._may_ask(lane, plain.key, scope):
+            await self.app(scope, receive, send)
+            return
+        message = await receive()
+        body: bytes = message.get("body", b"")
+        answer = None
+        if message["type"] == "http.request" and not message.get("more_body"):
+            answer = await self._answer(lane, body, started)
+        if answer is None:
+            await self.app(scope, _again(message, receive), send)
+            return
+        headers = [
+            _JSON,
+            (b"content-length", b"%d" % len(answer)),
+            (b"x-request-id", plain.request_id or new_request_id().encode()),
+            *COMMON_HEADERS,
+        ]
+        await send({"type": "http.response.start", "status": 200, "headers": headers})
+        await send({"type": "http.response.body", "body": answer})
+        seconds = time.perf_counter() - started
+        telemetry.observe("tidewheel_http_request_duration_seconds", seconds, route=ROUTE)
+        telemetry.count("tidewheel_http_requests_total", route=ROUTE, code_class="2xx")
+
+    def _lane_of(self, scope: Scope) -> Lane | None:
+        if scope["type"] != "http" or scope["method"] != "POST" or scope["query_string"]:
+            return None
+        path: str = scope["path"]
+        if not path.startswith(START) or not path.endswith(END):
+            return None
+        return self.lanes.find(ModelName(path[len(START) : -len(END)]))
+
+    def _may_ask(self, lane: Lane, key: str, scope: Scope) -> bool:
+        """Whether this key may ask this model now; if not, the layers behind say why."""
+        principal = self.keys.principal(key)
+        if principal is None or not self._is_permitted(lane, principal):
+            return False
+        if not self.admission.may_ask(principal):
+            return False
+        scope.setdefault("state", {})["is_counted"] = True
+        return True
+
+    def _is_permitted(self, lane: Lane, principal: Principal) -> bool:
+        model = lane.endpoint.model
+        owner = self.predictions.deployments.owner_of(model)
+        if lane.permitted.get(id(principal)) == (principal, owner):
+            return True
+        try:
+            self.predictions.check(principal, model, MAY_PREDICT.roles)
+        except Refused:
+            return False
+        if not principal.may(MAY_PREDICT.roles):
+            return False
+        if len(lane.permitted) > 100:
+            lane.permitted.clear()
+        lane.permitted[id(principal)] = (principal, owner)
+        return True
+
+    async def _answer(self, lane: Lane, body: bytes, started: float) -> bytes | None:
+        """The answer as JSON; None where the careful way is to be taken."""
+        if lane.decoder is None or not self.admission.has_room(len(body)):
+            return None
+        rows = lane.decoder.read(body, self.rows_limit)
+        if rows is None:
+            return None
+        self.admission.enter(len(body))
+        try:
+            return await self.lanes.ask(lane, rows, started)
+        finally:
+            self.admission.leave(len(body))
+
+
+def _plain(scope: Scope) -> _Plain | None:
+    """The headers of a plain request; None where one of them needs a closer look."""
+    key = kind = length = request_id = b""
+    for name, value in scope["headers"]:
+        if name == b"authorization":
+            if key:
+                return None
+            key = value
+        elif name == b"content-type":
+            kind = value
+        elif name == b"content-length":
+            length = value
+        elif name == b"x-request-id":
+            if request_id:
+                return None
+            request_id = value[:100]
+        elif name in _NOT_PLAIN:
+            return None
+    if kind != _JSON[1] or not key.startswith(_KEY) or not length.isdigit():
+        return None
+    return _Plain(key[7:].decode("latin-1"), int(length), request_id)
+
+
+def _again(first: Message, receive: Receive) -> Receive:
+    """What was received is received once more, and then what comes."""
+    waiting = [first]
+
+    async def receive_again() -> Message:
+        return waiting.pop() if waiting else await receive()
+
+    return receive_again
+
+
+def quick_door(
+    lanes: Lanes,
+    predictions: Predictions,
+    admission: Admission,
+    *,
+    body_limit: int,
+    rows_limit: int,
+) -> Callable[[ASGIApp, Keys], ASGIApp]:
+    """What `shared.http.build` puts before everything else."""
+
+    def before(app: ASGIApp, keys: Keys) -> ASGIApp:
+        return QuickDoor(
+            app=app,
+            keys=keys,
+            lanes=lanes,
+            predictions=predictions,
+            admission=admission,
+            body_limit=body_limit,
+            rows_limit=rows_limit,
+        )
+
+    return before
