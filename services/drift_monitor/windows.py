@@ -1,14 +1,20 @@
-"""Rows fill windows; a full window is closed and the next one begins. All of it is pure."""
+"""Rows fill windows; a full or old window is closed and the next one begins. All of it is pure."""
 
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, replace
-from datetime import datetime
-from typing import Any
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from datetime import datetime, timedelta
+from typing import Any, Final, Literal, assert_never
 
 from services.drift_monitor.domain import Policy, Watch
 from services.drift_monitor.quality import Judge, Label, Value
 from shared.events import Digest, Json, ModelName, PredictionRow, PredictionsLogged
-from shared.sketch import Counts, Layout
+from shared.sketch import Counts, Sketch
+
+LEAST_ROWS: Final = 20
+"""A window with fewer says nothing; it goes on, however old it is."""
+
+Season = Literal["hour_of_day", "hour_of_week", "month"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -97,75 +103,180 @@ class Kept:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Plan:
+    """How the rows of a version are cut into windows.
+
+    Attributes:
+        columns: names of the features in the order of the profile.
+        width: watched values per row: the features, the answer, for two classes the score.
+        window: rows of a full window.
+        close_after: a window with enough rows closes at this age.
+        season: what rows of one window have in common.
+    """
+
+    columns: tuple[str, ...]
+    width: int
+    window: int
+    close_after: timedelta | None = None
+    season: Season | None = None
+
+    def values(self, rows: Sequence[Kept]) -> list[tuple[Any, ...]]:
+        """What is counted of rows, in the order of the profile; an absent feature is missing."""
+        width = self.width
+        return [(*self._features(row), row.answer, row.score)[:width] for row in rows]
+
+    def _features(self, row: Kept) -> tuple[Any, ...]:
+        if row.names is self.columns or row.names == self.columns:
+            return row.features
+        by_name = row.row()
+        return tuple(by_name.get(name) for name in self.columns)
+
+    def absent(self, rows: Sequence[Kept]) -> dict[str, int]:
+        """How many of the rows came without a column, by its name."""
+        found: dict[str, int] = {}
+        orders: dict[tuple[str, ...], int] = defaultdict(int)
+        for row in rows:
+            orders[row.names] += 1
+        for names, count in orders.items():
+            if names != self.columns:
+                for name in set(self.columns).difference(names):
+                    found[name] = found.get(name, 0) + count
+        return found
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Open:
+    """A window that is being filled, beside its sketch.
+
+    Attributes:
+        begun_at: moment of the row that came first; its age is counted from there.
+        started_at, ended_at: the earliest and latest moment of its rows.
+        absent: rows without a column, by its name.
+    """
+
+    number: int
+    season: str
+    rows: int
+    begun_at: datetime
+    started_at: datetime
+    ended_at: datetime
+    absent: Mapping[str, int] = field(default_factory=dict)
+
+    def with_rows(self, rows: Sequence[Kept], absent: Mapping[str, int]) -> "Open":
+        """The same window with these rows."""
+        moments = [row.at for row in rows]
+        return replace(
+            self,
+            rows=self.rows + len(rows),
+            started_at=min(self.started_at, *moments),
+            ended_at=max(self.ended_at, *moments),
+            absent=_added(self.absent, absent) if absent else self.absent,
+        )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Part:
+    """What a batch adds to one window: the window afterwards, and the rows that it got."""
+
+    window: Open
+    rows: Sequence[Kept]
+    closes: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Window:
-    """The sketch of one window of one version."""
+    """A window of one version as others look at it.
+
+    Attributes:
+        sketch: None where it was not read.
+    """
 
     model: ModelName
     version: int
     number: int
     rows: int
-    counts: Counts
     started_at: datetime
     ended_at: datetime
-    labels: int = 0
-    steps: int = 0
+    sketch: Sketch | None = None
+    season: str = ""
     is_closed: bool = False
+    absent: Mapping[str, int] = field(default_factory=dict)
+
+    @property
+    def counts(self) -> Counts:
+        """Rows per cell.
+
+        Raises:
+            LookupError: the sketch was not read.
+        """
+        if self.sketch is None:
+            raise LookupError(f"the sketch of window {self.number} was not read")
+        return self.sketch.counts
 
 
-def fill(
-    open_window: Window | None, newest: int, rows: Sequence[Kept], version: Watched, layout: Layout
-) -> list[tuple[Window, list[Kept]]]:
-    """The windows that these rows fall into, with the rows of each; only the last may be open.
+def allot(opened: Mapping[str, Open], newest: int, rows: Sequence[Kept], plan: Plan) -> list[Part]:
+    """Which rows fall into which window, in the order in which windows are filled.
+
+    A window closes when it is full, or before a row that comes later than it may get old, if it
+    has enough rows by then. Rows that come late are counted where their season is filled now.
 
     Args:
-        open_window: with the rows that it has already.
+        opened: windows that have rows already, by season.
         newest: number of the newest window of the version, 0 when there is none.
-        rows: of this version, in order.
+        rows: of this version, in the order in which they came.
     """
-    touched: list[tuple[Window, list[Kept]]] = []
-    left = list(rows)
-    while left:
-        window = open_window or _begun(version, newest + 1, layout, left[0].at)
-        room = version.policy.window - window.rows
-        taken, left = left[:room], left[room:]
-        window = _with_rows(window, taken, version, layout)
-        open_window, newest = None, window.number
-        touched.append((window, [replace(row, window=window.number) for row in taken]))
-    return touched
+    parts: list[Part] = []
+    for season, own in _by_season(rows, plan.season).items():
+        window, left = opened.get(season), own
+        while left:
+            if window is None:
+                newest += 1
+                window = _begun(newest, season, left[0].at)
+            taken, closes = _next_part(window, left, plan)
+            left = left[len(taken) :]
+            window = window.with_rows(taken, plan.absent(taken)) if taken else window
+            parts.append(Part(window=window, rows=taken, closes=closes))
+            window = None if closes else window
+    return parts
 
 
-def _begun(version: Watched, number: int, layout: Layout, at: datetime) -> Window:
-    return Window(
-        model=version.model,
-        version=version.version,
-        number=number,
-        rows=0,
-        counts=layout.empty(),
-        started_at=at,
-        ended_at=at,
-    )
+def _next_part(window: Open, rows: Sequence[Kept], plan: Plan) -> tuple[Sequence[Kept], bool]:
+    """The rows that the window takes, and whether it closes after them."""
+    room = max(plan.window - window.rows, 0)
+    taken = rows[:room]
+    if plan.close_after is not None:
+        ends = window.begun_at + plan.close_after
+        for place, row in enumerate(taken):
+            if row.at >= ends and window.rows + place >= LEAST_ROWS:
+                return rows[:place], True
+    return taken, window.rows + len(taken) >= plan.window
 
 
-def _with_rows(window: Window, rows: Sequence[Kept], version: Watched, layout: Layout) -> Window:
-    count = window.rows + len(rows)
-    moments = [row.at for row in rows]
-    return replace(
-        window,
-        rows=count,
-        counts=window.counts + layout.count(_columns(rows, version.columns, layout)),
-        started_at=min(window.started_at, *moments),
-        ended_at=max(window.ended_at, *moments),
-        labels=window.labels + sum(row.label is not None for row in rows),
-        is_closed=count >= version.policy.window,
-    )
+def _begun(number: int, season: str, at: datetime) -> Open:
+    return Open(number=number, season=season, rows=0, begun_at=at, started_at=at, ended_at=at)
 
 
-def _columns(rows: Sequence[Kept], names: tuple[str, ...], layout: Layout) -> list[Sequence[Any]]:
-    """One sequence of values per feature of the profile, outputs last."""
-    if all(row.names == names for row in rows):
-        values: Iterable[Sequence[Any]] = zip(*(row.features for row in rows), strict=True)
-    else:
-        by_name = [row.row() for row in rows]
-        values = [[row.get(name) for row in by_name] for name in names]
-    columns = [*values, [row.answer for row in rows], [row.score for row in rows]]
-    return columns[: len(layout.features)]
+def _by_season(rows: Sequence[Kept], season: Season | None) -> dict[str, Sequence[Kept]]:
+    if season is None:
+        return {"": rows} if rows else {}
+    found: dict[str, list[Kept]] = defaultdict(list)
+    for row in rows:
+        found[season_of(season, row.at)].append(row)
+    return dict(found)
+
+
+def season_of(season: Season, at: datetime) -> str:
+    """The season of a moment, by its time in UTC: `h07`, `w123` (Monday 0 h is 0), `m12`."""
+    match season:
+        case "hour_of_day":
+            return f"h{at.hour:02}"
+        case "hour_of_week":
+            return f"w{at.weekday() * 24 + at.hour:03}"
+        case "month":
+            return f"m{at.month:02}"
+        case _:
+            assert_never(season)
+
+
+def _added(one: Mapping[str, int], other: Mapping[str, int]) -> dict[str, int]:
+    return {name: one.get(name, 0) + other.get(name, 0) for name in {**one, **other}}

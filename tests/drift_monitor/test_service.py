@@ -266,7 +266,7 @@ async def test_a_label_that_cannot_be_used_changes_nothing(
     await watched.hear(*watched.serving.batches_of(QUIET[:50]))
     prediction, answer = watched.serving.asked[0]
 
-    said = await watched.hear(replace(a_label(prediction, answer), **changes))  # type: ignore[arg-type]
+    said = await watched.hear(replace(a_label(prediction, answer), **changes))  # type: ignore[arg-type] # by name
 
     assert said == []
     assert await watched.database.fetchval("select count(*) from outcome") == 0

@@ -2,28 +2,18 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
 from itertools import pairwise
 
-import numpy as np
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from services.drift_monitor.domain import Watch
-from services.drift_monitor.windows import Kept, Watched, Window, fill
-from shared.reference import read_reference
-from shared.sketch import Layout
-from tests.drift_monitor.building import (
-    NAMES,
-    NOON,
-    NOWHERE,
-    PUMP,
-    Serving,
-    a_policy,
-    a_profile,
-    autoregressive,
-)
+from services.drift_monitor.windows import Kept, Open, Part, Plan, Season, allot, season_of
+from tests.drift_monitor.building import NAMES, NOON, Serving, autoregressive
 
-LAYOUT: Layout = read_reference(a_profile(autoregressive(0.0, 400, 3, seed=1), window=20)).layout
+PLAN = Plan(columns=NAMES, width=4, window=20)
 ROWS = [
     Kept.of(batch, row)
     for batch in [Serving().batch(autoregressive(0.0, 100, 3, seed=2))]
@@ -31,73 +21,132 @@ ROWS = [
 ]
 
 
-def a_version(window: int = 20) -> Watched:
-    return Watched(
-        model=PUMP,
-        version=1,
-        manifest=NOWHERE,
-        reference=NOWHERE,
-        columns=NAMES,
-        classes=(),
-        baseline={"rule": "constant", "value": 0.0},
-        metric="mae",
-        policy=a_policy(window=window),
-        watch=Watch(),
-        registered_at=NOON,
-    )
+def a_row(seconds: float) -> Kept:
+    return replace(ROWS[0], at=NOON + timedelta(seconds=seconds))
 
 
-def filled(cuts: list[int]) -> list[Window]:
-    """All windows after the rows have come in pieces that end at these cuts."""
-    windows: dict[int, Window] = {}
-    pieces = sorted({0, *cuts, len(ROWS)})
-    for start, end in pairwise(pieces):
-        newest = max(windows, default=0)
-        held = windows.get(newest)
-        open_window = held if held and not held.is_closed else None
-        for window, _ in fill(open_window, newest, ROWS[start:end], a_version(), LAYOUT):
-            windows[window.number] = window
-    return list(windows.values())
+def allotted(rows: list[Kept], cuts: list[int], plan: Plan = PLAN) -> list[Part]:
+    """All parts after the rows have come in pieces that end at these cuts."""
+    opened: dict[str, Open] = {}
+    newest = 0
+    found: list[Part] = []
+    for start, end in pairwise(sorted({0, *cuts, len(rows)})):
+        for part in allot(opened, newest, rows[start:end], plan):
+            newest = max(newest, part.window.number)
+            opened[part.window.season] = part.window
+            if part.closes:
+                del opened[part.window.season]
+            found.append(part)
+    return found
+
+
+def windows_of(parts: list[Part]) -> dict[int, tuple[Open, bool, list[datetime]]]:
+    """The last state of each window, whether it closed, and the moments of its rows."""
+    found: dict[int, tuple[Open, bool, list[datetime]]] = {}
+    for part in parts:
+        _, _, before = found.get(part.window.number, (None, False, []))
+        moments = [*before, *(row.at for row in part.rows)]
+        found[part.window.number] = (part.window, part.closes, moments)
+    return found
 
 
 @given(st.lists(st.integers(0, 100), max_size=10))
 def test_windows_do_not_depend_on_how_rows_are_batched(cuts: list[int]) -> None:
-    windows, whole = filled(cuts), filled([])
+    windows = windows_of(allotted(ROWS, cuts))
 
-    assert [w.rows for w in windows] == [20] * 5
-    assert all(w.is_closed for w in windows)
-    for one, other in zip(windows, whole, strict=True):
-        assert (one.counts == other.counts).all()
-        assert (one.started_at, one.ended_at) == (other.started_at, other.ended_at)
+    assert windows == windows_of(allotted(ROWS, []))
+    assert [window.rows for window, _, _ in windows.values()] == [20] * 5
+    assert all(closes for _, closes, _ in windows.values())
 
 
-def test_every_row_is_told_its_window() -> None:
-    touched = fill(None, 4, ROWS[:30], a_version(), LAYOUT)
+@given(
+    st.lists(st.integers(0, 60), max_size=10),
+    st.lists(st.integers(0, 400_000), min_size=60, max_size=60),
+    st.sampled_from([None, "hour_of_day", "hour_of_week", "month"]),
+    st.sampled_from([None, timedelta(hours=1), timedelta(days=2)]),
+)
+def test_every_row_falls_into_one_window_whatever_closes_it(
+    cuts: list[int], moments: list[int], season: Season | None, close_after: timedelta | None
+) -> None:
+    plan = replace(PLAN, season=season, close_after=close_after)
+    rows = [replace(a_row(moment), id=str(n)) for n, moment in enumerate(moments)]
 
-    assert [(w.number, w.rows, w.is_closed) for w, _ in touched] == [(5, 20, True), (6, 10, False)]
-    assert [row.window for _, rows in touched for row in rows] == [5] * 20 + [6] * 10
+    windows = windows_of(allotted(rows, cuts, plan))
+
+    counted = sorted(moment for _, _, some in windows.values() for moment in some)
+    assert counted == sorted(row.at for row in rows)
+    for window, closes, some in windows.values():
+        assert window.rows == len(some) <= 20
+        assert (window.started_at, window.ended_at) == (min(some), max(some))
+        assert closes or window.rows < 20
+        if season is not None:
+            assert {season_of(season, moment) for moment in some} == {window.season}
+
+
+def test_a_row_goes_on_in_the_open_window_and_the_next_one_begins_when_it_is_full() -> None:
+    parts = allotted(ROWS[:30], [])
+
+    assert [(p.window.number, p.window.rows, p.closes) for p in parts] == [
+        (1, 20, True),
+        (2, 10, False),
+    ]
+
+
+def test_an_old_window_with_enough_rows_closes_before_the_row_that_shows_it() -> None:
+    plan = replace(PLAN, window=100, close_after=timedelta(minutes=10))
+    rows = [a_row(n) for n in range(25)] + [a_row(600)]
+
+    parts = allotted(rows, [], plan)
+
+    assert [(p.window.number, p.window.rows, p.closes) for p in parts] == [
+        (1, 25, True),
+        (2, 1, False),
+    ]
+
+
+def test_an_old_window_with_few_rows_goes_on_until_it_has_enough() -> None:
+    plan = replace(PLAN, window=100, close_after=timedelta(minutes=10))
+    rows = [a_row(0), *(a_row(700 + n) for n in range(21))]
+
+    parts = allotted(rows, [5], plan)
+
+    assert [(p.window.number, len(p.rows), p.closes) for p in parts] == [
+        (1, 5, False),
+        (1, 15, True),
+        (2, 2, False),
+    ]
+
+
+def test_a_row_that_comes_late_is_counted_in_the_window_of_its_season() -> None:
+    plan = replace(PLAN, season="hour_of_day")
+    rows = [a_row(0), a_row(3600), a_row(5)]
+
+    parts = allotted(rows, [1, 2], plan)
+
+    assert [(p.window.number, p.window.season, p.window.rows) for p in parts] == [
+        (1, "h12", 1),
+        (2, "h13", 1),
+        (1, "h12", 2),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("season", "expected"), [("hour_of_day", "h12"), ("hour_of_week", "w060"), ("month", "m03")]
+)
+def test_a_season_is_a_matter_of_the_moment_alone(season: Season, expected: str) -> None:
+    assert season_of(season, datetime(2026, 3, 4, 12, 30, tzinfo=UTC)) == expected
 
 
 def test_features_are_found_by_name_in_whatever_order_they_come() -> None:
-    values = autoregressive(0.0, 20, 3, seed=3)
-    straight = Serving().batch(values)
-    turned = Serving().batch(values[:, ::-1], names=NAMES[::-1])
-    # The answer depends on the order in this builder, so it is made the same.
-    rows = [[Kept.of(batch, row) for row in batch.rows] for batch in (straight, turned)]
+    turned = replace(ROWS[0], names=NAMES[::-1], features=ROWS[0].features[::-1])
 
-    counts = [fill(None, 0, some, a_version(), LAYOUT)[0][0].counts for some in rows]
-
-    features = sum(cells.size for cells in LAYOUT.features[:3])
-    assert (counts[0][:features] == counts[1][:features]).all()
+    assert PLAN.values([turned]) == PLAN.values([ROWS[0]])
 
 
-def test_a_feature_that_was_not_logged_is_missing() -> None:
-    rows = [
-        Kept.of(batch, row)
-        for batch in [Serving().batch(np.zeros((20, 2)), names=("a", "b"))]
-        for row in batch.rows
-    ]
+def test_a_feature_that_was_not_logged_is_missing_and_counted_as_absent() -> None:
+    rows = [replace(row, names=("a", "b"), features=row.features[:2]) for row in ROWS[:20]]
 
-    counts = fill(None, 0, rows, a_version(), LAYOUT)[0][0].counts
+    (part,) = allotted(rows, [])
 
-    assert LAYOUT.split(counts)[2][-1] == 20
+    assert {values[2] for values in PLAN.values(rows)} == {None}
+    assert part.window.absent == {"c": 20}

@@ -118,8 +118,10 @@ class Judging:
         return said
 
     async def settle(self, model: str, limit: int = MOST_UNSETTLED) -> list[Event]:
-        """What only time brings for a locked model: windows whose labels are all there, and losses
-        that have reached the age at which they are fed.
+        """What only time brings for a locked model.
+
+        Windows whose labels are all there by now are measured for the last time, and losses that
+        have reached the age at which they are fed are fed.
         """
         places = [(model, *place) for place in await self.store.unsettled(model, limit)]
         keys = {(model, version) for _, version, _ in places}

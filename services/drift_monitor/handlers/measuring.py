@@ -85,39 +85,42 @@ class Measuring:
     async def look(self, version: Watched, look: Look, *, revised: bool = False) -> Told | None:
         """Measure a closed window when there is something new to say; None when there is not."""
         steps = step_of(look.labels, look.rows)
-        if not look.is_closed or not look.labels or (look.state == "final" and not revised):
+        is_news = steps > look.steps or (revised and look.revision > 0)
+        if not look.is_closed or not look.labels or (look.settled and not is_news):
             return None
         scope = await self._scope(version, look)
-        is_new = steps > look.steps or (revised and look.revision > 0)
-        if not is_new and not is_settled(scope, look.labels):
+        settled = is_settled(scope, look.labels)
+        if not is_news and not settled:
             return None
         found = await self._measured(version, look, scope)
         if found is None:
             return None
-        revision = await self.store.save_quality(_place(version, look.number), steps, found)
+        revision = await self.store.save_quality(
+            _place(version, look.number), steps, found, settled=settled
+        )
         said = _measured(version, look.number, found, revision, self.now())
         return Told(found=found, said=said)
 
-    async def as_known(
-        self, version: Watched, look: Look, at: datetime
-    ) -> tuple[Measured, int] | None:
-        """A window as it would have been measured at a moment, and its rows until then.
+    async def as_known(self, version: Watched, number: int, at: datetime) -> QualityMeasured | None:
+        """A window as it would have been measured at a moment; None where nothing was known.
 
-        Delays of labels are those that are known now. None where nothing was known yet.
+        Rows and labels are those of that moment. How long labels take is as known now.
         """
+        look = await self.store.look_at(_place(version, number))
+        if look is None:
+            return None
         rows = look.rows
         if at < look.ended_at:
             rows = await self.store.rows_until(_place(version, look.number), at)
-        delays = await self._delays(version.model)
         scope = Scope(
             rows=rows,
             per_cell=look.per_cell if at >= look.ended_at else None,
             youngest=max((at - look.ended_at).total_seconds(), 0.0),
             oldest=max((at - look.begun_at).total_seconds(), 0.0),
-            delays=delays,
+            delays=Delays.of(*await self.store.delays(version.model, self.now())),
         )
         found = await self._measured(version, look, scope, known_at=at)
-        return (found, rows) if found else None
+        return _measured(version, number, found, look.revision, at) if found else None
 
     async def _measured(
         self, version: Watched, look: Look, scope: Scope, known_at: datetime | None = None

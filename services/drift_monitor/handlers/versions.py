@@ -1,15 +1,14 @@
 """Which versions there are, who is champion: what the facts topics say."""
 
 from collections.abc import Awaitable, Callable, Iterable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from services.drift_monitor.domain import Policy, Watch
 from services.drift_monitor.handlers.courses import Courses
 from services.drift_monitor.handlers.predictions import Predictions
-from services.drift_monitor.quality import is_usable
+from services.drift_monitor.memory import interned
 from services.drift_monitor.store import PostgresStore
-from services.drift_monitor.windows import Kept, Watched
-from shared import telemetry
+from services.drift_monitor.windows import Kept, Plan, Watched
 from shared.events import (
     DeploymentRolledBack,
     Digest,
@@ -22,6 +21,7 @@ from shared.events import (
 from shared.manifest import read_manifest
 from shared.reactions import Reaction, on
 from shared.reference import watched_metric
+from shared.spec import read_spec
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -66,17 +66,32 @@ class Versions:
         await self.store.lock([told.model])
         await self.store.own(told.model, str(told.spec.get("owner", "")))
         await self.store.add_version(version)
+        await self._plan(told, version)
         rows = await self.store.claim_unclaimed(told.model, told.version)
-        rows = [_with_usable_label(row, version) for row in rows]
         said = await self._count(rows, version) if rows else []
         telling = self.predictions.telling
-        return [*said, *await telling.tell_since_known(told.model, told.version, rows)]
+        return [*said, *await telling.tell_since_known(told.model, told.version)]
+
+    async def _plan(self, told: ModelRegistered, version: Watched) -> None:
+        """Note how its rows are cut into windows, and what it has learned from."""
+        layout = (await self.predictions.judging.profiles.of(version.reference)).layout
+        monitor = read_spec(dict(told.spec)).monitor
+        key = (str(told.model), told.version)
+        plan = Plan(
+            columns=interned(version.columns),
+            width=len(layout.features),
+            window=version.policy.window,
+            close_after=monitor.close_after,
+            season=monitor.season,
+        )
+        await self.store.plan_version(key, plan, layout)
+        await self.store.note_data(key, told.dataset, told.dataset_version, monitor.freshness)
 
     async def _count(self, rows: Sequence[Kept], version: Watched) -> list[Event]:
-        versions = {(str(version.model), version.version): version}
-        placed, touched = await self.predictions.place(rows, versions)
-        await self.store.place_predictions(placed)
-        return await self.predictions.conclude(touched, versions)
+        placed = await self.predictions.placing.place(rows)
+        await self.store.place_predictions(placed.rows)
+        said = await self.predictions.conclude(placed.closed)
+        return [*said, *await self.predictions.labels.adopt(placed.rows, version)]
 
     async def crown(self, heard: Heard[ModelPromoted]) -> Iterable[Event]:
         await self.store.lock([heard.event.model])
@@ -87,11 +102,3 @@ class Versions:
         await self.store.lock([heard.event.model])
         await self.store.crown(heard.event.model, heard.event.to_version)
         return []
-
-
-def _with_usable_label(row: Kept, version: Watched) -> Kept:
-    """A label came while nobody knew what labels the version can have."""
-    if row.label is None or is_usable(row.label.value, version.classes):
-        return row
-    telemetry.count("tidewheel_labels_total", outcome="invalid")
-    return replace(row, label=None)

@@ -31,7 +31,8 @@ select place, model, version, "window", predicted_at, greatest(observed_at, pred
 from prediction where label is not null;
 
 -- local: what labels have said about a window, and before them its scores: `per_cell` has its rows by
--- cell of the score. Revision 0: labels have said nothing yet.
+-- cell of the score. Revision 0: labels have said nothing
+-- yet. Settled: no more labels are to be waited for.
 create table window_quality (
     model    text not null,
     version  integer not null,
@@ -40,13 +41,14 @@ create table window_quality (
     steps    integer not null default 0,
     revision integer not null default 0,
     state    text,
+    settled  boolean not null default false,
     quality  jsonb,
     estimate jsonb,
     per_cell integer[],
     primary key (model, version, number)
 );
 create index window_quality_open on window_quality (model, version, number)
-    where state is distinct from 'final';
+    where not settled;
 
 insert into window_quality (model, version, number, labels, steps, revision, quality)
 select model, version, number, labels, steps, sign(steps)::int, quality from window_sketch
@@ -82,3 +84,16 @@ alter table waiting_label
     drop constraint waiting_label_pkey,
     add primary key (prediction, model, event);
 create index waiting_label_model on waiting_label (model);
+
+-- What labels had written into other tables is here now.
+alter table prediction
+    drop column label,
+    drop column revision,
+    drop column observed_at,
+    drop column label_event,
+    drop column loss,
+    drop column baseline_loss;
+alter table window_sketch
+    drop column labels,
+    drop column steps,
+    drop column quality;

@@ -8,15 +8,12 @@ from typing import Any, Final
 
 import orjson
 
-from services.drift_monitor.quality import Label
+from services.drift_monitor.store.outcomes import label_of
 from services.drift_monitor.store.versions import Key
-from services.drift_monitor.store.waiting import label_columns, uuid_of
 from services.drift_monitor.windows import Kept
 from shared.events import ModelName
 from shared.postgres import Database, Row
-
-Judged = tuple[Kept, float | None, float | None]
-"""A row, its loss and the baseline's on the same row; None without a usable label."""
+from shared.streams import Positions
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,20 +41,29 @@ class PredictionTable:
         )
         return {(row["replica"], row["number"]) for row in rows}
 
+    async def note_applied(self, positions: Positions) -> None:
+        """Note how far partitions of a stream are applied, with what was applied."""
+        await self.database.executemany(
+            'insert into applied (topic, "partition", position) values ($1, $2, $3) '
+            'on conflict (topic, "partition") do update set position = excluded.position, '
+            "applied_at = now()",
+            [(*place, position) for place, position in positions.items()],
+        )
+
     async def known_ids(self, ids: Sequence[str]) -> set[str]:
         rows = await self.database.fetch(
             "select id from prediction where id = any($1::text[])", list(ids)
         )
         return {row["id"] for row in rows}
 
-    async def add_predictions(self, rows: Sequence[Judged]) -> None:
-        """Keep rows, each with its loss and the baseline's where its label is known."""
+    async def add_predictions(self, rows: Sequence[Kept]) -> None:
+        """Keep rows; their labels are kept by themselves."""
         if not rows:
             return
         # As text: an array of arrays would become one array of two dimensions.
         lists = {
             _digest_of(names): orjson.dumps(list(names)).decode()
-            for names in {row.names for row, _, _ in rows}
+            for names in {row.names for row in rows}
         }
         await self.database.execute(
             "insert into column_names (digest, names) select digest, names::jsonb "
@@ -66,24 +72,26 @@ class PredictionTable:
             list(lists),
             list(lists.values()),
         )
-        columns = zip(*(_row_of(*row) for row in rows), strict=True)
+        columns = zip(*map(_row_of, rows), strict=True)
         await self.database.execute(_ADD_PREDICTIONS, *(list(column) for column in columns))
 
     async def claim_unclaimed(self, model: str, version: int) -> list[Kept]:
         """Rows of a version that came before it was known, in the order in which they came."""
         rows = await self.database.fetch(
-            f'{_KEPT} where model = $1 and version = $2 and "window" is null order by place '
-            "for update of p",
+            f'{_KEPT} where p.model = $1 and p.version = $2 and p."window" is null '
+            "order by p.place for update of p",
             model,
             version,
         )
         return [_kept(row) for row in rows]
 
-    async def place_predictions(self, rows: Sequence[Judged]) -> None:
+    async def place_predictions(self, rows: Sequence[Kept]) -> None:
         """Put rows that were kept before into their windows."""
-        await self.database.executemany(
-            'update prediction set "window" = $2, loss = $3, baseline_loss = $4 where id = $1',
-            [(row.id, row.window, loss, baseline) for row, loss, baseline in rows],
+        await self.database.execute(
+            'update prediction p set "window" = r.number '
+            "from unnest($1::text[], $2::int[]) as r (id, number) where p.id = r.id",
+            [row.id for row in rows],
+            [row.window for row in rows],
         )
 
     async def predictions(self, ids: Sequence[str]) -> dict[str, Kept]:
@@ -97,7 +105,8 @@ class PredictionTable:
 
     async def rows_of_window(self, key: Key, window: int, limit: int) -> list[Kept]:
         rows = await self.database.fetch(
-            f'{_KEPT} where model = $1 and version = $2 and "window" = $3 order by place limit $4',
+            f'{_KEPT} where p.model = $1 and p.version = $2 and p."window" = $3 '
+            "order by p.place limit $4",
             *key,
             window,
             limit,
@@ -109,40 +118,29 @@ class PredictionTable:
         rows = await self.database.fetch(_UNTOLD, model, version)
         return [_kept(row) for row in rows]
 
-    async def label(self, rows: Sequence[Judged]) -> None:
-        """Write the labels that count, with what they make of the losses."""
-        await self.database.executemany(
-            "update prediction set label = $2, revision = $3, observed_at = $4, label_event = $5, "
-            "loss = $6, baseline_loss = $7 where id = $1",
-            [(row.id, *label_columns(row.label), loss, baseline) for row, loss, baseline in rows],
-        )
-
 
 _ADD_PREDICTIONS: Final = """
     insert into prediction (id, model, version, "window", names, features, answer, score, arm,
-        rung, predicted_at, label, revision, observed_at, label_event, loss, baseline_loss,
-        entity, weight, arms, manifest, generation)
+        rung, predicted_at, entity, weight, arms, manifest, generation)
     select id, model, version, "window", names, features, answer::jsonb, score, arm, rung,
-        predicted_at, label::jsonb, revision, observed_at, label_event, loss, baseline_loss,
-        entity, weight, arms::jsonb, manifest, generation
+        predicted_at, entity, weight, arms::jsonb, manifest, generation
     from unnest($1::text[], $2::text[], $3::int[], $4::int[], $5::text[], $6::bytea[],
         $7::text[], $8::float8[], $9::text[], $10::text[], $11::timestamptz[], $12::text[],
-        $13::int[], $14::timestamptz[], $15::uuid[], $16::float8[], $17::float8[], $18::text[],
-        $19::float8[], $20::text[], $21::text[], $22::int[])
+        $13::float8[], $14::text[], $15::text[], $16::int[])
         with ordinality as r (id, model, version, "window", names, features, answer, score, arm,
-        rung, predicted_at, label, revision, observed_at, label_event, loss, baseline_loss,
-        entity, weight, arms, manifest, generation, n)
+        rung, predicted_at, entity, weight, arms, manifest, generation, n)
     order by n
 """
 _KEPT: Final = (
-    "select p.*, c.names as column_names from prediction p "
-    "join column_names c on c.digest = p.names"
+    "select p.*, c.names as column_names, o.value as label, o.revision, o.observed_at, o.event, "
+    "o.loss, o.baseline_loss from prediction p join column_names c on c.digest = p.names "
+    "left join outcome o on o.place = p.place and o.counts"
 )
-_UNTOLD: Final = f"""{_KEPT} where label is not null and id in (
+_UNTOLD: Final = f"""{_KEPT} where o.counts and p.id in (
         select id from prediction where model = $1 and arms @> to_jsonb($2::int)
             and not told and arms <> '[]'
         union select seen from unseen where model = $1 and version = $2::int and not told
-    ) order by place for update of p
+    ) order by p.place for update of p
 """  # noqa: S608 - constants only
 
 
@@ -151,8 +149,7 @@ def _digest_of(names: tuple[str, ...]) -> str:
     return hashlib.sha256(orjson.dumps(list(names))).hexdigest()[:32]
 
 
-def _row_of(row: Kept, loss: float | None, baseline: float | None) -> tuple[Any, ...]:
-    value, *label = label_columns(row.label)
+def _row_of(row: Kept) -> tuple[Any, ...]:
     return (
         row.id,
         row.model,
@@ -165,10 +162,6 @@ def _row_of(row: Kept, loss: float | None, baseline: float | None) -> tuple[Any,
         row.arm,
         row.rung,
         row.at,
-        None if value is None else orjson.dumps(value).decode(),
-        *label,
-        loss,
-        baseline,
         row.entity,
         row.weight,
         orjson.dumps(row.arms).decode(),
@@ -178,14 +171,6 @@ def _row_of(row: Kept, loss: float | None, baseline: float | None) -> tuple[Any,
 
 
 def _kept(row: Row) -> Kept:
-    label = None
-    if row["label"] is not None:
-        label = Label(
-            value=row["label"],
-            revision=row["revision"],
-            observed_at=row["observed_at"],
-            event=uuid_of(row["label_event"]),
-        )
     return Kept(
         id=row["id"],
         model=ModelName(row["model"]),
@@ -198,7 +183,7 @@ def _kept(row: Row) -> Kept:
         rung=row["rung"],
         at=row["predicted_at"],
         window=row["window"],
-        label=label,
+        label=label_of(row, "label"),
         entity=row["entity"],
         weight=row["weight"],
         arms=tuple(row["arms"]),

@@ -28,7 +28,7 @@ class Look:
         per_cell: rows per cell of the score, missing ones last; None where nobody knows.
         steps: looks that were taken.
         revision: of what was said last; 0 while nothing was.
-        state: of what was said last.
+        settled: whether it was measured when no more labels were to be waited for.
     """
 
     number: int
@@ -40,7 +40,7 @@ class Look:
     labels: int
     steps: int
     revision: int
-    state: str | None
+    settled: bool
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -73,7 +73,7 @@ class QualityTable:
         rows = await self.database.fetch(
             "select q.version, q.number from window_quality q join window_sketch w "
             "using (model, version, number) where q.model = $1 "
-            "and q.state is distinct from 'final' and w.closed_at is not null and q.labels > 0 "
+            "and not q.settled and w.closed_at is not null and q.labels > 0 "
             "order by q.version desc, q.number desc limit $2",
             model,
             limit,
@@ -92,20 +92,23 @@ class QualityTable:
         rows = await self.database.fetch("select model from label_delay order by model")
         return [row["model"] for row in rows]
 
-    async def save_quality(self, place: Place, steps: int, found: Measured) -> int:
+    async def save_quality(
+        self, place: Place, steps: int, found: Measured, *, settled: bool
+    ) -> int:
         """Write down what was found of a window; the number of this revision."""
         quality = orjson.loads(orjson.dumps(found))
         return int(
             await self.database.fetchval(
                 "insert into window_quality (model, version, number, steps, revision, state, "
-                "quality) values ($1, $2, $3, $4, 1, $5, $6) on conflict (model, version, number) "
-                "do update set steps = excluded.steps, state = excluded.state, "
-                "quality = excluded.quality, revision = window_quality.revision + 1 "
-                "returning revision",
+                "quality, settled) values ($1, $2, $3, $4, 1, $5, $6, $7) "
+                "on conflict (model, version, number) do update set steps = excluded.steps, "
+                "state = excluded.state, quality = excluded.quality, settled = excluded.settled, "
+                "revision = window_quality.revision + 1 returning revision",
                 *place,
                 steps,
                 found.state,
                 quality,
+                settled,
             )
         )
 
@@ -221,7 +224,8 @@ class QualityTable:
 _LOOK: Final = """
     select w.number, w.rows, w.started_at, w.ended_at,
         w.closed_at is not null as is_closed, coalesce(q.labels, 0) as labels,
-        coalesce(q.steps, 0) as steps, coalesce(q.revision, 0) as revision, q.state, q.per_cell
+        coalesce(q.steps, 0) as steps, coalesce(q.revision, 0) as revision,
+        coalesce(q.settled, false) as settled, q.per_cell
     from window_sketch w left join window_quality q using (model, version, number)
     where w.model = $1 and w.version = $2 and w.number = $3
 """
@@ -246,7 +250,7 @@ def _look(row: Row) -> Look:
         labels=row["labels"],
         steps=row["steps"],
         revision=row["revision"],
-        state=row["state"],
+        settled=row["settled"],
     )
 
 

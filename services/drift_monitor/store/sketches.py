@@ -1,65 +1,144 @@
 """Sketches of windows, and what was found in them."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Sequence
+from dataclasses import dataclass, field
 from datetime import datetime
+from typing import Final
 
 import orjson
 
 from services.drift_monitor.detection import Comparison
-from services.drift_monitor.quality import Measured
-from services.drift_monitor.store.versions import Key
-from services.drift_monitor.windows import Window
+from services.drift_monitor.memory import Key
+from services.drift_monitor.windows import Open, Window
 from shared.events import ModelName
 from shared.postgres import Database, Row
-from shared.sketch import pack, unpack
+
+Place = tuple[str, int, int]
+"""Model, version, number of a window."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Progress:
+    """How far the windows of a version are.
+
+    Attributes:
+        newest: number of the newest window, 0 when there is none.
+        opened: windows that are being filled, by season.
+    """
+
+    newest: int
+    opened: dict[str, Open] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Filled:
+    """A window as it is saved.
+
+    Attributes:
+        sketch: as bytes.
+    """
+
+    key: Key
+    window: Open
+    sketch: bytes
+    is_closed: bool
 
 
 class SketchTable:
-    """One row per window; one per version is open."""
+    """One row per window; one per version and season is open."""
 
     def __init__(self, database: Database) -> None:
         self.database = database
 
-    async def open_windows(self, keys: Iterable[Key]) -> dict[Key, tuple[Window | None, int]]:
-        """The open window of each version, and the number of its newest one."""
-        wanted = sorted(set(keys))
+    async def progress(
+        self, keys: Collection[Key], seasons: Collection[str]
+    ) -> dict[Key, Progress]:
+        """Of versions that are known: the newest window, and those open in these seasons."""
         rows = await self.database.fetch(
-            "select distinct on (w.model, w.version) w.* from window_sketch w "
-            "join unnest($1::text[], $2::int[]) as k (model, version) using (model, version) "
-            "order by w.model, w.version, w.number desc",
-            [model for model, _ in wanted],
-            [version for _, version in wanted],
+            "select v.model, v.version, v.newest, w.season, w.number, w.rows, w.begun_at, "
+            "w.started_at, w.ended_at, w.absent "
+            "from unnest($1::text[], $2::int[]) as k (model, version) "
+            "join version v using (model, version) "
+            "left join window_sketch w on w.model = k.model and w.version = k.version "
+            "and w.closed_at is null and w.season = any($3::text[])",
+            *_columns(keys),
+            list(seasons),
         )
-        found: dict[Key, tuple[Window | None, int]] = dict.fromkeys(wanted, (None, 0))
+        found: dict[Key, Progress] = {}
         for row in rows:
-            window = _window(row)
-            newest = (None if window.is_closed else window, window.number)
-            found[row["model"], row["version"]] = newest
+            key = (row["model"], row["version"])
+            progress = found.setdefault(key, Progress(newest=row["newest"]))
+            if row["number"] is not None:
+                progress.opened[row["season"]] = _open(row)
         return found
 
-    async def save_windows(self, windows: Sequence[Window], now: datetime) -> None:
-        await self.database.executemany(
-            "insert into window_sketch (model, version, number, rows, counts, started_at, "
-            "ended_at, closed_at, labels) values ($1, $2, $3, $4, $5, $6, $7, $8, $9) "
-            "on conflict (model, version, number) do update set rows = excluded.rows, "
-            "counts = excluded.counts, started_at = excluded.started_at, "
-            "ended_at = excluded.ended_at, closed_at = excluded.closed_at, "
-            "labels = excluded.labels",
-            [
-                (
-                    window.model,
-                    window.version,
-                    window.number,
-                    window.rows,
-                    pack(window.counts),
-                    window.started_at,
-                    window.ended_at,
-                    now if window.is_closed else None,
-                    window.labels,
-                )
-                for window in windows
-            ],
+    async def sketches(self, places: Collection[Place]) -> dict[Place, bytes]:
+        """What is saved of these windows."""
+        rows = await self.database.fetch(
+            "select model, version, number, counts from window_sketch "
+            "join unnest($1::text[], $2::int[], $3::int[]) as k (model, version, number) "
+            "using (model, version, number)",
+            [model for model, _, _ in places],
+            [version for _, version, _ in places],
+            [number for _, _, number in places],
         )
+        return {(row["model"], row["version"], row["number"]): row["counts"] for row in rows}
+
+    async def every_open(self, limit: int) -> list[tuple[Key, Open, bytes]]:
+        """The open windows, those that were begun last first."""
+        rows = await self.database.fetch(
+            "select * from window_sketch where closed_at is null order by opened_at desc limit $1",
+            limit,
+        )
+        return [((row["model"], row["version"]), _open(row), row["counts"]) for row in rows]
+
+    async def save_windows(self, filled: Sequence[Filled], now: datetime) -> dict[Place, Window]:
+        """Save windows as they are now; those that are closed."""
+        if not filled:
+            return {}
+        rows = await self.database.fetch(
+            _SAVE, *(list(column) for column in zip(*map(_row_of, filled), strict=True)), now
+        )
+        newest: dict[Key, int] = {}
+        for one in filled:
+            newest[one.key] = max(newest.get(one.key, 0), one.window.number)
+        await self.database.execute(
+            "update version v set newest = k.newest from unnest($1::text[], $2::int[], $3::int[]) "
+            "as k (model, version, newest) where v.model = k.model and v.version = k.version "
+            "and v.newest < k.newest",
+            *_columns(newest),
+            list(newest.values()),
+        )
+        return {
+            (row["model"], row["version"], row["number"]): _window(row)
+            for row in rows
+            if row["closed_at"] is not None
+        }
+
+    async def old_windows(self, now: datetime, least: int) -> list[tuple[Key, str]]:
+        """Model, version and season of windows with enough rows that are too old to stay open."""
+        rows = await self.database.fetch(
+            "select w.model, w.version, w.season from window_sketch w "
+            "join version v using (model, version) where w.closed_at is null "
+            "and v.close_after is not null and w.opened_at <= $1::timestamptz - v.close_after "
+            "and w.rows >= $2 order by 1, 2, 3",
+            now,
+            least,
+        )
+        return [((row["model"], row["version"]), row["season"]) for row in rows]
+
+    async def history(self, window: Window, most: int) -> list[bytes]:
+        """Sketches of the windows before this one, of its season, the newest first."""
+        rows = await self.database.fetch(
+            "select counts from window_sketch where model = $1 and version = $2 and season = $3 "
+            "and number < $4 and closed_at is not null order by number desc limit $5",
+            window.model,
+            window.version,
+            window.season,
+            window.number,
+            most,
+        )
+        return [row["counts"] for row in rows]
 
     async def save_comparison(self, window: Window, found: Comparison) -> None:
         await self.database.execute(
@@ -75,45 +154,58 @@ class SketchTable:
             orjson.loads(orjson.dumps(found.features)),
         )
 
-    async def count_labels(self, joined: Mapping[tuple[str, int, int], int]) -> list[Window]:
-        """Add newly joined labels to their windows; the windows as they are then."""
-        wanted = sorted(joined)
-        rows = await self.database.fetch(
-            "update window_sketch w set labels = w.labels + k.joined "
-            "from unnest($1::text[], $2::int[], $3::int[], $4::int[]) "
-            "as k (model, version, number, joined) where w.model = k.model "
-            "and w.version = k.version and w.number = k.number returning w.*",
-            [model for model, _, _ in wanted],
-            [version for _, version, _ in wanted],
-            [number for _, _, number in wanted],
-            [joined[key] for key in wanted],
-        )
-        return sorted((_window(row) for row in rows), key=lambda w: (w.model, w.version, w.number))
 
-    async def losses_of(self, window: Window) -> list[tuple[float, float | None]]:
-        """Loss and baseline's loss of every labelled row of a window, in order."""
-        rows = await self.database.fetch(
-            "select loss, baseline_loss from prediction where model = $1 and version = $2 "
-            'and "window" = $3 and loss is not null order by place',
-            window.model,
-            window.version,
-            window.number,
-        )
-        return [(row["loss"], row["baseline_loss"]) for row in rows]
+_PLAIN_COLUMNS: Final = (
+    "w.model, w.version, w.number, w.season, w.rows, w.started_at, w.ended_at, w.closed_at, "
+    "w.absent"
+)
+_SAVE: Final = f"""
+    insert into window_sketch as w (model, version, number, season, rows, counts, begun_at,
+        started_at, ended_at, absent, closed_at, opened_at)
+    select model, version, number, season, rows, counts, begun_at, started_at, ended_at,
+        absent::jsonb, case when is_closed then $12::timestamptz end, $12::timestamptz
+    from unnest($1::text[], $2::int[], $3::int[], $4::text[], $5::int[], $6::bytea[],
+        $7::timestamptz[], $8::timestamptz[], $9::timestamptz[], $10::text[], $11::boolean[])
+        as r (model, version, number, season, rows, counts, begun_at, started_at,
+        ended_at, absent, is_closed)
+    on conflict (model, version, number) do update set rows = excluded.rows,
+        counts = excluded.counts, started_at = excluded.started_at, ended_at = excluded.ended_at,
+        absent = excluded.absent, closed_at = excluded.closed_at
+    returning {_PLAIN_COLUMNS}
+"""  # noqa: S608 - constants only
 
-    async def save_quality(
-        self, window: Window, steps: int, found: Measured, baseline: float | None
-    ) -> None:
-        quality = orjson.loads(orjson.dumps(found)) | {"baseline": baseline}
-        await self.database.execute(
-            "update window_sketch set steps = $4, quality = $5 "
-            "where model = $1 and version = $2 and number = $3",
-            window.model,
-            window.version,
-            window.number,
-            steps,
-            quality,
-        )
+
+def _columns(keys: Iterable[Key]) -> tuple[list[str], list[int]]:
+    known = list(keys)
+    return [model for model, _ in known], [version for _, version in known]
+
+
+def _row_of(filled: Filled) -> tuple[object, ...]:
+    window = filled.window
+    return (
+        *filled.key,
+        window.number,
+        window.season,
+        window.rows,
+        filled.sketch,
+        window.begun_at,
+        window.started_at,
+        window.ended_at,
+        orjson.dumps(dict(window.absent)).decode(),
+        filled.is_closed,
+    )
+
+
+def _open(row: Row) -> Open:
+    return Open(
+        number=row["number"],
+        season=row["season"],
+        rows=row["rows"],
+        begun_at=row["begun_at"],
+        started_at=row["started_at"],
+        ended_at=row["ended_at"],
+        absent=row["absent"],
+    )
 
 
 def _window(row: Row) -> Window:
@@ -121,11 +213,10 @@ def _window(row: Row) -> Window:
         model=ModelName(row["model"]),
         version=row["version"],
         number=row["number"],
+        season=row["season"],
         rows=row["rows"],
-        counts=unpack(bytes(row["counts"])),
         started_at=row["started_at"],
         ended_at=row["ended_at"],
-        labels=row["labels"],
-        steps=row["steps"],
         is_closed=row["closed_at"] is not None,
+        absent=row["absent"],
     )

@@ -2,20 +2,22 @@
 
 from collections.abc import Iterable
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Final
 
 from pydantic import TypeAdapter
 
 from services.drift_monitor.domain import Policy, Watch
-from services.drift_monitor.windows import Watched
+from services.drift_monitor.layouts import pack_layout, read_layout
+from services.drift_monitor.memory import Key as Key  # known by this name everywhere
+from services.drift_monitor.memory import interned
+from services.drift_monitor.windows import Plan, Watched
 from shared.events import Digest, ModelName
 from shared.postgres import Database, Row
+from shared.sketch import Layout
 
 _POLICY: Final = TypeAdapter(Policy)
 _WATCH: Final = TypeAdapter(Watch)
-Key = tuple[str, int]
-"""Model and version."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -88,6 +90,52 @@ class VersionTable:
             version.registered_at,
         )
 
+    async def plan_version(self, key: Key, plan: Plan, layout: Layout) -> None:
+        """Keep how a registered version is cut into windows, and its cells."""
+        await self.database.execute(
+            "update version set season = $3, close_after = $4, width = $5, layout = $6 "
+            "where model = $1 and version = $2",
+            *key,
+            plan.season,
+            plan.close_after,
+            plan.width,
+            pack_layout(layout),
+        )
+
+    async def note_data(
+        self, key: Key, dataset: str, dataset_version: int, freshness: timedelta | None
+    ) -> None:
+        """Note what a version has learned from, and how long it may lack newer data."""
+        await self.database.execute(
+            "update version set dataset = $3, dataset_version = $4, freshness = $5 "
+            "where model = $1 and version = $2",
+            *key,
+            dataset,
+            dataset_version,
+            freshness,
+        )
+
+    async def plans(self, keys: Iterable[Key]) -> dict[Key, Plan]:
+        """How known versions are cut into windows; without those whose cells were not kept."""
+        rows = await self.database.fetch(
+            "select model, version, columns, width, (policy->>'window')::int as rows, season, "
+            "close_after from version "
+            "join unnest($1::text[], $2::int[]) as k (model, version) using (model, version) "
+            "where width is not null",
+            *_columns(keys),
+        )
+        return {(row["model"], row["version"]): _plan(row) for row in rows}
+
+    async def layouts(self, keys: Iterable[Key]) -> dict[Key, Layout]:
+        """The cells of versions, without those that were not kept."""
+        rows = await self.database.fetch(
+            "select model, version, layout from version "
+            "join unnest($1::text[], $2::int[]) as k (model, version) using (model, version) "
+            "where layout is not null",
+            *_columns(keys),
+        )
+        return {(row["model"], row["version"]): read_layout(row["layout"]) for row in rows}
+
     async def versions(self, keys: Iterable[Key]) -> dict[Key, Watched]:
         wanted = sorted(set(keys))
         rows = await self.database.fetch(
@@ -111,6 +159,21 @@ class VersionTable:
             version.version,
             _WATCH.dump_python(watch, mode="json"),
         )
+
+
+def _columns(keys: Iterable[Key]) -> tuple[list[str], list[int]]:
+    known = list(keys)
+    return [model for model, _ in known], [version for _, version in known]
+
+
+def _plan(row: Row) -> Plan:
+    return Plan(
+        columns=interned(tuple(row["columns"])),
+        width=row["width"],
+        window=row["rows"],
+        close_after=row["close_after"],
+        season=row["season"],
+    )
 
 
 def _watched(row: Row) -> Watched:

@@ -3,8 +3,11 @@
 from collections.abc import Iterable
 from datetime import datetime
 
+from services.drift_monitor.store.alarms import AlarmTable
 from services.drift_monitor.store.courses import CourseTable
+from services.drift_monitor.store.outcomes import OutcomeTable
 from services.drift_monitor.store.predictions import PredictionTable
+from services.drift_monitor.store.qualities import QualityTable
 from services.drift_monitor.store.sketches import SketchTable
 from services.drift_monitor.store.unseen import UnseenTable
 from services.drift_monitor.store.versions import VersionTable
@@ -12,7 +15,15 @@ from services.drift_monitor.store.waiting import WaitingTable
 
 
 class PostgresStore(
-    VersionTable, PredictionTable, UnseenTable, SketchTable, WaitingTable, CourseTable
+    VersionTable,
+    PredictionTable,
+    UnseenTable,
+    SketchTable,
+    WaitingTable,
+    OutcomeTable,
+    QualityTable,
+    CourseTable,
+    AlarmTable,
 ):
     """The monitor's own database. Every method joins the open transaction."""
 
@@ -27,9 +38,10 @@ class PostgresStore(
             sorted(set(models)),
         )
 
-    async def forget(self, before: datetime) -> int:
-        """Drop what is older; how many labels never found a prediction."""
+    async def forget(self, before: datetime) -> dict[str, int]:
+        """Drop what is older; how many labels never found a prediction, by model."""
         await self.database.execute("delete from prediction where heard_at < $1", before)
         await self.database.execute("delete from unseen where heard_at < $1", before)
         await self.database.execute("delete from batch where heard_at < $1", before)
-        return await self.database.execute("delete from waiting_label where heard_at < $1", before)
+        await self.forget_outcomes(before)
+        return await self.drop_waiting(before)

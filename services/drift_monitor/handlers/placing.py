@@ -1,0 +1,215 @@
+"""Puts rows into windows: in memory, and in the same transaction into the database."""
+
+from collections import defaultdict
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from itertools import zip_longest
+
+from services.drift_monitor.handlers.profiles import Profiles
+from services.drift_monitor.memory import Key, Mark, Memory, Slot, after_parts
+from services.drift_monitor.store import PostgresStore
+from services.drift_monitor.store.sketches import Filled, Place, Progress
+from services.drift_monitor.windows import Kept, Open, Part, Plan, Window, allot, season_of
+from shared import telemetry
+from shared.clock import Clock
+from shared.sketch import Sketch
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Placed:
+    """What became of rows.
+
+    Attributes:
+        rows: in their order, each with the number of its window.
+        closed: windows that were closed, in the order in which they were filled, with sketches.
+    """
+
+    rows: list[Kept]
+    closed: list[Window]
+
+
+@dataclass(slots=True)
+class _Round:
+    """What is saved at the end, and what memory holds from then on."""
+
+    filled: dict[Place, Filled] = field(default_factory=dict)
+    sketches: dict[Place, Sketch] = field(default_factory=dict)
+    marks: dict[Slot, Mark] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Placing:
+    """Knows the open windows. Whoever calls holds the lock of the models."""
+
+    store: PostgresStore
+    profiles: Profiles
+    memory: Memory
+    now: Clock
+
+    async def place(self, rows: Sequence[Kept]) -> Placed:
+        """Count rows in their windows, and close those that are full or old.
+
+        Rows of versions that are not known are left without a window.
+        """
+        own: dict[Key, list[Kept]] = defaultdict(list)
+        for row in rows:
+            if row.version is not None:
+                own[row.model, row.version].append(row)
+        plans = await self.plans(own)
+        progress = await self.store.progress(plans, _seasons(own, plans))
+        parts = {
+            key: allot(progress[key].opened, progress[key].newest, own[key], plan)
+            for key, plan in plans.items()
+            if key in progress
+        }
+        closed = await self._fill(parts, plans, progress)
+        windows = {
+            row.id: part.window.number
+            for some in parts.values()
+            for part in some
+            for row in part.rows
+        }
+        return Placed(
+            rows=[
+                replace(row, window=windows[row.id]) if row.id in windows else row for row in rows
+            ],
+            closed=closed,
+        )
+
+    async def close(self, key: Key, season: str) -> list[Window]:
+        """Close an open window as it is."""
+        plans = await self.plans([key])
+        progress = await self.store.progress([key], [season])
+        window = progress[key].opened.get(season) if key in progress else None
+        if window is None or key not in plans:
+            return []
+        part = Part(window=window, rows=(), closes=True)
+        return await self._fill({key: [part]}, plans, progress)
+
+    async def recall(self) -> int:
+        """Bring back the open windows after a start; how many there were."""
+        found = await self.store.every_open(self.memory.most)
+        keys = {key for key, _, _ in found}
+        layouts = await self.store.layouts(keys)
+        await self.plans(keys)
+        marks: dict[Slot, Mark] = {}
+        for key, window, saved in reversed(found):
+            slot, layout = (*key, window.season), layouts.get(key)
+            # What is there already is newer: rows may have come since the start.
+            if layout is not None and slot not in self.memory.filling:
+                self.memory.open(slot, layout, layout.read(saved))
+                marks[slot] = (window.number, window.rows)
+        self.memory.settle(self.memory.begin(marks), marks)
+        return len(marks)
+
+    async def plans(self, keys: Collection[Key]) -> dict[Key, Plan]:
+        """How versions are cut into windows; without those that nobody has registered."""
+        known = self.memory.plans
+        missing = [key for key in keys if key not in known]
+        if missing:
+            for key, plan in (await self.store.plans(missing)).items():
+                self.memory.plan(key, plan)
+            await self._plan_old([key for key in missing if key not in known])
+        return {key: known[key] for key in keys if key in known}
+
+    async def _plan_old(self, keys: Collection[Key]) -> None:
+        """Of versions that were registered before their cells were kept."""
+        for key, version in (await self.store.versions(keys)).items() if keys else ():
+            layout = (await self.profiles.of(version.reference)).layout
+            plan = Plan(
+                columns=version.columns, width=len(layout.features), window=version.policy.window
+            )
+            await self.store.plan_version(key, plan, layout)
+            self.memory.plan(key, plan)
+
+    async def _fill(
+        self,
+        parts: Mapping[Key, Sequence[Part]],
+        plans: Mapping[Key, Plan],
+        progress: Mapping[Key, Progress],
+    ) -> list[Window]:
+        by_slot: dict[Slot, list[Part]] = defaultdict(list)
+        for key, some in parts.items():
+            for part in some:
+                by_slot[*key, part.window.season].append(part)
+        missing = self._missing(by_slot, progress)
+        # From here on nobody drops what is in memory, though others may run meanwhile.
+        turn = self.memory.begin(by_slot)
+        await self._load(missing)
+        done = _Round()
+        for together in zip_longest(*by_slot.values()):
+            pairs = [
+                (slot, part)
+                for slot, part in zip(by_slot, together, strict=True)
+                if part is not None
+            ]
+            self._count(pairs, plans, done)
+        saved = await self.store.save_windows(list(done.filled.values()), self.now())
+        async with self.store.database.transaction() as transaction:
+            transaction.after_commit.append(lambda: self.memory.settle(turn, done.marks))
+        return [
+            replace(saved[key[0], key[1], part.window.number], sketch=done.sketches[place])
+            for key, some in parts.items()
+            for part in some
+            if (place := (key[0], key[1], part.window.number)) in done.sketches and part.closes
+        ]
+
+    def _count(
+        self, pairs: Sequence[tuple[Slot, Part]], plans: Mapping[Key, Plan], done: _Round
+    ) -> None:
+        """One part of every slot at most: what follows it is counted after it has closed."""
+        slots: list[Slot] = []
+        values: list[tuple[object, ...]] = []
+        for slot, part in pairs:
+            values += plans[slot[0], slot[1]].values(part.rows)
+            slots += [slot] * len(part.rows)
+        self.memory.add(slots, values)
+        telemetry.count("tidewheel_monitor_rows_total", len(values))
+        for slot, part in pairs:
+            self._note(slot, part, done)
+
+    def _note(self, slot: Slot, part: Part, done: _Round) -> None:
+        model, version, _ = slot
+        place = (model, version, part.window.number)
+        sketch = self.memory.filling.sketch(slot)
+        done.filled[place] = Filled(
+            key=(model, version),
+            window=part.window,
+            sketch=sketch.to_bytes(),
+            is_closed=part.closes,
+        )
+        done.marks[slot] = after_parts(part.window, closes=part.closes)
+        if part.closes:
+            done.sketches[place] = sketch
+            self.memory.clear(slot)
+
+    def _missing(
+        self, slots: Iterable[Slot], progress: Mapping[Key, Progress]
+    ) -> dict[Slot, Open | None]:
+        """Slots whose sketches are not in memory as the database has them."""
+        found: dict[Slot, Open | None] = {}
+        for slot in slots:
+            window = progress[slot[0], slot[1]].opened.get(slot[2])
+            held = self.memory.is_blank(slot) if window is None else self.memory.holds(slot, window)
+            if not held:
+                found[slot] = window
+        return found
+
+    async def _load(self, missing: Mapping[Slot, Open | None]) -> None:
+        if not missing:
+            return
+        layouts = await self.store.layouts({(slot[0], slot[1]) for slot in missing})
+        places = [(*slot[:2], window.number) for slot, window in missing.items() if window]
+        saved = await self.store.sketches(places) if places else {}
+        for slot, window in missing.items():
+            layout = layouts[slot[0], slot[1]]
+            known = saved[slot[0], slot[1], window.number] if window else None
+            self.memory.open(slot, layout, layout.read(known) if known else None)
+
+
+def _seasons(own: Mapping[Key, Iterable[Kept]], plans: Mapping[Key, Plan]) -> set[str]:
+    found = {""}
+    for key, plan in plans.items():
+        if plan.season is not None:
+            found |= {season_of(plan.season, row.at) for row in own[key]}
+    return found

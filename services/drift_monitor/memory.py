@@ -1,0 +1,111 @@
+"""What the monitor remembers between two batches: plans of versions and sketches of open windows.
+
+Memory is never ahead of the database: it holds what a committed transaction has saved, or what an
+open one is about to save. Which of both is known by number and rows of the window. Whoever finds
+another number or other rows in the database, under the lock of the model, reads the sketch anew:
+so it does not matter which process counted last, or whether this one's transaction came to nothing.
+"""
+
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import lru_cache
+from typing import Any, Final
+
+from services.drift_monitor.detection.filling import Filling
+from services.drift_monitor.windows import Open, Plan
+from shared.sketch import Layout, Sketch
+
+Key = tuple[str, int]
+"""Model and version."""
+Slot = tuple[str, int, str]
+"""Model, version, season."""
+Mark = tuple[int, int]
+"""Number of a window and how many rows it has; it only ever grows."""
+
+MOST_SLOTS: Final = 20_000
+MOST_PLANS: Final = 50_000
+_NOTHING: Final = (0, 0)
+
+
+@lru_cache(maxsize=MOST_PLANS)
+def interned(names: tuple[str, ...]) -> tuple[str, ...]:
+    """The same object for the same names, so that comparing them costs nothing."""
+    return names
+
+
+@dataclass(slots=True)
+class Memory:
+    """Plans by version, and the sketches of open windows; the least recently used go first."""
+
+    most: int = MOST_SLOTS
+    plans: dict[Key, Plan] = field(default_factory=dict)
+    filling: Filling[Slot] = field(default_factory=Filling)
+    _marks: dict[Slot, Mark] = field(default_factory=dict)
+    _turns: dict[Slot, object] = field(default_factory=dict)
+
+    def plan(self, key: Key, plan: Plan) -> Plan:
+        """Remember how a version is cut; it never changes."""
+        if len(self.plans) >= MOST_PLANS:
+            del self.plans[next(iter(self.plans))]
+        self.plans[key] = plan
+        return plan
+
+    def holds(self, slot: Slot, window: Open) -> bool:
+        """Whether the sketch of this window is here as the database has it."""
+        return self._marks.get(slot) == (window.number, window.rows)
+
+    def begin(self, slots: Iterable[Slot]) -> object:
+        """From here on the sketches of these are ahead of the database, until `settle`."""
+        turn = object()
+        for slot in slots:
+            self._marks.pop(slot, None)
+            self._turns[slot] = turn
+        return turn
+
+    def settle(self, turn: object, marks: Mapping[Slot, Mark]) -> None:
+        """The transaction is committed: what it counted is what the database has.
+
+        Where somebody else began meanwhile, only the latter knows what is in the sketch.
+        """
+        for slot, mark in marks.items():
+            if self._turns.get(slot) is turn:
+                del self._turns[slot]
+                self._marks[slot] = mark
+        self._make_room(marks)
+
+    def open(self, slot: Slot, layout: Layout, sketch: Sketch | None) -> None:
+        """Begin with what is saved of a window, or with none of it."""
+        self.filling.open(slot, layout, sketch)
+
+    def add(self, slots: Sequence[Slot], values: Sequence[Sequence[Any]]) -> None:
+        """Count rows, each for its slot."""
+        self.filling.add(slots, values)
+
+    def clear(self, slot: Slot) -> None:
+        """The window of a slot is closed; the next one begins with nothing."""
+        full = self.filling.sketch(slot)
+        self.filling.write(slot, full - full)
+
+    def is_blank(self, slot: Slot) -> bool:
+        """Whether a slot is there and has no window."""
+        return self._marks.get(slot) == _NOTHING
+
+    def forget(self, slots: Collection[Slot]) -> None:
+        """Drop what is known of these slots."""
+        for slot in slots:
+            self._marks.pop(slot, None)
+            self._turns.pop(slot, None)
+            self.filling.drop(slot)
+
+    def _make_room(self, used: Mapping[Slot, Mark]) -> None:
+        for slot in used:
+            if slot in self._marks:
+                self._marks[slot] = self._marks.pop(slot)
+        excess = len(self._marks) - self.most
+        if excess > 0:
+            self.forget([slot for slot, _ in zip(list(self._marks), range(excess), strict=False)])
+
+
+def after_parts(window: Open, *, closes: bool) -> Mark:
+    """What a slot holds once its newest window is as given."""
+    return _NOTHING if closes else (window.number, window.rows)
