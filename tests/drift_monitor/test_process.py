@@ -58,7 +58,9 @@ class Stand:
 
     async def labelled(self) -> int:
         return int(
-            await self.database.fetchval("select count(*) from prediction where loss is not null")
+            await self.database.fetchval(
+                "select count(*) from outcome where counts and loss is not null"
+            )
         )
 
     async def losses_said(self) -> list[str]:
@@ -132,7 +134,7 @@ async def test_killed_midway_no_prediction_counts_twice_and_none_is_lost(
     assert (await stand.counted(), await stand.labelled()) == (500, 500)
     assert await stand.windows_said() == list(range(1, 11))
     assert await stand.database.fetchval("select count(*) from dead_letter") == 0
-    joined = await stand.database.fetchval("select sum(labels) from window_sketch")
+    joined = await stand.database.fetchval("select sum(labels) from window_quality")
     assert joined == 500
 
 

@@ -14,7 +14,7 @@ import pytest
 
 from local.paths import CHECKOUT
 from services.drift_monitor.detection import Comparison, compare
-from services.drift_monitor.quality import Measured, measure
+from services.drift_monitor.quality import Labelled, Measured, Scope, measure
 from shared.manifest import Column
 from shared.reference import Reference, build_reference, read_reference
 from tests.drift_monitor.building import Answered, Floats
@@ -131,7 +131,12 @@ def watched() -> Iterator[Seen]:
         yield Seen(
             window,
             compare(reference, counts),
-            measure(reference.losses, np.abs(answers - flow), tolerance=0.1),
+            measure(
+                reference.losses,
+                Labelled.of(np.abs(answers - flow).tolist()),
+                Scope(rows=len(window)),
+                tolerance=0.1,
+            ),
             bool((np.append(rows[:, : len(LAGS)], flow) < LEAK_BELOW).any()),
             bool(np.isnan(rows).any()),
         )

@@ -6,12 +6,15 @@ from shared.events import Json
 from shared.postgres import Database, Row
 
 _COLUMNS: Final = (
-    "model, version, number, rows, started_at, ended_at, closed_at, severity, mode, alpha, detail, "
-    "features, labels, steps, quality"
+    "w.model, w.version, w.number, w.rows, w.started_at, w.ended_at, w.closed_at, w.severity, "
+    "w.mode, w.alpha, w.detail, w.features, coalesce(q.labels, 0) as labels, "
+    "coalesce(q.steps, 0) as steps, coalesce(q.revision, 0) as revision, q.state, q.quality, "
+    "q.estimate"
 )
+_TABLES: Final = "window_sketch w left join window_quality q using (model, version, number)"
 _WINDOWS: Final = (
-    f"select {_COLUMNS} from window_sketch where model = $1 "  # noqa: S608 - constants only
-    "and ($2::int is null or version = $2) and (version, number) < ($3::int, $4::int) "
+    f"select {_COLUMNS} from {_TABLES} where w.model = $1 "  # noqa: S608 - constants only
+    "and ($2::int is null or w.version = $2) and (w.version, w.number) < ($3::int, $4::int) "
 )
 NEWEST: Final = (2**31 - 1, 2**31 - 1)
 
@@ -32,9 +35,9 @@ class Reading:
         labelled: bool = False,
     ) -> list[Json]:
         """Windows of a model; only those with labels if asked for."""
-        only = "and steps > 0 " if labelled else ""
+        only = "and q.revision > 0 " if labelled else ""
         rows = await self.database.fetch(
-            f"{_WINDOWS} {only} order by version desc, number desc limit $5",
+            f"{_WINDOWS} {only} order by w.version desc, w.number desc limit $5",
             model,
             version,
             *before,
@@ -45,8 +48,8 @@ class Reading:
     async def window(self, model: str, version: int, number: int) -> Json | None:
         """One window."""
         row = await self.database.fetchrow(
-            f"select {_COLUMNS} from window_sketch "  # noqa: S608 - constants only
-            "where model = $1 and version = $2 and number = $3",
+            f"select {_COLUMNS} from {_TABLES} "  # noqa: S608 - constants only
+            "where w.model = $1 and w.version = $2 and w.number = $3",
             model,
             version,
             number,
@@ -56,7 +59,8 @@ class Reading:
     async def last_closed(self, model: str, version: int | None) -> Json | None:
         """The newest window that was compared."""
         row = await self.database.fetchrow(
-            f"{_WINDOWS} and closed_at is not null order by version desc, number desc limit 1",
+            f"{_WINDOWS} and w.closed_at is not null "
+            "order by w.version desc, w.number desc limit 1",
             model,
             version,
             *NEWEST,
