@@ -10,8 +10,8 @@ from services.drift_monitor.handlers.labels import Labels
 from services.drift_monitor.handlers.placing import Placing
 from services.drift_monitor.handlers.telling import Telling
 from services.drift_monitor.memory import Memory, interned
-from services.drift_monitor.store import Key, PostgresStore
-from services.drift_monitor.windows import Kept, Watched, Window
+from services.drift_monitor.store import PostgresStore
+from services.drift_monitor.windows import Kept, Window
 from shared.events import Event, Heard, PredictionsLogged
 from shared.streams import Positions
 
