@@ -13,9 +13,9 @@ import re
 import warnings
 import zipfile
 from collections import Counter, deque
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any, Final, Literal, cast
+from typing import Any, Final, Literal, TypeVar, cast
 
 import numpy as np
 import scipy
@@ -46,6 +46,8 @@ MOST_MEMBERS: Final = 100_000
 MOST_BYTES: Final = 2**30
 """Unpacked; the packed file has a limit of its own where it is fetched."""
 MOST_SCHEMA_BYTES: Final = 2**27
+_NODES_TOGETHER: Final = 50_000
+P = TypeVar("P")
 
 # Beyond what skops trusts by itself. All but the two kinds of tree are plain Python objects, which
 # cannot do worse than raise; the trees are checked below. KDTree and BallTree stay out: nothing
@@ -255,12 +257,11 @@ def check_structure(estimator: Any) -> None:
     Raises:
         UnsafeModel: a tree, a forest, a boosting or a support vector machine is malformed.
     """
-    for part in parts(estimator):
-        if isinstance(part, Tree):
-            check_tree(part)
-        elif isinstance(part, TreePredictor):
-            check_predictor(part)
-        elif isinstance(part, BaseHistGradientBoosting):
+    found = list(parts(estimator))
+    check_trees([part for part in found if isinstance(part, Tree)])
+    check_predictors([part for part in found if isinstance(part, TreePredictor)])
+    for part in found:
+        if isinstance(part, BaseHistGradientBoosting):
             _check_hist_boosting(part)
         elif isinstance(part, BaseLibSVM):
             _check_support_vectors(part)
@@ -298,53 +299,116 @@ def _require(holds: Any, what: str) -> None:
         raise UnsafeModel(f"this model file is malformed: {what}; it is not used")
 
 
-def check_tree(tree: Tree) -> None:
-    """See that a decision tree is one: every node reached once, every feature there.
+def check_trees(trees: Sequence[Tree]) -> None:
+    """See that decision trees are trees: every node reached once, every feature there.
 
     Raises:
-        UnsafeModel: it is not.
+        UnsafeModel: one is not.
     """
-    # Before any array of the tree is looked at: their length is taken from `node_count`.
-    _require(0 < tree.node_count <= tree.capacity, "a tree with more nodes than it has")
-    _require(tree.n_outputs >= 1 and tree.max_n_classes >= 1, "a tree without answers")
-    left, right = tree.children_left, tree.children_right
-    inner = left != -1
-    _require(((right != -1) == inner).all(), "a node with one child")
-    _check_links(left[inner], right[inner], np.flatnonzero(inner), tree.node_count)
-    features = tree.feature[inner]
-    _require(((features >= 0) & (features < tree.n_features)).all(), "a split on no feature")
-    _require(not np.isnan(tree.threshold[inner]).any(), "a split at no number")
+    for tree in trees:
+        # Before any array of the tree is looked at: their length is taken from `node_count`.
+        _require(0 < tree.node_count <= tree.capacity, "a tree with more nodes than it has")
+        _require(tree.n_outputs >= 1 and tree.max_n_classes >= 1, "a tree without answers")
+    for some in _together(trees, [tree.node_count for tree in trees]):
+        _check_trees(some)
 
 
-def check_predictor(predictor: TreePredictor) -> None:
-    """The same for a tree of histogram gradient boosting, as far as it can be seen alone.
+def _together(parts: Sequence[P], sizes: Sequence[int]) -> Iterator[list[P]]:
+    """As many as fit into the processor's cache: looking at each alone takes several times as long.
+
+    What numpy does per call costs more than what it does per node.
+    """
+    some: list[P] = []
+    size = 0
+    for part, more in zip(parts, sizes, strict=True):
+        some.append(part)
+        size += more
+        if size > _NODES_TOGETHER:
+            yield some
+            some, size = [], 0
+    if some:
+        yield some
+
+
+def _check_trees(trees: Sequence[Tree]) -> None:
+    counts = np.array([tree.node_count for tree in trees])
+    left = np.concatenate([tree.children_left for tree in trees])
+    right = np.concatenate([tree.children_right for tree in trees])
+    inner = np.flatnonzero(left != -1)
+    _require(np.array_equal(np.flatnonzero(right != -1), inner), "a node with one child")
+    _check_links(left[inner], right[inner], inner, counts)
+    features = np.concatenate([tree.feature for tree in trees])[inner]
+    widths = np.repeat([tree.n_features for tree in trees], counts)[inner]
+    _require(((features >= 0) & (features < widths)).all(), "a split on no feature")
+    thresholds = np.concatenate([tree.threshold for tree in trees])[inner]
+    _require(not np.isnan(thresholds).any(), "a split at no number")
+
+
+def check_predictors(predictors: Sequence[TreePredictor]) -> None:
+    """The same for trees of histogram gradient boosting, as far as it can be seen of them alone.
 
     Raises:
-        UnsafeModel: it is malformed.
+        UnsafeModel: one is malformed.
     """
-    nodes = predictor.nodes
-    _require(isinstance(nodes, np.ndarray) and nodes.ndim == 1, "a tree without nodes")
-    _require(nodes.dtype == PREDICTOR_RECORD_DTYPE and len(nodes) > 0, "a tree of other nodes")
-    inner = nodes["is_leaf"] == 0
-    left = nodes["left"][inner].astype(np.int64)
-    right = nodes["right"][inner].astype(np.int64)
-    _check_links(left, right, np.flatnonzero(inner), len(nodes))
+    for predictor in predictors:
+        nodes = predictor.nodes
+        _require(isinstance(nodes, np.ndarray) and nodes.ndim == 1, "a tree without nodes")
+        _require(nodes.dtype == PREDICTOR_RECORD_DTYPE and len(nodes) > 0, "a tree of other nodes")
+        for bits in (predictor.raw_left_cat_bitsets, predictor.binned_left_cat_bitsets):
+            fits = isinstance(bits, np.ndarray) and bits.dtype == np.uint32 and bits.ndim == 2
+            _require(fits and bits.shape[1] == 8, "categories of another form")
+    for some in _together(predictors, [len(predictor.nodes) for predictor in predictors]):
+        _check_predictors(some)
+
+
+def _check_predictors(predictors: Sequence[TreePredictor]) -> None:
+    nodes = _joined(predictors)
+    counts = np.array([len(predictor.nodes) for predictor in predictors])
+    inner = np.flatnonzero(nodes["is_leaf"] == 0)
+    left, right = (nodes[side][inner].astype(np.int64) for side in ("left", "right"))
+    _check_links(left, right, inner, counts)
     _require(not np.isnan(nodes["num_threshold"][inner]).any(), "a split at no number")
-    chosen = inner & (nodes["is_categorical"] != 0)
-    for bits in (predictor.raw_left_cat_bitsets, predictor.binned_left_cat_bitsets):
-        fits = isinstance(bits, np.ndarray) and bits.dtype == np.uint32 and bits.ndim == 2
-        _require(fits and bits.shape[1] == 8, "categories of another form")
-        _require((nodes["bitset_idx"][chosen] < len(bits)).all(), "categories that are not there")
+    chosen = nodes["is_categorical"] != 0
+    if chosen[inner].any():
+        sets = [
+            min(len(one.raw_left_cat_bitsets), len(one.binned_left_cat_bitsets))
+            for one in predictors
+        ]
+        known = np.repeat(sets, counts)
+        chosen &= nodes["is_leaf"] == 0
+        _require((nodes["bitset_idx"][chosen] < known[chosen]).all(), "categories not there")
+
+
+def _joined(predictors: Sequence[TreePredictor]) -> NDArray[Any]:
+    """Their nodes, one tree behind the other; as bytes, because numpy joins records one by one."""
+    raw = [np.ascontiguousarray(predictor.nodes).view(np.uint8) for predictor in predictors]
+    return np.concatenate(raw).view(PREDICTOR_RECORD_DTYPE)
 
 
 def _check_links(
-    left: NDArray[Any], right: NDArray[Any], parents: NDArray[Any], count: int
+    left: NDArray[Any], right: NDArray[Any], parents: NDArray[Any], counts: NDArray[Any]
 ) -> None:
-    """Children lie behind their parent and inside the array, and each node is reached once."""
+    """Children lie behind their parent and inside their tree, and each node is reached once.
+
+    Args:
+        left, right: children of the inner nodes, counted from the first node of their tree.
+        parents: the inner nodes, counted over all trees, one tree behind the other.
+        counts: nodes of each tree.
+    """
+    ends = np.cumsum(counts)
+    starts = ends - counts
+    roots = np.repeat(starts, counts)[parents]
+    last = np.repeat(ends, counts)[parents]
+    reached = np.zeros(ends[-1], dtype=np.int64)
     for children in (left, right):
-        _require(((children > parents) & (children < count)).all(), "a child out of place")
-    reached = np.bincount(np.concatenate([left, right]).astype(np.int64), minlength=count)
-    _require(reached[0] == 0 and (reached[1:] == 1).all(), "a node that is not reached once")
+        # In range before it is added to anything: the sum of two large numbers may be small.
+        _require(((children > 0) & (children < last - roots)).all(), "a child out of place")
+        places = children + roots
+        _require((places > parents).all(), "a child out of place")
+        reached += np.bincount(places, minlength=len(reached))
+    expected = np.ones(len(reached), dtype=np.int64)
+    expected[starts] = 0
+    _require((reached == expected).all(), "a node that is not reached once")
 
 
 def _check_hist_boosting(model: Any) -> None:
@@ -354,12 +418,14 @@ def _check_hist_boosting(model: Any) -> None:
     if flags is not None:
         categorical = np.asarray(flags, dtype=bool)
     _require(categorical.shape == (width,), "categories for another width")
-    for predictor in (p for stage in model._predictors for p in stage):  # noqa: SLF001 - same
-        check_predictor(predictor)
-        inner = predictor.nodes[predictor.nodes["is_leaf"] == 0]
-        features = inner["feature_idx"].astype(np.int64)
+    predictors = [p for stage in model._predictors for p in stage]  # noqa: SLF001 - same
+    _require(all(isinstance(p, TreePredictor) for p in predictors), "a step without a tree")
+    for some in _together(predictors, [len(predictor.nodes) for predictor in predictors]):
+        nodes = _joined(some)
+        inner = nodes["is_leaf"] == 0
+        features = nodes["feature_idx"][inner].astype(np.int64)
         _require(((features >= 0) & (features < width)).all(), "a split on no feature")
-        chosen = features[inner["is_categorical"] != 0]
+        chosen = features[nodes["is_categorical"][inner] != 0]
         _require(categorical[chosen].all(), "a split on categories of a number")
 
 
