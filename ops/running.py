@@ -27,8 +27,11 @@ def missing() -> list[str]:
 
 
 @contextmanager
-def running(folder: Path, places: Places) -> Iterator[None]:
+def running(folder: Path, places: Places, *, resend: str = "1m") -> Iterator[None]:
     """Both, over a folder with their configuration, until the block ends.
+
+    Args:
+        resend: how often Alertmanager is told again of what still fires.
 
     Raises:
         CannotRun: they are not installed, or do not start.
@@ -46,6 +49,7 @@ def running(folder: Path, places: Places) -> Iterator[None]:
                     f"--config.file={folder / 'prometheus.yml'}",
                     f"--storage.tsdb.path={data / 'prometheus'}",
                     "--storage.tsdb.retention.time=15d",
+                    f"--rules.alert.resend-delay={resend}",
                 ],
             )
         )

@@ -22,6 +22,7 @@ from services.serving.domain.versions import (
     Opened,
     Problem,
 )
+from services.serving.handlers import counting
 from services.serving.handlers.bringing import Bringer, Brought
 from services.serving.handlers.endpoints import Endpoints
 from services.serving.handlers.engines import names_compiled
@@ -274,6 +275,7 @@ class Deployments:
 
     def _put(self, endpoint: Endpoint) -> None:
         self.endpoints.put(endpoint)
+        counting.begin(endpoint)
         self._measure(endpoint)
         self._cooling.append((self._monotonic() + COOL_SECONDS, endpoint.model))
         self._stop_suspects(endpoint)
