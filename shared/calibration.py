@@ -1,28 +1,39 @@
 """How far windows of neighbouring rows differ from the whole by chance alone.
 
-Neighbours resemble each other, so a window may differ far more than independent rows would. Every
-statistic is calibrated on blocks of the reference itself, each against all the others, with
-variances moderated over the features.
-
-Source: Smyth (2004), Stat. Appl. Genet. Mol. Biol. 3(1), for the moderated variances.
+Where rows are shown to be independent, chance is known by itself. Neighbours that resemble each
+other may make windows differ far more: then every statistic is calibrated on blocks of the
+reference, each against all the others, with variances moderated over the features. A reference
+whose own blocks raise alarms all the same is refused.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Final
+from dataclasses import dataclass, replace
+from typing import Final, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
-from shared import cells, probability
-from shared.sketch import Cells, Counts, NumberCells
+from shared import cells
+from shared.budget import SCALES
+from shared.dependence import alarms_in_blocks, most_alarms, seems_independent
+from shared.joint import Joint
+from shared.moderation import FREE, moderated
+from shared.sketch import CategoryCells, Counts, Layout
+from shared.stacks import Stack, counts_per_block, shapes
+from shared.tails import chi_square_tails, quantiles
+from shared.together import Moved, Together, pair_z, waves_apart, waves_tail
 
 LEAST_BLOCKS: Final = 10
+"""Of windows by themselves; what varies over fewer is not known, however it is moderated."""
+LEAST_MERGED: Final = 20
+"""Of windows taken together: their blocks overlap with nothing else that could vouch for them."""
 LEAST_LENGTH: Final = 20
-_FREE: Final = 1e9
-"""Degrees of freedom that stand for as many as one likes; JSON knows no infinity."""
+MOST_BLOCKS: Final = 400
+"""The newest ones; more would hardly make the factors better known."""
 
 Floats = NDArray[np.float64]
+Whole = NDArray[np.int64]
+Mode = Literal["independent", "block", "insufficient"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -31,22 +42,26 @@ class Factors:
 
     Attributes:
         location, scale: factor of the standard error of the rank tests, at least 1.
-        location_df, scale_df, shape_df: degrees of freedom of these factors.
-        shape: mean of the chi square statistic over its degrees of freedom; `shape_cells` is the
-            part of these that is left, because groups of cells rise and fall together, and
-            `shape_spread` the factor of its z after both.
+        location_df, scale_df, shape_df, fine_df: degrees of freedom of these factors.
+        shape, fine: mean of the chi square statistic over its degrees of freedom, for few and for
+            many groups of cells; `…_cells` is the part of these that is left, because groups rise
+            and fall together, and `…_spread` the factor of its z after both.
         low, high, missing: factor of the variance of the share in the lowest tenth, in the
             highest tenth, and missing.
     """
 
     location: float = 1.0
-    location_df: float = _FREE
+    location_df: float = FREE
     scale: float = 1.0
-    scale_df: float = _FREE
+    scale_df: float = FREE
     shape: float = 1.0
     shape_cells: float = 1.0
     shape_spread: float = 1.0
-    shape_df: float = _FREE
+    shape_df: float = FREE
+    fine: float = 1.0
+    fine_cells: float = 1.0
+    fine_spread: float = 1.0
+    fine_df: float = FREE
     low: float = 1.0
     high: float = 1.0
     missing: float = 1.0
@@ -54,180 +69,300 @@ class Factors:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Scale:
-    """The calibration for windows of up to `length` rows; None for a feature with too few."""
+    """The calibration for windows of up to `length` rows; None for a feature with too few.
+
+    Attributes:
+        blocks: how many it was learned from; 0 where rows count as independent.
+        pairs: factor of the standard error of each pair of numbers; none where it is not known.
+        waves: mean distance of the waves over its expectation; `waves_spread` the factor of its z
+            after that.
+    """
 
     length: int
     blocks: int
     factors: tuple[Factors | None, ...]
+    pairs: tuple[float, ...] = ()
+    pairs_df: float = FREE
+    waves: float = 1.0
+    waves_spread: float = 1.0
+    waves_df: float = FREE
 
 
-def scales_of(
-    features: Sequence[Cells], places: Sequence[Counts], window: int, *, time_ordered: bool
-) -> list[Scale]:
-    """The calibration for windows of many lengths, `window` among them.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Calibration:
+    """What is known of chance; `reason` says why nothing is."""
+
+    mode: Mode
+    reason: str
+    scales: tuple[Scale, ...]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Source:
+    """The rows that a calibration learns from.
+
+    Attributes:
+        places: the cell of every row, per feature, in the order of time; outputs may have fewer
+            rows than columns.
+        moved, together: how numbers of the newest rows move together; None with fewer than two.
+        is_ordered: whether neighbours are neighbours in time.
+    """
+
+    layout: Layout
+    places: Sequence[Counts]
+    moved: Moved | None
+    together: Together | None
+    is_ordered: bool
+
+    @property
+    def rows(self) -> int:
+        """How many the longest features have."""
+        return max((len(place) for place in self.places), default=0)
+
+
+def calibrate(source: Source, window: int) -> Calibration:
+    """What is known of how windows vary by chance.
 
     Args:
-        features: cells of each feature.
-        places: the cell of every reference row, per feature, in the order of time.
-        window: a length that is calibrated exactly.
-        time_ordered: without an order rows count as independent where blocks are too few.
+        window: rows of a full window.
     """
-    rows = max((len(p) for p in places), default=0)
-    lengths = {round(LEAST_LENGTH * 2 ** (k / 2)) for k in range(40)} | {window}
-    return [
-        _scale(features, places, length)
-        if rows // length >= LEAST_BLOCKS
-        else Scale(length=length, blocks=0, factors=tuple(Factors() for _ in features))
-        for length in sorted(lengths)
-        # Rows without an order are taken as independent, so that blocks are not needed.
-        if rows // length >= (LEAST_BLOCKS if time_ordered else 2)
-    ]
+    rows = source.rows
+    if seems_independent(source.layout, source.places, window):
+        return Calibration(mode="independent", reason="", scales=())
+    scales = _scales(source, window)
+    if scales:
+        return _unless_strange(source, window, scales)
+    if not source.is_ordered and rows >= 2 * LEAST_LENGTH:
+        # Blocks of rows without an order say nothing that independence would not.
+        return Calibration(mode="independent", reason="", scales=())
+    needed = LEAST_BLOCKS * LEAST_LENGTH
+    why = f"{rows} training rows; {needed} are needed to know how much windows vary by chance"
+    return Calibration(mode="insufficient", reason=why, scales=())
 
 
-@dataclass(frozen=True, slots=True)
+def _unless_strange(source: Source, window: int, scales: tuple[Scale, ...]) -> Calibration:
+    """Blocks that alarm against each other, by factors without themselves, calibrate nothing."""
+    blocks = min(source.rows // window, MOST_BLOCKS)
+    if blocks < LEAST_BLOCKS:
+        return Calibration(mode="block", reason="", scales=scales)
+    alarms = alarms_in_blocks(source.layout, source.places, window, MOST_BLOCKS)
+    if alarms <= most_alarms(blocks):
+        return Calibration(mode="block", reason="", scales=scales)
+    why = (
+        f"{alarms} of {blocks} blocks of the training rows differ from the others as a drift would;"
+        " they hold no steady state that windows could be compared with"
+    )
+    return Calibration(mode="insufficient", reason=why, scales=())
+
+
+def _scales(source: Source, window: int) -> tuple[Scale, ...]:
+    lengths = {window * scale for scale in SCALES}
+    shorter = window // 2
+    while shorter >= LEAST_LENGTH:
+        lengths.add(shorter)
+        shorter //= 2
+    lengths.add(LEAST_LENGTH)
+    least = {length: LEAST_MERGED if length > window else LEAST_BLOCKS for length in lengths}
+    known = [n for n in sorted(lengths) if source.rows // n >= least[n]]
+    found = [_scale(source, length, least[length]) for length in known]
+    return _with_joint_of_longer(found)
+
+
+def _with_joint_of_longer(scales: list[Scale]) -> tuple[Scale, ...]:
+    """Shorter windows vary less around chance: factors of longer ones are safe for them."""
+    found: list[Scale] = []
+    for scale in reversed(scales):
+        if not scale.pairs and found:
+            last = found[-1]
+            scale = replace(  # noqa: PLW2901 - the same scale, completed
+                scale,
+                pairs=last.pairs,
+                pairs_df=last.pairs_df,
+                waves=last.waves,
+                waves_spread=last.waves_spread,
+                waves_df=last.waves_df,
+            )
+        found.append(scale)
+    return tuple(reversed(found))
+
+
+def _scale(source: Source, length: int, least: int) -> Scale:
+    layout = source.layout
+    factors: list[Factors | None] = [None] * len(layout.features)
+    by_rows: dict[int, list[int]] = {}
+    for place, rows_of in enumerate(source.places):
+        by_rows.setdefault(len(rows_of), []).append(place)
+    found: dict[int, _Blocks] = {}
+    for rows, members in by_rows.items():
+        if rows // length >= least:
+            found |= _blocks_of(layout, source.places, members, length)
+    _fill(factors, found)
+    scale = Scale(length=length, blocks=source.rows // length, factors=tuple(factors))
+    return _with_joint(scale, source, length, least)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
 class _Blocks:
     """The statistics of one feature in all blocks of one length."""
 
     location: Floats
     scale: Floats
-    shape: Floats
-    shape_groups: int
+    shape: tuple[Floats, float]
+    fine: tuple[Floats, float]
     low: float
     high: float
     missing: float
 
-    @property
-    def shape_factor(self) -> float:
-        """By how much the statistic is larger than its degrees of freedom; at least 1."""
-        return max(1.0, float(self.shape.mean()) / max(self.shape_groups, 1))
 
-
-def _scale(features: Sequence[Cells], places: Sequence[Counts], length: int) -> Scale:
-    found = [
-        _blocks(cell, place, length) if len(place) // length >= LEAST_BLOCKS else None
-        for cell, place in zip(features, places, strict=True)
-    ]
-    location = _moderated([None if b is None else b.location for b in found])
-    scale = _moderated([None if b is None else b.scale for b in found])
-    cells_left = _cells_left([b for b in found if b is not None])
-    shape = _moderated([None if b is None else _shape_z(b, cells_left) for b in found])
-    factors = [
-        None
-        if b is None
-        else Factors(
-            location=location[i][0],
-            location_df=location[i][1],
-            scale=scale[i][0],
-            scale_df=scale[i][1],
-            shape=b.shape_factor,
-            shape_cells=cells_left,
-            shape_spread=shape[i][0],
-            shape_df=shape[i][1],
-            low=b.low,
-            high=b.high,
-            missing=b.missing,
+def _fill(factors: list[Factors | None], found: dict[int, _Blocks]) -> None:
+    members = sorted(found)
+    location = moderated([found[i].location for i in members])
+    scale = moderated([found[i].scale for i in members])
+    shape = _shape_factors([found[i].shape for i in members])
+    fine = _shape_factors([found[i].fine for i in members])
+    for place, feature in enumerate(members):
+        factors[feature] = Factors(
+            location=location[place][0],
+            location_df=location[place][1],
+            scale=scale[place][0],
+            scale_df=scale[place][1],
+            shape=shape[place][0],
+            shape_cells=shape[place][1],
+            shape_spread=shape[place][2],
+            shape_df=shape[place][3],
+            fine=fine[place][0],
+            fine_cells=fine[place][1],
+            fine_spread=fine[place][2],
+            fine_df=fine[place][3],
+            low=found[feature].low,
+            high=found[feature].high,
+            missing=found[feature].missing,
         )
-        for i, b in enumerate(found)
-    ]
-    blocks = max(len(place) // length for place in places)
-    return Scale(length=length, blocks=blocks, factors=tuple(factors))
 
 
-def _blocks(cell: Cells, places: Counts, length: int) -> _Blocks:
-    """Every block of a feature against all the others."""
-    number = len(places) // length
-    # The oldest rows are left over: what comes next resembles the youngest most.
-    kept = places[len(places) - number * length :]
-    flat = np.repeat(np.arange(number), length) * cell.size + kept
-    counts = np.bincount(flat, minlength=number * cell.size).reshape(number, cell.size)
-    present, totals = counts[:, :-1], counts[:, :-1].sum(axis=0)
-    numeric = isinstance(cell, NumberCells) and totals.sum() > 0
-    scores = cells.normal_scores(totals) if numeric else np.zeros(len(totals))
-    groups = cells.groups_of(totals, length, merge=numeric)
-    shape = cells.chi_square(cells.grouped(present, groups), cells.grouped(totals, groups))
-    gone = np.append(np.zeros(cell.size - 1), 1.0)
+def _blocks_of(
+    layout: Layout, places: Sequence[Counts], members: Sequence[int], length: int
+) -> dict[int, _Blocks]:
+    """Every block of these features against all the others."""
+    nothing = np.zeros(0, dtype=np.int64)
+    chosen = [places[i] if i in members else nothing for i in range(len(places))]
+    counts = counts_per_block(chosen, layout, length, MOST_BLOCKS)
+    found = _number_blocks(Stack.of(layout, members), counts)
+    parts = layout.offsets
+    for i in members:
+        if isinstance(layout.features[i], CategoryCells):
+            found[i] = _category_blocks(counts[:, parts[i] : parts[i + 1]])
+    return found
+
+
+def _number_blocks(stack: Stack, counts: Whole) -> dict[int, _Blocks]:
+    if not stack.features:
+        return {}
+    present = stack.present(counts)
+    totals = present.sum(axis=0)
+    scores = cells.normal_scores(totals)
+    location = cells.rank_z(present, totals, scores)
+    scale = cells.rank_z(present, totals, np.square(scores))
+    shape, shape_df = shapes(present, totals[None], stack.tens)
+    fine, fine_df = shapes(present, totals[None], stack.fine)
+    before = np.cumsum(totals, axis=-1) - totals
+    after = totals.sum(axis=-1, keepdims=True) - before - totals
+    whole = totals.sum(axis=-1, keepdims=True)
+    low = _share_factors(present, totals, before * 10 < whole)
+    high = _share_factors(present, totals, after * 10 < whole)
+    missing = [_missing_factor(counts[:, gone], present[:, f]) for f, gone in enumerate(stack.gone)]
+    return {
+        feature: _Blocks(
+            location[:, f],
+            scale[:, f],
+            (shape[:, f], float(shape_df[0, f])),
+            (fine[:, f], float(fine_df[0, f])),
+            float(low[f]),
+            float(high[f]),
+            missing[f],
+        )
+        for f, feature in enumerate(stack.features)
+    }
+
+
+def _category_blocks(counts: Whole) -> _Blocks:
+    present = counts[:, :-1]
+    totals = present.sum(axis=0)
+    groups = cells.joined_groups(totals, int(np.median(present.sum(axis=1))))
+    found = cells.chi_square(cells.grouped(present, groups), cells.grouped(totals, groups))
+    shape = found, float(groups.max())
+    none = np.zeros(len(counts))
     return _Blocks(
-        location=cells.rank_z(present, totals, scores),
-        scale=cells.rank_z(present, totals, np.square(scores)),
-        shape=shape,
-        shape_groups=int(groups.max()),
-        low=_share_factor(present, totals, _tenth(totals)) if numeric else 1.0,
-        high=_share_factor(present, totals, _tenth(totals[::-1])[::-1]) if numeric else 1.0,
-        missing=_share_factor(counts, counts.sum(axis=0), gone),
+        none, none, shape, (none, 0.0), 1.0, 1.0, _missing_factor(counts[:, -1], present)
     )
 
 
-def _tenth(totals: Counts) -> Floats:
-    """1 for the cells that hold the lowest tenth of the rows."""
-    before = np.cumsum(totals) - totals
-    return np.asarray(before * 10 < totals.sum(), dtype=np.float64)
+def _share_factors(present: Whole, totals: Whole, chosen: NDArray[np.bool_]) -> Floats:
+    z = cells.rank_z(present, totals, chosen.astype(np.float64))
+    found: Floats = np.maximum(1.0, np.mean(np.square(z), axis=0))
+    return found
 
 
-def _share_factor(counts: NDArray[np.int64], totals: Counts, chosen: Floats) -> float:
-    z = cells.rank_z(counts, totals, chosen)
+def _missing_factor(gone: Whole, present: Whole) -> float:
+    counts = np.column_stack([present.sum(axis=-1), gone])
+    z = cells.rank_z(counts, counts.sum(axis=0), np.array([0.0, 1.0]))
     return max(1.0, float(np.mean(np.square(z))))
 
 
-def _cells_left(blocks: Sequence[_Blocks]) -> float:
+def _shape_factors(
+    found: Sequence[tuple[Floats, float]],
+) -> list[tuple[float, float, float, float]]:
+    """Mean factor, part of the degrees of freedom, factor of z, and degrees of freedom of that."""
+    left = _cells_left(found)
+    means = [max(1.0, float(x.mean()) / max(df, 1.0)) for x, df in found]
+    z = [
+        -quantiles(chi_square_tails(x / mean * left, df * left)) if df else np.zeros(len(x))
+        for (x, df), mean in zip(found, means, strict=True)
+    ]
+    spread = moderated(z)
+    return [(mean, left, *one) for mean, one in zip(means, spread, strict=True)]
+
+
+def _cells_left(found: Sequence[tuple[Floats, float]]) -> float:
     """Which part of the degrees of freedom explains how much the statistics vary.
 
     A sum of unequal parts varies like fewer equal ones (Satterthwaite, 1946, Biometrics 2).
     """
-    tested = [b for b in blocks if b.shape_groups and b.shape.mean() > 0]
+    tested = [(x, df) for x, df in found if df and x.mean() > 0]
     if not tested:
         return 1.0
-    parts = [
-        2 * b.shape.mean() ** 2 / max(b.shape.var(ddof=1), 1e-12) / b.shape_groups for b in tested
-    ]
+    parts = [2 * x.mean() ** 2 / max(x.var(ddof=1), 1e-12) / df for x, df in tested]
     return float(min(1.0, 1 / np.mean([1 / part for part in parts])))
 
 
-def _shape_z(block: _Blocks, cells_left: float) -> Floats:
-    df = block.shape_groups * cells_left
-    if not df:
-        return np.zeros(len(block.shape))
-    tails = [
-        probability.chi_square_sf(float(x) / block.shape_factor * cells_left, df)
-        for x in block.shape
-    ]
-    return np.array([probability.z_of(p) for p in tails])
-
-
-def _moderated(z: Sequence[Floats | None]) -> list[tuple[float, float]]:
-    """Factor of the standard error and its degrees of freedom, per feature.
-
-    Variances lean towards the one that all features suggest; features that move together do not
-    count as several witnesses.
-    """
-    known = [i for i, found in enumerate(z) if found is not None and np.any(found)]
-    answer = [(1.0, _FREE)] * len(z)
-    groups: dict[int, list[int]] = {}
-    for i in known:
-        groups.setdefault(len(z[i]), []).append(i)  # type: ignore[arg-type] # None is not known
-    for blocks, members in groups.items():
-        together = np.stack([f for i in members if (f := z[i]) is not None])
-        variances, df = _leaning(together, blocks - 1.0)
-        for i, variance in zip(members, variances, strict=True):
-            answer[i] = (float(np.sqrt(max(1.0, variance))), min(df, _FREE))
-    return answer
-
-
-def _leaning(z: Floats, d: float) -> tuple[Floats, float]:
-    own = np.mean(np.square(z), axis=1)
-    witnesses = _witnesses(z)
-    if witnesses < 1.5:
-        return own, d
-    e = np.log(own) - probability.digamma(d / 2) + np.log(d / 2)
-    excess = float(np.var(e, ddof=1)) - probability.trigamma(d / 2)
-    prior = 2 * probability.trigamma_inverse(excess) if excess > 0 else np.inf
-    offset = probability.digamma(prior / 2) - np.log(prior / 2) if np.isfinite(prior) else 0.0
-    common = float(np.exp(np.mean(e) + offset))
-    d0 = min(prior, (witnesses - 1) * d)
-    return (d0 * common + d * own) / (d0 + d), d0 + d
-
-
-def _witnesses(z: Floats) -> float:
-    """How many independent features tell as much about a variance as these do."""
-    norms = np.sqrt(np.sum(np.square(z), axis=1))
-    alike = np.square((z @ z.T) / np.outer(norms, norms))
-    return float(len(z) ** 2 / np.sum(alike))
+def _with_joint(scale: Scale, source: Source, length: int, least: int) -> Scale:
+    moved, known = source.moved, source.together
+    if moved is None or known is None or len(moved.scores) // length < least:
+        return scale
+    joint, firsts = moved.blocks(length, MOST_BLOCKS)
+    blocks = len(firsts)
+    rest = Joint(
+        joint.moments.sum(axis=0) - joint.moments,
+        joint.pairs.sum(axis=0) - joint.pairs,
+        joint.waves.sum(axis=0) - joint.waves,
+    )
+    spread = np.array(known.spread)
+    z, _ = pair_z(joint, firsts, rest, firsts.sum(axis=0) - firsts, spread)
+    pairs = moderated(list(z.T))
+    apart = waves_apart(
+        joint.waves,
+        np.full(blocks, float(length)),
+        rest.waves,
+        np.full(blocks, float(length * (blocks - 1))),
+    )
+    eigenvalues = np.array(known.eigenvalues)
+    mean = max(1.0, float(apart.mean()) / max(float(eigenvalues.sum()), 1e-12))
+    waves = moderated([-quantiles(waves_tail(apart / mean, eigenvalues))])
+    return replace(
+        scale,
+        pairs=tuple(round(factor, 6) for factor, _ in pairs),
+        pairs_df=min(df for _, df in pairs),
+        waves=mean,
+        waves_spread=waves[0][0],
+        waves_df=waves[0][1],
+    )

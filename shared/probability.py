@@ -74,6 +74,28 @@ def binomial_sf(x: int, n: int) -> float:
     return ways / (1 << n)
 
 
+def binomial_tail(x: int, n: int, share: float) -> float:
+    """P(X >= x) for n throws that succeed with this share."""
+    if x <= 0 or share >= 1:
+        return float(x <= n)
+    return _beta(float(x), n - x + 1.0, share) if x <= n else 0.0
+
+
+def share_interval(x: int, n: int, level: float) -> tuple[float, float]:
+    """The exact interval of a share, `x` of `n`, wrong on either side with half of `level`.
+
+    Source: Clopper and Pearson (1934), Biometrika 26(4).
+    """
+    if n <= 0:
+        return 0.0, 1.0
+    half = level / 2
+    low = 0.0 if x <= 0 else _bisect(lambda p: binomial_tail(x, n, p) < half, 0.0, x / n)
+    high = 1.0
+    if x < n:
+        high = _bisect(lambda p: 1 - binomial_tail(x + 1, n, p) > half, x / n, 1.0)
+    return low, high
+
+
 def hypergeometric_sf(x: float, total: float, marked: float, drawn: float) -> float:
     """P(X >= x), the marked among `drawn` of `total` things, `marked` of which are marked."""
     total, marked, drawn, x = round(total), round(marked), round(drawn), math.ceil(x)

@@ -2,25 +2,35 @@
 
 Features come from the training rows, answers and losses from the held-out rows. How far windows
 differ by chance is in its calibration (`shared.calibration`); where that cannot be known the
-profile says so.
+profile says so. Where windows have a season, each season is a reference of its own.
 
 Source: Newey and West (1987), Econometrica 55, for the long-run variance of losses.
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field, replace
+from datetime import UTC, datetime
 from typing import Any, Final
 
 import numpy as np
 import orjson
 from numpy.typing import NDArray
 
-from shared.calibration import LEAST_BLOCKS, LEAST_LENGTH, Factors, Scale, scales_of
+from shared.calibration import Factors, Mode, Scale
 from shared.errors import Unprocessable
 from shared.losses import ON_PROBABILITIES, Answered, Label
 from shared.manifest import Column
 from shared.probability import t_quantile
+from shared.reference_parts import (
+    Part,
+    part_of,
+    plain_basis,
+    plain_part,
+    read_basis,
+    read_part,
+)
 from shared.scores import THRESHOLD, Scores, score_cells, scores_profile
+from shared.seasons import SPANS, Season, season_of
 from shared.sketch import (
     CategoryCells,
     Cells,
@@ -30,8 +40,11 @@ from shared.sketch import (
     category_cells,
     number_cells,
 )
+from shared.together import Together, basis_of
 
-FORMAT: Final = "tidewheel/reference/v1"
+FORMAT: Final = "tidewheel/reference/v2"
+FORMER: Final = "tidewheel/reference/v1"
+"""Still read: such a profile knows nothing of how numbers move together."""
 ANSWER: Final = "(answer)"
 SCORE: Final = "(score)"
 """Names of the model's own outputs among the features; no column may have brackets like these
@@ -72,16 +85,21 @@ class Losses:
     bounded_high: float = 1.0
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Reference:
     """The profile of one version, as the monitor reads it.
 
     Attributes:
         layout: the columns in their order, then the answer, then for two classes the score.
         counts: of the reference, one row of counts per feature.
+        mode: how chance is known; `insufficient` where it is not.
         reason: why windows cannot be tested statistically; empty when they can.
         sample: up to 500 training rows for reports, in the order of the columns.
         scores: what the cells of the last feature meant; None where nothing is known of them.
+        together: how numbers move together; None where nobody kept it.
+        blocks: rows of counts of the newest blocks of window size, in the order of time.
+        span: moments of the first and the last training row, where they are known.
+        season: what the rows of a window have in common; `seasons` are the references for that.
     """
 
     layout: Layout
@@ -95,9 +113,30 @@ class Reference:
     losses: Losses
     sample: tuple[tuple[Any, ...], ...]
     scores: Scores | None = None
+    mode: Mode = "block"
+    together: Together | None = None
+    blocks: NDArray[np.int64] = field(default_factory=lambda: np.zeros((0, 0), dtype=np.int64))
+    span: tuple[datetime, datetime] | None = None
+    season: Season | None = None
+    seasons: Mapping[str, "Reference"] = field(default_factory=dict)
+
+    def of_season(self, key: str) -> "Reference":
+        """What windows of this season are compared with; without a season, all rows."""
+        if not key or self.season is None:
+            return self
+        found = self.seasons.get(key)
+        why = f"no training row lies in the season {key}"
+        return found or replace(self, scales=(), mode="insufficient", calibrated=False, reason=why)
 
     def scale_for(self, window: int) -> Scale | None:
         """The calibration for windows of this many rows; None when the reference is too short."""
+        if self.mode == "independent":
+            if window > self.rows:
+                return None
+            # A feature with fewer rows than the window is not known well enough to be tested.
+            enough = [int(counts.sum()) >= window for counts in self.counts]
+            factors = tuple(Factors() if known else None for known in enough)
+            return Scale(length=window, blocks=0, factors=factors)
         fitting = [scale for scale in self.scales if scale.length >= window]
         return min(fitting, key=lambda scale: scale.length, default=None)
 
@@ -114,6 +153,9 @@ def build_reference(
     seed: int,
     time_ordered: bool,
     window: int = 1000,
+    season: Season | None = None,
+    times: NDArray[np.int64] | None = None,
+    holdout_times: NDArray[np.int64] | None = None,
 ) -> bytes:
     """The profile of a version, the same bytes for the same input.
 
@@ -128,6 +170,9 @@ def build_reference(
         seed: of the sample for reports.
         time_ordered: whether neighbours in `train` are neighbours in time.
         window: rows per window of the specification; calibrated exactly.
+        season: what the rows of a window have in common; needs `times`.
+        times: microseconds since 1970 of the training rows, in their order; where they are known.
+        holdout_times: of the held-out rows.
     """
     features = [_cells_of(column, train[column.name]) for column in columns]
     values = [train[column.name] for column in columns]
@@ -137,8 +182,11 @@ def build_reference(
     layout = Layout(features=tuple(features))
     places = [cell.places(v) for cell, v in zip(features, values, strict=True)]
     rows = len(values[0]) if columns else 0
-    scales = scales_of(features, places, window, time_ordered=time_ordered)
-    reason = _reason(rows, scales)
+    counts = [np.bincount(p, minlength=c.size) for p, c in zip(places, features, strict=True)]
+    basis = basis_of(layout, np.concatenate(counts), places, len(columns)) if counts else None
+    layout = replace(layout, basis=basis)
+    whole = part_of(layout, places, window, is_ordered=time_ordered)
+    parts = _season_parts(layout, places, window, len(columns), season, times, holdout_times)
     losses = _watched_losses(
         metric, classes, holdout_losses, holdout_answers.values, holdout_targets
     )
@@ -153,16 +201,14 @@ def build_reference(
         {
             "format": FORMAT,
             "features": [_plain_cells(cell) for cell in features],
-            "counts": [
-                np.bincount(p, minlength=c.size).tolist()
-                for c, p in zip(layout.features, places, strict=True)
-            ],
+            "basis": plain_basis(basis),
+            **plain_part(whole),
             "rows": rows,
             "rows_held_out": len(holdout_targets),
             "time_ordered": time_ordered,
-            "calibrated": not reason,
-            "reason": reason,
-            "scales": [asdict(scale) for scale in scales],
+            "span": [int(times[0]), int(times[-1])] if times is not None and len(times) else None,
+            "season": season,
+            "seasons": {key: plain_part(part) for key, part in parts.items()},
             "losses": asdict(losses),
             "scores": asdict(scores) if scores else None,
             "sample": _sample(values[: len(columns)], rows, seed),
@@ -179,21 +225,32 @@ def read_reference(data: bytes) -> Reference:
     """
     try:
         plain = orjson.loads(data)
-        if plain["format"] != FORMAT:
+        if plain["format"] not in (FORMAT, FORMER):
             raise Unprocessable(f"a profile of format {plain['format']!r} is not known here")
-        return Reference(
-            layout=Layout(features=tuple(_read_cells(cell) for cell in plain["features"])),
-            counts=tuple(np.array(counts, dtype=np.int64) for counts in plain["counts"]),
+        layout = Layout(
+            features=tuple(_read_cells(cell) for cell in plain["features"]),
+            basis=read_basis(plain.get("basis")),
+        )
+        known = Reference(
+            layout=layout,
+            counts=(),
             rows=int(plain["rows"]),
             rows_held_out=int(plain["rows_held_out"]),
             time_ordered=bool(plain["time_ordered"]),
             calibrated=bool(plain["calibrated"]),
             reason=str(plain["reason"]),
-            scales=tuple(_read_scale(scale) for scale in plain["scales"]),
+            scales=(),
             losses=Losses(**plain["losses"]),
             sample=tuple(tuple(row) for row in plain["sample"]),
             scores=_read_scores(plain.get("scores")),
+            span=_read_span(plain.get("span")),
+            season=plain.get("season"),
         )
+        seasons = {
+            key: _with_part(known, read_part(part, layout))
+            for key, part in plain.get("seasons", {}).items()
+        }
+        return replace(_with_part(known, read_part(plain, layout)), seasons=seasons)
     except (ValueError, KeyError, TypeError) as error:
         raise Unprocessable(f"this is no reference profile: {error!r}") from error
 
@@ -253,19 +310,64 @@ def _read_scores(plain: Mapping[str, Any] | None) -> Scores | None:
     return Scores(**{name: tuple(found) for name, found in plain.items()}) if plain else None
 
 
-def _read_scale(plain: Mapping[str, Any]) -> Scale:
-    return Scale(
-        length=plain["length"],
-        blocks=plain["blocks"],
-        factors=tuple(Factors(**found) if found else None for found in plain["factors"]),
+def _with_part(known: Reference, part: Part) -> Reference:
+    calibration = part.calibration
+    return replace(
+        known,
+        counts=part.counts,
+        rows=part.rows,
+        calibrated=calibration.mode != "insufficient",
+        mode=calibration.mode,
+        reason=calibration.reason,
+        scales=calibration.scales,
+        together=part.together,
+        blocks=part.blocks,
     )
 
 
-def _reason(rows: int, scales: Sequence[Scale]) -> str:
-    if scales:
-        return ""
-    needed = LEAST_BLOCKS * LEAST_LENGTH
-    return f"{rows} training rows; {needed} are needed to know how much windows vary by chance"
+def _season_parts(
+    layout: Layout,
+    places: Sequence[Counts],
+    window: int,
+    columns: int,
+    season: Season | None,
+    times: NDArray[np.int64] | None,
+    holdout_times: NDArray[np.int64] | None,
+) -> dict[str, Part]:
+    if season is None or times is None or not len(times):
+        return {}
+    refusal = ""
+    if _moment(int(times[-1])) - _moment(int(times[0])) < SPANS[season]:
+        refusal = f"the training rows span less than one {season.replace('_', ' ')} cycle"
+    keys = _season_keys(season, times)
+    held = _season_keys(season, holdout_times) if holdout_times is not None else np.zeros(0, "U4")
+    found = {}
+    for key in sorted(set(keys.tolist())):
+        # Outputs come from the held-out rows; without their moments they belong to no season.
+        chosen = [
+            place[keys == key]
+            if i < columns
+            else place[held == key]
+            if len(held) == len(place)
+            else place[:0]
+            for i, place in enumerate(places)
+        ]
+        found[key] = part_of(layout, chosen, window, is_ordered=True, refusal=refusal)
+    return found
+
+
+def _season_keys(season: Season, times: NDArray[np.int64]) -> NDArray[np.str_]:
+    hour = 3_600_000_000
+    known, place = np.unique(times // hour, return_inverse=True)
+    return np.array([season_of(season, _moment(int(n) * hour)) for n in known])[place]
+
+
+def _moment(microseconds: int) -> datetime:
+    return datetime.fromtimestamp(microseconds / 1e6, tz=UTC)
+
+
+def _read_span(plain: Sequence[int] | None) -> tuple[datetime, datetime] | None:
+    return (_moment(plain[0]), _moment(plain[1])) if plain else None
 
 
 def _sample(values: Sequence[NDArray[Any]], rows: int, seed: int) -> list[list[Any]]:

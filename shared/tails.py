@@ -90,7 +90,7 @@ def quantiles(p: ArrayLike) -> Floats:
     """Where the standard normal distribution has reached each `p`; clipped far out."""
     share = np.clip(np.asarray(p, dtype=np.float64), LEAST, 1 - 1e-16)
     q = share - 0.5
-    found = q * _ratio(_CENTRAL, 0.180625 - q * q)
+    found = np.asarray(q * _ratio(_CENTRAL, 0.180625 - q * q))
     outer = np.abs(q) > 0.425
     if outer.any():
         tail = np.where(q < 0, share, 1 - share)[outer]

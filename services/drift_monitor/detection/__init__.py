@@ -1,38 +1,62 @@
-"""Whether a window of rows still looks like the reference: tests on counts, each with its level.
+"""Whether windows of rows still look like the reference: tests on counts, each with its level.
 
 The level `alpha` is the probability that a window without any change is called drifted, all tests
-of all features together (Bonferroni). A warning says that something is statistically real; critical
-says that the effect is shown to be larger than its tolerance.
+of all features and of all scales together (Bonferroni). A warning says that something is
+statistically real; critical says that the effect is shown to be larger than its tolerance.
+The verdict depends on stored sketches and the reference alone, so that it can be worked out again.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final, Literal
 
-from services.drift_monitor.detection.features import Feature, Severity, worst
+import numpy as np
+from numpy.typing import NDArray
+
+from services.drift_monitor.detection.categories import category_findings
+from services.drift_monitor.detection.finding import TOLERATED_SHIFT, Finding, Severity
+from services.drift_monitor.detection.numbers import Numbers
+from services.drift_monitor.detection.outside import outside_findings
+from services.drift_monitor.detection.prepared import prepared
+from services.drift_monitor.detection.scaling import Merged, merged_windows
+from services.drift_monitor.detection.together import joint_findings
 from services.drift_monitor.detection.words import in_words
+from shared.budget import ALPHA
 from shared.events import FeatureDrift
-from shared.reference import ANSWER, SCORE, Reference
-from shared.sketch import Cells, Counts, NumberCells
+from shared.reference import Reference
+from shared.sketch import Sketch
 
-__all__ = ["ALPHA", "Comparison", "Mode", "Severity", "compare", "in_words"]
+__all__ = [
+    "ALPHA",
+    "HISTORY",
+    "TOLERATED_SHIFT",
+    "Comparison",
+    "Mode",
+    "Severity",
+    "Tier",
+    "compare",
+    "in_words",
+]
 
-ALPHA: Final = 5e-4
+HISTORY: Final = 16
+"""Windows that are looked at together at most, the newest one among them."""
 MOST_FEATURES: Final = 50
 """So many of the features are named in an event, the worst ones."""
-_HALF: Final = 0.5
-_NOT_A_CHANCE: Final = 0.0
 
 Mode = Literal["block", "independent", "insufficient"]
+Tier = Literal["clean", "warning", "critical", "insufficient"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Comparison:
-    """One window against the reference.
+    """One window, alone and with those before it, against the reference.
 
     Attributes:
-        features: worst first; `p_value` counts all tests and features, so it is held against
-            `alpha` as it stands.
+        features: worst first; `p_value` counts all tests, features and scales, so it is held
+            against `alpha` as it stands. Pairs of numbers and all numbers at once are among them.
         detail: the same in words.
+        scales: the numbers of windows that were taken together and tested.
+        family_p: the smallest of the p-values.
     """
 
     severity: Severity | None
@@ -40,107 +64,96 @@ class Comparison:
     mode: Mode
     features: tuple[FeatureDrift, ...]
     detail: str
+    scales: tuple[int, ...] = ()
+    family_p: float = 1.0
+
+    @property
+    def tier(self) -> Tier:
+        """One word for the verdict."""
+        return self.severity or ("insufficient" if self.mode == "insufficient" else "clean")
 
 
-def compare(reference: Reference, counts: Counts, *, alpha: float = ALPHA) -> Comparison:
-    """Test a closed window.
+def compare(
+    reference: Reference,
+    history: Sequence[Sketch] | NDArray[np.int64],
+    *,
+    alpha: float = ALPHA,
+    shift: float = TOLERATED_SHIFT,
+    season: str = "",
+) -> Comparison:
+    """Test a closed window, and as many before it as can be tested with it.
 
     Args:
-        counts: of the window, in the reference's layout.
+        history: sketches of closed windows in the reference's layout, the newest one first, of one
+            season; or the counts of a single window.
         alpha: probability of calling an unchanged window drifted.
+        shift: reference standard deviations that no drift counts as critical below.
+        season: of the windows; empty without seasons.
     """
-    windows = reference.layout.split(counts)
-    rows = int(windows[0].sum()) if windows else 0
-    scale = reference.scale_for(rows)
-    if scale is None or not rows:
-        return _without_calibration(reference, windows, rows, alpha)
-    found = []
-    untested = []
-    for cell, window, known, factors in zip(
-        reference.layout.features, windows, reference.counts, scale.factors, strict=True
-    ):
-        if factors is None:
-            untested.append(cell.name)
-        else:
-            share = alpha / len(windows)
-            found.append(
-                worst(
-                    Feature(
-                        cells=cell, counts=window, reference=known, factors=factors, share=share
-                    ),
-                    alpha,
-                )
-            )
-    mode: Mode = "block" if scale.blocks else "independent"
-    return _concluded(
-        found,
-        alpha,
-        mode,
-        _basis(mode, scale.blocks, scale.length, untested),
-    )
-
-
-def _without_calibration(
-    reference: Reference, windows: list[Counts], rows: int, alpha: float
-) -> Comparison:
-    """Nothing is guessed: only a feature that is mostly missing or out of range is called so."""
+    reference = reference.of_season(season)
+    if isinstance(history, np.ndarray):
+        history = [reference.layout.of_counts(history)]
+    scales = merged_windows(reference, history[:HISTORY], alpha)
+    if not scales:
+        return _without_calibration(reference, history[0], alpha)
+    base = prepared(reference)
     found = [
-        _mostly_outside(cell, window, known, rows)
-        for cell, window, known in zip(
-            reference.layout.features, windows, reference.counts, strict=True
-        )
-        # The few held-out rows span a narrow range: answers leave it without any change.
-        if cell.name not in (ANSWER, SCORE)
+        *(Numbers.of(base, scales, shift).findings() if base.stack.features else ()),
+        *category_findings(base, scales, shift),
+        *joint_findings(base, scales, shift),
     ]
+    known = scales[0].known
+    mode: Mode = "block" if known.blocks else "independent"
+    return _concluded(found, alpha, mode, _basis(reference, scales), scales)
+
+
+def _without_calibration(reference: Reference, window: Sketch, alpha: float) -> Comparison:
+    """Nothing is guessed: only what is mostly missing or outside anything seen is called so."""
     why = reference.reason or (
-        f"{reference.rows} training rows are too few to know how much windows of {rows} rows "
-        "vary by chance"
+        f"{reference.rows} training rows are too few to know how much windows of {window.rows} "
+        "rows vary by chance"
     )
-    return _concluded(found, alpha, "insufficient", f"not tested: {why}")
+    found = outside_findings(reference, window, alpha)
+    return _concluded(found, alpha, "insufficient", f"not tested: {why}", ())
 
 
-def _mostly_outside(
-    cell: Cells, window: Counts, known: Counts, rows: int
-) -> tuple[FeatureDrift, Severity | None]:
-    strange = [-1, 0, -2] if isinstance(cell, NumberCells) else [-1, -2]
-    share = float(window[strange].sum()) / max(rows, 1)
-    usual = float(known[strange].sum()) / max(int(known.sum()), 1)
-    is_most = share - usual > _HALF
-    drift = FeatureDrift(
-        feature=cell.name,
-        test="mostly_outside",
-        statistic=share,
-        p_value=_NOT_A_CHANCE if is_most else 1.0,
-        effect=share - usual,
-    )
-    return drift, "warning" if is_most else None
-
-
-def _basis(mode: Mode, blocks: int, length: int, untested: list[str]) -> str:
+def _basis(reference: Reference, scales: Sequence[Merged]) -> str:
+    known = scales[0].known
     words = (
-        f"calibrated on {blocks} blocks of {length} rows"
-        if mode == "block"
+        f"calibrated on {known.blocks} blocks of {known.length} rows"
+        if known.blocks
         else "rows taken as independent"
     )
-    return f"{words}; too few rows to test {', '.join(untested)}" if untested else words
+    names = [cell.name for cell in reference.layout.features]
+    untested = [n for n, f in zip(names, known.factors, strict=True) if f is None]
+    if untested:
+        words = f"{words}; too few rows to test {', '.join(untested)}"
+    return words
 
 
 def _concluded(
-    found: list[tuple[FeatureDrift, Severity | None]], alpha: float, mode: Mode, basis: str
+    found: Sequence[Finding], alpha: float, mode: Mode, basis: str, scales: Sequence[Merged]
 ) -> Comparison:
-    ordered = sorted(found, key=lambda one: (one[0].p_value, -abs(one[0].effect)))
-    drifted = [one for one in ordered if one[1] is not None]
+    # Of several tests of a feature the most serious one speaks for it, then the most surprising.
+    worst: dict[str, Finding] = {}
+    for one in sorted(found, key=lambda f: (f.surprise, -abs(f.effect))):
+        worst.setdefault(one.feature, one)
+    ordered = list(worst.values())
+    drifted = [one for one in ordered if one.severity]
     severity: Severity | None = None
     if drifted:
-        severity = "critical" if any(one[1] == "critical" for one in drifted) else "warning"
-    said = f"{len(drifted)} of {len(found)} features differ" if drifted else "like the reference"
+        severity = "critical" if any(f.severity == "critical" for f in found) else "warning"
+    said = f"{len(drifted)} of {len(ordered)} features differ" if drifted else "like the reference"
     if mode == "insufficient" and not drifted:
         said = "no verdict"
-    worst = f"; worst: {in_words(drifted[0][0])}" if drifted else ""
+    features = tuple(one.said(alpha) for one in ordered[:MOST_FEATURES])
+    first = f"; worst: {in_words(features[0])}" if drifted else ""
     return Comparison(
         severity=severity,
         alpha=alpha,
         mode=mode,
-        features=tuple(drift for drift, _ in ordered[:MOST_FEATURES]),
-        detail=f"{said}{worst}; {basis}; alpha {alpha:g}",
+        features=features,
+        detail=f"{said}{first}; {basis}; alpha {alpha:g}",
+        scales=tuple(scale.windows for scale in scales),
+        family_p=min((f.p_value for f in features), default=1.0),
     )

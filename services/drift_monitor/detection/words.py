@@ -15,10 +15,19 @@ def in_words(drift: FeatureDrift) -> str:
         case "scale":
             side = "wider" if drift.effect > 0 else "narrower"
             said = f"is {exp(size):.2f} times {side} than the reference"
-        case "shape":
+        case "shape" | "fine shape":
             said = f"has another shape (a share moved by {size:.1%})"
+        case "level":
+            said = f"has a level whose share moved by {drift.effect:+.1%}"
+        case "correlation":
+            said = f"move together by {drift.effect:+.2f} more than in the reference"
+            if drift.effect < 0:
+                said = f"move together by {size:.2f} less than in the reference"
+        case "together":
+            said = "lie elsewhere than in the reference, each by little"
         case "mostly_outside":
             said = f"is missing or outside anything seen in {drift.statistic:.0%} of the rows"
         case other:
             said = f"is {other} in {drift.effect:+.1%} of the rows"
-    return f"{drift.feature} {said} (p = {drift.p_value:.1g})"
+    over = f" over {drift.scale} windows" if drift.scale > 1 else ""
+    return f"{drift.feature} {said}{over} (p = {drift.p_value:.1g})"

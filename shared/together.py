@@ -1,0 +1,206 @@
+"""How the numbers of the reference move together, and tests of windows against it.
+
+Pairs by the difference of their correlations of normal scores, all numbers at once by the distance
+of mean random waves. Sources: Fisher (1921), Metron 1, for the transformed correlation; Steiger and
+Hakstian (1982), Br. J. Math. Stat. Psychol. 35, for its variance without normality; Gretton et al.
+(2012), JMLR 13, for the distance; Pearson (1959), Biometrika 46, for the law by three moments.
+"""
+
+from dataclasses import dataclass
+from typing import Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from shared.cells import location_scores
+from shared.joint import HEIGHT, MOST_PAIRED, UNIT, WAVES, Basis, Joint, heights, scale_of
+from shared.sketch import Layout, NumberCells
+from shared.tails import chi_square_tails
+
+Floats = NDArray[np.float64]
+Whole = NDArray[np.int64]
+
+MOST_ROWS: Final = 200_000
+"""The newest ones; more tell hardly more about how numbers move together."""
+_NEAR: Final = 400
+"""Rows whose distances say how wide the waves are."""
+_CHUNK: Final = 8192
+_CLOSE: Final = 0.999
+"""Correlations count as no closer than this: two columns that are copies of each other."""
+_WAVE: Final = np.sqrt(2 / WAVES) / HEIGHT
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Together:
+    """What is known of the reference.
+
+    Attributes:
+        rows: so many were looked at.
+        joint: their sums.
+        firsts: sums of the scores, shape (d,).
+        spread: standard error of each transformed correlation over that of normal numbers.
+        eigenvalues: of the covariance of the waves.
+    """
+
+    rows: int
+    joint: Joint
+    firsts: Whole
+    spread: tuple[float, ...]
+    eigenvalues: tuple[float, ...]
+
+
+def basis_of(layout: Layout, counts: Whole, places: list[Whole], columns: int) -> Basis | None:
+    """What the cells of the first numbers among the columns are worth; None with fewer than two.
+
+    Args:
+        counts: of the reference, all features one after the other.
+        places: the cell of every row, per feature.
+        columns: how many features are columns; the others are outputs.
+    """
+    numbers = [
+        place
+        for place, cell in enumerate(layout.features[:columns])
+        if isinstance(cell, NumberCells)
+    ][:MOST_PAIRED]
+    if len(numbers) < 2:
+        return None
+    parts = layout.split(counts)
+    scores = []
+    for place in numbers:
+        exact = np.round(location_scores(parts[place][:-1]) * UNIT) if parts[place].any() else 0
+        scores.append((*np.broadcast_to(exact, len(parts[place]) - 1).astype(int).tolist(), 0))
+    basis = Basis(features=tuple(numbers), scores=tuple(scores), width=1.0)
+    among = np.stack([places[place] for place in numbers], axis=1)
+    return Basis(features=tuple(numbers), scores=tuple(scores), width=_width(basis.scored(among)))
+
+
+def _width(scores: NDArray[np.int16]) -> float:
+    """The median distance of two rows."""
+    step = max(1, len(scores) // _NEAR)
+    some = scores[::step][:_NEAR].astype(np.float64) / UNIT
+    squares = np.sum(np.square(some), axis=1)
+    apart = squares[:, None] + squares[None, :] - 2 * some @ some.T
+    found = np.sqrt(np.maximum(apart[np.triu_indices(len(some), 1)], 0.0))
+    return round(float(np.median(found)), 6) if len(found) else 1.0
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Moved:
+    """The newest rows of a reference by their scores and waves."""
+
+    basis: Basis
+    scores: NDArray[np.int16]
+    present: NDArray[np.bool_]
+    waves: NDArray[np.int16]
+
+    @classmethod
+    def of(cls, basis: Basis, places: Whole) -> "Moved":
+        """Rows by the cells of their numbers, shape (n, d), in the order of time."""
+        kept = places[-MOST_ROWS:]
+        scores = basis.scored(kept)
+        scale = scale_of(basis.width)
+        parts = [
+            heights(scores[start : start + _CHUNK], scale, basis.seed)
+            for start in range(0, len(scores), _CHUNK)
+        ]
+        return cls(basis, scores, kept != basis.last, np.concatenate(parts))
+
+    def together(self) -> Together:
+        """The reference as a whole."""
+        joint, firsts = self.blocks(len(self.scores))
+        whole = Joint(joint.moments[0], joint.pairs[0], joint.waves[0])
+        r = correlations(whole.moments, whole.pairs, firsts[0])
+        return Together(
+            rows=len(self.scores),
+            joint=whole,
+            firsts=firsts[0],
+            spread=tuple(np.round(self._spread(r), 6).tolist()),
+            eigenvalues=tuple(self._eigenvalues()),
+        )
+
+    def blocks(self, length: int, most: int = 1) -> tuple[Joint, Whole]:
+        """Sums over the newest blocks, each with a leading axis, and sums of scores."""
+        number, numbers = min(len(self.scores) // length, most), self.basis.size
+        start = len(self.scores) - number * length
+        scores = self.scores[start:].reshape(number, length, numbers)
+        exact = scores.astype(np.float64)
+        there = self.present[start:].reshape(number, length, numbers).astype(np.float64)
+        waves = self.waves[start:].reshape(number, length, WAVES)
+        return Joint(
+            (exact.transpose(0, 2, 1) @ exact).astype(np.int64),
+            (there.transpose(0, 2, 1) @ there).astype(np.int64),
+            waves.sum(axis=1, dtype=np.int64),
+        ), scores.sum(axis=1, dtype=np.int64)
+
+    def _spread(self, r: Floats) -> Floats:
+        x = self.scores / UNIT
+        x = np.where(self.present, x - x.mean(axis=0), 0.0)
+        x = x / np.maximum(x.std(axis=0), 1e-9)
+        rows = len(x)
+        square = np.square(x)
+        both, odd = square.T @ square / rows, (square * x).T @ x / rows
+        fourth = np.mean(np.square(square), axis=0)
+        upper = np.triu_indices(x.shape[1], 1)
+        a, b = both[upper], (odd + odd.T)[upper]
+        ends = (fourth[:, None] + fourth[None, :])[upper]
+        variance = a - r * b + r * r / 4 * (ends + 2 * a)
+        found: Floats = np.maximum(1.0, np.sqrt(np.maximum(variance, 0.0)) / (1 - r * r))
+        return found
+
+    def _eigenvalues(self) -> list[float]:
+        total = np.zeros((WAVES, WAVES))
+        for start in range(0, len(self.waves), _CHUNK):
+            part = self.waves[start : start + _CHUNK].astype(np.float64)
+            total += part.T @ part
+        mean = self.waves.mean(axis=0, dtype=np.float64)
+        covariance = (total / len(self.waves) - np.outer(mean, mean)) * _WAVE**2
+        found = np.linalg.eigvalsh(covariance)[::-1]
+        return [float(f"{value:.9g}") for value in np.maximum(found, 0.0)]
+
+
+def correlations(moments: Whole, pairs: Whole, firsts: Whole) -> Floats:
+    """Of all pairs a < b, shape (..., d(d-1)/2); 0 where a number does not vary."""
+    there = np.maximum(np.diagonal(pairs, axis1=-2, axis2=-1), 1)
+    mean = firsts / there
+    variance = np.diagonal(moments, axis1=-2, axis2=-1) / there - np.square(mean)
+    shared = moments / np.maximum(pairs, 1) - mean[..., :, None] * mean[..., None, :]
+    scale = np.sqrt(np.maximum(variance[..., :, None] * variance[..., None, :], 0.0))
+    upper = np.triu_indices(moments.shape[-1], 1)
+    r = np.divide(shared, scale, out=np.zeros_like(shared), where=scale > 0)
+    return np.asarray(np.clip(r[..., upper[0], upper[1]], -_CLOSE, _CLOSE))
+
+
+def pair_z(
+    joint: Joint, firsts: Whole, rest: Joint, rest_firsts: Whole, spread: Floats
+) -> tuple[Floats, Floats]:
+    """Differences of transformed correlations over their standard errors, and these errors.
+
+    Args:
+        joint, firsts: of windows, each with leading axes (...).
+        rest, rest_firsts: of what they are compared with.
+        spread: by how much the standard error of each pair is larger than for normal numbers.
+    """
+    here = np.arctanh(correlations(joint.moments, joint.pairs, firsts))
+    there = np.arctanh(correlations(rest.moments, rest.pairs, rest_firsts))
+    upper = np.triu_indices(joint.moments.shape[-1], 1)
+    window = np.maximum(joint.pairs[..., upper[0], upper[1]] - 3.0, 1.0)
+    others = np.maximum(rest.pairs[..., upper[0], upper[1]] - 3.0, 1.0)
+    error = spread * np.sqrt(1 / window + 1 / others)
+    return (here - there) / error, error
+
+
+def waves_apart(waves: Whole, rows: Floats, rest: Whole, rest_rows: Floats) -> Floats:
+    """Squared distance of mean waves over what one row of each would make it, shape (...)."""
+    apart = waves / rows[..., None] - rest / rest_rows[..., None]
+    return np.asarray(
+        np.sum(np.square(apart * _WAVE), axis=-1) / (1 / rows + 1 / rest_rows), dtype=np.float64
+    )
+
+
+def waves_tail(apart: Floats, eigenvalues: Floats) -> Floats:
+    """P(as far apart by chance), by the chi square law with the same first three moments."""
+    first, second, third = (float(np.sum(eigenvalues**k)) for k in (1, 2, 3))
+    if third <= 0:
+        return np.ones(np.shape(apart))
+    unit, df = third / second, second**3 / third**2
+    return chi_square_tails(df + (apart - first) / unit, df)
