@@ -123,10 +123,6 @@ class Infrastructure:
     def stop_postgres(self) -> None:
         self.supervisor.stop(database.NAME)
 
-    def restart_postgres(self) -> None:
-        self.stop_postgres()
-        self.start_postgres()
-
     def kill_postgres(self) -> None:
         """Kill -9 of the whole database, and back again."""
         self.supervisor.kill(database.NAME)

@@ -57,6 +57,11 @@ class Heard(Generic[E]):
     signature: str | None = None
 
 
+def as_kind(heard: Heard[Any], kind: type[E]) -> Heard[E] | None:
+    """The same, known to be of a kind; None when it is of another."""
+    return heard if isinstance(heard.event, kind) else None
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Reason:
     """One reason for a refusal: where, what, and how to mend it."""

@@ -105,8 +105,9 @@ class IssuerKeys:
 async def _key_set(source: Source) -> bytes:
     """The bytes of the key set; its address comes from us or the issuer, never from a token."""
     context = ssl.create_default_context(cafile=source.ca_file)
-    limits = {"timeout": _FETCH_SECONDS, "follow_redirects": False, "trust_env": False}
-    async with httpx.AsyncClient(verify=context, **limits) as client:  # type: ignore[arg-type]
+    async with httpx.AsyncClient(
+        verify=context, timeout=_FETCH_SECONDS, follow_redirects=False, trust_env=False
+    ) as client:
         address = source.address
         if not address:
             well_known = source.issuer.rstrip("/") + "/.well-known/openid-configuration"

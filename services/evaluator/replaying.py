@@ -12,7 +12,7 @@ from services.evaluator.telling import plain
 from shared.artifacts import ArtifactStore
 from shared.confined import Confined, Done
 from shared.errors import ArtifactCorrupt, Conflict, Fault, InvalidInput, NotFound, wrong_things
-from shared.events import EvaluationCompleted, Heard, Json
+from shared.events import EvaluationCompleted, Heard, Json, as_kind
 from shared.spec_gate import Checks, Evaluation, GateRule, Slice
 from shared.spec_parts import Part
 
@@ -153,8 +153,8 @@ class Again:
         place = ("", 0)
         while page := await self.store.after(place, _PAGE, model, owners):
             for heard in page:
-                if isinstance(heard.event, EvaluationCompleted):
-                    yield heard  # type: ignore[misc]
+                if verdict := as_kind(heard, EvaluationCompleted):
+                    yield verdict
             place = (page[-1].event.subject, page[-1].sequence or 0)
 
     async def _compared(

@@ -25,6 +25,7 @@ from shared.events import (
     RolloutProposed,
     WindowAwaited,
     WindowOverridden,
+    as_kind,
 )
 
 E = TypeVar("E", bound=Event)
@@ -275,8 +276,8 @@ def _break_glass(
 
 
 def _first(facts: Sequence[Heard[Event]], kind: type[E]) -> Heard[E] | None:
-    found = next((heard for heard in facts if isinstance(heard.event, kind)), None)
-    return cast("Heard[E] | None", found)
+    found = (as_kind(heard, kind) for heard in facts)
+    return next((heard for heard in found if heard is not None), None)
 
 
 def _rollback(crowned: Heard[Crowning]) -> Intervention | None:

@@ -24,6 +24,7 @@ from shared.events import (
     ModelRegistered,
     RolloutProposed,
     TrainingCompleted,
+    as_kind,
 )
 
 E = TypeVar("E", bound=Event)
@@ -101,7 +102,8 @@ def first(facts: Sequence[Heard[Event]], kind: type[E]) -> Heard[E] | None:
 
 def every(facts: Sequence[Heard[Event]], kind: type[E]) -> list[Heard[E]]:
     """The facts of a kind, in order."""
-    return [cast("Heard[E]", heard) for heard in facts if isinstance(heard.event, kind)]
+    found = (as_kind(heard, kind) for heard in facts)
+    return [heard for heard in found if heard is not None]
 
 
 def strategy(origin: Origin) -> str:

@@ -88,11 +88,11 @@ def things(house: House) -> Things:
     name = f"m-{uuid4().hex[:8]}"
     house.publish(name, some_rows(200))
     cascade = house.define(a_spec(name, name))["cascade"]
-    house.answered_by(name, 1, ROW)
+    answered = house.answered_by(name, 1, ROW)
     (verdict,) = house.heard(name, "evaluation.completed")
     (promoted,) = house.heard(name, "model.promoted")
     for _ in range(25):
-        answered = house.predict(name, ROW)
+        house.predict(name, ROW)
     batch = house.ask("trainer", "POST", f"/v1/models/{name}/batches")
     assert batch.status_code == 202, batch.text
     freeze = house.ask("deployer", "POST", "/v1/freezes", json=_freeze(name))

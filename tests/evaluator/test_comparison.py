@@ -62,7 +62,7 @@ def by_rows(d: Floats, **changes: object) -> Evidence:
         "row_hashes": np.arange(rows, dtype=np.uint64),
         "answers": answers,
     }
-    return Evidence(**fields | changes)  # type: ignore[arg-type]
+    return Evidence(**fields | changes)  # type: ignore[arg-type] # by name
 
 
 def one(

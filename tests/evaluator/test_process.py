@@ -124,7 +124,7 @@ async def test_killed_between_any_two_steps_it_takes_and_says_everything_once(
     await stand.wait_for(AnchorMoved, 1)
 
     events = [heard.event for heard in await stand.said(EvaluationCompleted)]
-    claims = [event.fleet.claim for event in events if _is_claim(event)]  # type: ignore[attr-defined]
+    claims = [event.fleet.claim for event in events if _is_claim(event)]  # type: ignore[attr-defined] # claims only
     uses = await stand.database.fetch("select uses from holdout_use")
     assert len(events) == 2
     assert [row["uses"] for row in uses] == [1, 1]

@@ -72,6 +72,6 @@ async def test_what_was_judged_before_an_upgrade_is_known_and_counts(
     assert await store.newest_split("pump") == "b" * 64
     assert await store.newest_split("valve") is None
     assert await store.owner("pump") == await store.owner("valve") == a_spec()["owner"]
-    standing = await store.standing("pump")  # type: ignore[arg-type]
+    standing = await store.standing("pump")  # type: ignore[arg-type] # a name
     assert standing.champion is not None
     assert standing.champion.proven == {"mae": 0.5}

@@ -151,7 +151,7 @@ async def test_a_cascade_is_told_in_order_with_its_outcome(fed: House) -> None:
 async def _frames(house: House, cascade: UUID, last: str | None, count: int) -> list[Any]:
     """The first events of a stream; the client of the tests has it whole only when it ends."""
     headers = {"Last-Event-ID": last} if last else {}
-    app: Any = house.client._transport.app  # type: ignore[attr-defined]
+    app: Any = house.client._transport.app  # type: ignore[attr-defined] # over ASGI
     found: list[Any] = []
     enough = asyncio.Event()
 

@@ -9,7 +9,7 @@ from pydantic import TypeAdapter
 
 from services.evaluator.verdict import proven_gains
 from shared import codec
-from shared.events import EvaluationCompleted, Gate, Heard, ModelRegistered
+from shared.events import EvaluationCompleted, Gate, Heard, ModelRegistered, as_kind
 
 State = Literal["waiting", "accepted", "rejected", "promoted", "ended"]
 
@@ -51,5 +51,5 @@ def proven(gates: Any) -> dict[str, float]:
 
 def verdicts_in(payloads: Sequence[bytes]) -> list[Heard[EvaluationCompleted]]:
     """The verdicts among what was said; anchors' events are passed over."""
-    heard = [codec.decode(payload) for payload in payloads]
-    return [one for one in heard if isinstance(one.event, EvaluationCompleted)]  # type: ignore[misc]
+    heard = (as_kind(codec.decode(payload), EvaluationCompleted) for payload in payloads)
+    return [one for one in heard if one is not None]

@@ -17,6 +17,7 @@ from shared.events import (
     Heard,
     ModelPromoted,
     ModelRegistered,
+    as_kind,
 )
 from shared.postgres import Database
 
@@ -113,8 +114,7 @@ class History:
     async def one(self, kind: type[E], sql: str, *arguments: Any) -> Heard[E] | None:
         """What a query for one row finds, if it is of the kind."""
         row = await self.database.fetchrow(sql, *arguments)
-        heard = heard_of(fact_of(row)) if row else None
-        return cast("Heard[E]", heard) if heard and isinstance(heard.event, kind) else None
+        return as_kind(heard_of(fact_of(row)), kind) if row else None
 
 
 def _latest(found: Sequence[Heard[Crowning]], *, first: bool = False) -> Heard[Crowning] | None:

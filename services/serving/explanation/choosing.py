@@ -146,7 +146,8 @@ def _trees(estimator: Any, before: Any, model: Any, columns: int) -> TreeExplain
 
 def _tree_outputs(estimator: Any, model: Any, scale: Scale) -> Callable[[Matrix], Floats]:
     if scale == "probability":
-        return estimator.predict_proba  # type: ignore[no-any-return]
+        shares: Callable[[Matrix], Floats] = estimator.predict_proba
+        return shares
     if scale == "log_answer":
         return lambda table: _as_table(np.log(estimator.predict(table)))
     if scale == "answer":

@@ -65,7 +65,6 @@ class Explainer(Protocol):
             place: of the explained class; None for regression.
             tick: raises when there is no time left.
         """
-        ...  # pragma: no cover
 
 
 def weights_of(place: int | None, outputs: int) -> Floats:
