@@ -121,8 +121,10 @@ def _shape(part: _Category, share: Share) -> Finding:
     if df:
         found = cells.chi_square(cells.grouped(counts, groups), cells.grouped(totals, groups))
         statistic = float(found) / f.shape
-        p = probability.chi_square_sf(statistic * f.shape_cells, df * f.shape_cells)
-        if f.shape_spread > 1 or f.shape_df < 1e9:
+        x, left = statistic * f.shape_cells, df * f.shape_cells
+        # Nobody asks how likely it is to be near to what is expected.
+        p = probability.chi_square_sf(x, left) if x > left + 2 * (2 * left) ** 0.5 else 0.5
+        if p < 0.5 and (f.shape_spread > 1 or f.shape_df < 1e9):
             p = probability.t_sf(probability.z_of(p) / f.shape_spread, f.shape_df)
     return part.finding("shape", statistic, p, share.effect)
 
@@ -150,7 +152,7 @@ def _largest(part: _Category) -> tuple[float, Share]:
 def _residual(part: _Category, largest: float, share: Share) -> Finding:
     levels = int(np.count_nonzero((part.counts + part.reference)[:-1]))
     # A rare level has few rows, where only counting is exact.
-    p = share.more() if share.effect > 0 else share.either()
+    p = share.more() if share.effect > 0 else share.either() / 2
     z = largest / part.factors.shape**0.5
     return part.finding("level", z, min(1.0, 2 * p * levels), share.effect)
 

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,8 +16,10 @@ from shared.budget import NUMBER
 from shared.calibration import Factors
 from shared.probability import t_quantile
 from shared.stacks import shapes
-from shared.tails import chi_square_tails, quantiles, t_tails
+from shared.tails import chi_square_tails, normal_tails, quantiles, t_tails
 
+NEAR: Final = 2.0
+"""Standard errors within which no test is anywhere near its level."""
 Floats = NDArray[np.float64]
 Whole = NDArray[np.int64]
 
@@ -75,28 +78,36 @@ class Numbers:
                 # Few independent rows make a sum of squares skewed; fewer degrees cover that.
                 df = 1 / (1 / df + 1 / np.maximum(independent, 1.0))
             self.statistic[test] = z
-            self.p[test] = self._known(np.minimum(2 * t_tails(np.abs(z), df), 1.0))
+            self.p[test] = self._known(np.minimum(2 * _far_tails(np.abs(z), df), 1.0))
 
     def _shape(self, test: str, groups: Floats) -> None:
         name = "shape" if test == "shape" else "fine"
         found, df = shapes(self.present, self.present + self.base.present, groups)
         found = found / self._factors(name)
         left = self._factors(f"{name}_cells")
-        tail = chi_square_tails(found * left, df * left)
+        tail = _far_chi_square_tails(found * left, df * left)
         spread, free = self._factors(f"{name}_spread"), self._factors(f"{name}_df")
         z = -quantiles(tail) / spread
         # Where neighbours do not matter the tail stands as it is.
-        calibrated = np.where((spread == 1) & (free >= 1e9), tail, t_tails(z, free))
+        known = (spread == 1) & (free >= 1e9)
+        calibrated = tail if known.all() else np.where(known, tail, _far_tails(z, free))
         self.statistic[test] = found
         self.p[test] = self._known(np.where(df > 0, calibrated, 1.0))
 
     def _shares(self) -> None:
+        stack, rows = self.base.stack, np.arange(len(self.base.stack.features))
+        self.statistic["missing"] = self.gone.astype(np.float64)
+        self.statistic["below"] = self.present[:, :, 0].astype(np.float64)
+        self.statistic["above"] = self.present[:, rows, stack.above].astype(np.float64)
         for test in ("missing", "below", "above"):
-            shape = (len(self.scales), len(self.base.stack.features))
-            shares = [[self._share(test, s, f) for f in range(shape[1])] for s in range(shape[0])]
-            p = [[s.either() if test == "missing" else s.more() for s in row] for row in shares]
-            self.statistic[test] = np.array([[s.x for s in row] for row in shares], np.float64)
-            self.p[test] = self._known(np.array(p, dtype=np.float64)).reshape(shape)
+            p = np.ones(self.statistic[test].shape)
+            wanted = self.statistic[test] > 0
+            if test == "missing":
+                wanted = wanted | (self.base.gone > 0)
+            for s, f in np.argwhere(wanted):
+                share = self._share(test, int(s), int(f))
+                p[s, f] = share.either() if test == "missing" else share.more()
+            self.p[test] = self._known(p)
 
     def _share(self, test: str, s: int, f: int) -> Share:
         factors = self._of(s, f)
@@ -178,6 +189,27 @@ class Numbers:
 
     def _of(self, s: int, f: int) -> Factors:
         return self.scales[s].known.factors[self.base.stack.features[f]] or NONE
+
+
+def _far_tails(z: Floats, df: Floats) -> Floats:
+    """Tails of Student's t, exact where they could matter: nearer, the normal ones will do."""
+    tails = normal_tails(z)
+    far = z > NEAR
+    tails[far] = t_tails(z[far], df[far])
+    return tails
+
+
+def _far_chi_square_tails(x: Floats, df: Floats) -> Floats:
+    """Tails of chi square, exact where they could matter.
+
+    Source: Wilson and Hilferty (1931), PNAS 17(12), for the nearer ones.
+    """
+    unit = 2 / (9 * np.maximum(df, 0.1))
+    z = (np.cbrt(x / np.maximum(df, 0.1)) - (1 - unit)) / np.sqrt(unit)
+    tails = normal_tails(z)
+    far = z > NEAR
+    tails[far] = chi_square_tails(x[far], df[far])
+    return np.where(df > 0, tails, 1.0)
 
 
 def _tail(factors: Factors) -> float:

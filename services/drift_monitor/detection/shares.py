@@ -29,7 +29,7 @@ class Share:
 
     def more(self) -> float:
         """P(as many by chance), given how many there are in both together."""
-        if not self.x:
+        if not self.x or (self.y and self._is_usual()):
             return 1.0
         marked = self.x // self.factor + np.ceil(self.y / self.factor)
         total = (self.rows + self.others) / self.factor
