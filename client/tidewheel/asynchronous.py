@@ -357,6 +357,26 @@ class AsyncClient:
         """How far the inputs have moved."""
         return await self.send(calls.drift(name, "drift", limit))
 
+    async def picture(
+        self, name: str, what: str, *, version: int | None = None, feature: str | None = None
+    ) -> bytes:
+        """What the monitor saw, as SVG: `drift`, `quality`, or the `distribution` of a feature."""
+        return await self.read(calls.picture(name, what, version, feature))
+
+    async def ask_report(
+        self, name: str, *, version: int | None = None, window: int | None = None
+    ) -> Json:
+        """Have a window drawn, the newest one by default."""
+        return await self.send(calls.ask_report(name, version, window))
+
+    async def report(self, report_id: str) -> Json:
+        """How a report stands."""
+        return await self.send(calls.report(report_id))
+
+    async def report_page(self, report_id: str) -> bytes:
+        """A finished report as HTML; open it as a file, it holds what others chose."""
+        return await self.read(calls.report_page(report_id))
+
     async def quality(self, name: str, *, limit: int = 20) -> Json:
         """How wrong the answers were, as far as labels have come."""
         return await self.send(calls.drift(name, "quality", limit))

@@ -233,6 +233,31 @@ def drift(name: str, what: str, limit: int) -> Call:
     return get("drift_monitor", path, f"the {what} of {name} cannot be shown", limit=limit)
 
 
+def picture(name: str, what: str, version: int | None, feature: str | None) -> Call:
+    """What the monitor saw, as SVG: `drift`, `quality`, or the `distribution` of a feature."""
+    path = f"/v1/models/{quoted(name)}/pictures/{what}.svg"
+    query = given(version=version, feature=feature)
+    return get("drift_monitor", path, f"{name} cannot be pictured", **query)
+
+
+def ask_report(name: str, version: int | None, window: int | None) -> Call:
+    """A report about a window, the newest one by default."""
+    body: Json = given(version=version, window=window)
+    path = f"/v1/models/{quoted(name)}/reports"
+    return post("drift_monitor", path, f"no report of {name} is drawn", body)
+
+
+def report(report_id: str) -> Call:
+    """How a report stands."""
+    return get("drift_monitor", f"/v1/reports/{quoted(report_id)}", "the report cannot be shown")
+
+
+def report_page(report_id: str) -> Call:
+    """A finished report as HTML."""
+    path, what = f"/v1/reports/{quoted(report_id)}/html", "the report cannot be fetched"
+    return replace(get("drift_monitor", path, what), seconds=180.0)
+
+
 def served(name: str) -> Call:
     """How serving answers for a model, and the columns that it takes."""
     return get("serving", f"/v1/models/{quoted(name)}", f"{name} cannot be shown as it is served")

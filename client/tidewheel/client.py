@@ -343,6 +343,26 @@ class Client:
         """How far the inputs have moved."""
         return self.send(calls.drift(name, "drift", limit))
 
+    def picture(
+        self, name: str, what: str, *, version: int | None = None, feature: str | None = None
+    ) -> bytes:
+        """What the monitor saw, as SVG: `drift`, `quality`, or the `distribution` of a feature."""
+        return self.read(calls.picture(name, what, version, feature))
+
+    def ask_report(
+        self, name: str, *, version: int | None = None, window: int | None = None
+    ) -> Json:
+        """Have a window drawn, the newest one by default."""
+        return self.send(calls.ask_report(name, version, window))
+
+    def report(self, report_id: str) -> Json:
+        """How a report stands."""
+        return self.send(calls.report(report_id))
+
+    def report_page(self, report_id: str) -> bytes:
+        """A finished report as HTML; open it as a file, it holds what others chose."""
+        return self.read(calls.report_page(report_id))
+
     def quality(self, name: str, *, limit: int = 20) -> Json:
         """How wrong the answers were, as far as labels have come."""
         return self.send(calls.drift(name, "quality", limit))

@@ -17,6 +17,7 @@ from tidewheel.commands import (
     judging,
     log,
     models,
+    pictures,
     predictions,
     specs,
 )
@@ -42,6 +43,8 @@ _VERBS = (
     (models.runs, "runs"),
     (models.verdicts, "verdicts"),
     (models.drift, "drift"),
+    (pictures.picture, "picture"),
+    (pictures.report, "report"),
     (predictions.predict, "predict"),
     (predictions.feedback, "feedback"),
     (batch.batch, "batch"),

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
 from tests.client.conftest import Recorded, Run
@@ -60,3 +62,45 @@ def test_before_the_first_window_that_is_said(tidewheel: Run, recorded: Recorded
 def test_a_history_without_any_change_is_flat() -> None:
     assert spark([0.0, None, 0.0]) == "▁·▁"
     assert spark([]) == ""
+
+
+def test_a_picture_goes_into_a_file(tidewheel: Run, recorded: Recorded, tmp_path: Path) -> None:
+    recorded.says("GET /v1/models/pump/pictures/drift.svg", (200, b"<svg/>"))
+    recorded.says("GET /v1/models/pump/pictures/distribution.svg", (200, b"<svg>a</svg>"))
+    out = tmp_path / "a.svg"
+
+    first = tidewheel("picture", "pump", "--out", str(out))
+    drift = out.read_bytes()
+    second = tidewheel("picture", "pump", "--feature", "a", "--out", str(out))
+
+    assert (first.code, second.code) == (0, 0)
+    assert (drift, out.read_bytes()) == (b"<svg/>", b"<svg>a</svg>")
+    assert "feature=a" in recorded.asked[-1].path
+
+
+def test_a_report_is_waited_for_and_fetched(
+    tidewheel: Run, recorded: Recorded, tmp_path: Path
+) -> None:
+    done = {"state": "done", "version": 2, "window": 7, "summary": {"drifted": ["a"]}}
+    recorded.says("POST /v1/models/pump/reports", (202, {"report": "r-1"}))
+    recorded.says("GET /v1/reports/r-1", (200, {"state": "waiting"}), (200, done))
+    recorded.says("GET /v1/reports/r-1/html", (200, b"<html/>"))
+    out = tmp_path / "r.html"
+
+    ran = tidewheel("report", "pump", "--out", str(out))
+
+    assert (ran.code, out.read_bytes()) == (0, b"<html/>")
+    assert "pump v2, window 7: drifted: a" in ran.err
+
+
+def test_a_report_that_cannot_be_drawn_is_said(
+    tidewheel: Run, recorded: Recorded, tmp_path: Path
+) -> None:
+    failed = {"state": "failed", "detail": "TimedOut: the report could not be drawn"}
+    recorded.says("POST /v1/models/pump/reports", (202, {"report": "r-1"}))
+    recorded.says("GET /v1/reports/r-1", (200, failed))
+
+    ran = tidewheel("report", "pump", "--out", str(tmp_path / "r.html"))
+
+    assert ran.code == 75
+    assert "TimedOut" in ran.err
