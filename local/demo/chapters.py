@@ -247,6 +247,27 @@ def _publish_until_taken(world: World, file: str) -> tuple[int, dict[str, object
     return world.run("publish", DATASET, file, shown=f"publish {DATASET} flow-2022-05-09.csv")
 
 
+def explained(world: World) -> None:
+    world.screen.chapter(
+        "One answer is explained, weeks and a rollback later",
+        "From its id to the rows, the run, the verdict and the people behind it, in one call.",
+    )
+    prediction = world.live.tally.asked[0]
+    began = time.monotonic()
+    code, found = world.run("explain", prediction, shown=f"explain {prediction}")
+    seconds = time.monotonic() - began
+    answer, origin = (found.get("answer") or {}), (found.get("origin") or {})
+    data, run = (origin.get("data") or {}), (origin.get("training") or {})
+    for sentence in [*origin.get("story", ()), *origin.get("since_then", ())][:12]:
+        world.screen.line(f"    {sentence}")
+    world.promise(
+        "Any answer can be explained afterwards, down to its rows and its verdict",
+        held=code == 0 and bool(data) and bool(run) and bool(origin.get("verdict")),
+        evidence=f"{prediction}: v{answer.get('version')} on {data.get('dataset')} "
+        f"v{data.get('version')}, told in {seconds:.1f} s by the command\nrun {run.get('run')}",
+    )
+
+
 ALL = (
     first_promotion,
     trainer_killed,
@@ -258,4 +279,5 @@ ALL = (
     mended,
     rollback,
     outage,
+    explained,
 )
