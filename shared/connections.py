@@ -157,8 +157,8 @@ class Guarded(HttpToolsProtocol):
         """The request is handed to the application, which may wait for its body."""
         if self._hosts != 1 and self.parser.get_http_version() != "1.0":
             self._stop_parsing(_HOSTLESS)
-        self._stage = "body"
         super().on_headers_complete()
+        self._stage = "body"
         if self.doorway.is_closing:
             self.cycle.keep_alive = False
 
@@ -199,8 +199,8 @@ class Guarded(HttpToolsProtocol):
         if self.cycle is not None:
             self.cycle.disconnected = True
             self.cycle.message_event.set()
-        status = f"{refusal.status // 100}xx"
-        telemetry.count("tidewheel_http_requests_total", route="other", status=status)
+        code = f"{refusal.status // 100}xx"
+        telemetry.count("tidewheel_http_requests_total", route="other", code_class=code)
         if self.transport.is_closing():
             return
         self.transport.write(_written(refusal))
