@@ -40,7 +40,6 @@ CounterName = Literal[
     "tidewheel_versions_opened_total",
     "tidewheel_versions_closed_total",
     # Names that the vocabulary has replaced; they go with their last user.
-    "tidewheel_prediction_errors_total",
     "tidewheel_windows_total",
 ]
 GaugeName = Literal[
@@ -312,16 +311,13 @@ COUNTERS: Final[Mapping[CounterName, Metric]] = {
     "tidewheel_requests_refused_total": Metric(
         means="Requests on the bus that were not done. Worry: codes of signatures.",
         labels=("kind", "code"),
-        by=("deployer", "evaluator"),
+        by=("deployer",),
     ),
     "tidewheel_datasets_total": Metric(
         means="Dataset versions offered, by outcome.",
         labels=("outcome",),
         by=("registry",),
         known={"outcome": ("published", "same", "refused")},
-    ),
-    "tidewheel_prediction_errors_total": Metric(
-        means="Replaced by tidewheel_arm_errors_total.", labels=("model",), by=("serving",)
     ),
     "tidewheel_windows_total": Metric(
         means="Replaced by tidewheel_drift_windows_total.",
