@@ -163,20 +163,88 @@ class Sketch:
 
     def to_bytes(self) -> bytes:
         """The sketch as few bytes; the same sketch has the same."""
-        return _FORM + zlib.compress(self._canonical(), 1)
+        return self.parts().to_bytes()
 
     def _canonical(self) -> bytes:
-        numbers = len(self.joint.moments) if self.joint else 0
-        sizes = _SIZES.pack(self.rows, len(self.counts), len(self.invalid), numbers)
-        parts = [self.counts.astype("<u4").tobytes(), self.invalid.astype("<u4").tobytes()]
-        if self.joint and numbers:
-            upper = np.triu_indices(numbers)
-            parts += [
-                self.joint.moments[upper].astype("<i8").tobytes(),
-                self.joint.pairs[upper].astype("<u4").tobytes(),
-                self.joint.waves.astype("<i8").tobytes(),
+        return self.parts().canonical()
+
+    def parts(self) -> "Parts":
+        """The sketch as it is stored."""
+        joint = self.joint
+        if joint is None or not len(joint.moments):
+            return Parts(self.rows, self.counts, self.invalid, 0, None, None, None)
+        numbers = len(joint.moments)
+        upper = np.triu_indices(numbers)
+        return Parts(
+            self.rows,
+            self.counts,
+            self.invalid,
+            numbers,
+            joint.moments[upper],
+            joint.pairs[upper],
+            joint.waves,
+        )
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Parts:
+    """A sketch as it is stored: of what is symmetric the upper triangles alone, row by row.
+
+    Attributes:
+        numbers: how many move together; without any, the last three are None.
+    """
+
+    rows: int
+    counts: NDArray[Any]
+    invalid: NDArray[Any]
+    numbers: int
+    moments: NDArray[Any] | None
+    pairs: NDArray[Any] | None
+    waves: NDArray[Any] | None
+
+    def to_bytes(self, level: int = 1) -> bytes:
+        """As bytes; at level 0 they cost little to make and are not squeezed."""
+        return _FORM + zlib.compress(self.canonical(), level)
+
+    def canonical(self) -> bytes:
+        """The same bytes for the same sketch."""
+        found = [
+            _SIZES.pack(self.rows, len(self.counts), len(self.invalid), self.numbers),
+            self.counts.astype("<u4").tobytes(),
+            self.invalid.astype("<u4").tobytes(),
+        ]
+        if self.moments is not None and self.pairs is not None and self.waves is not None:
+            found += [
+                self.moments.astype("<i8").tobytes(),
+                self.pairs.astype("<u4").tobytes(),
+                self.waves.astype("<i8").tobytes(),
             ]
-        return sizes + b"".join(parts)
+        return b"".join(found)
+
+    @classmethod
+    def read(cls, data: bytes) -> "Parts":
+        """What was stored, or the counts alone that were stored before there were sketches.
+
+        Raises:
+            zlib.error, struct.error, ValueError: the bytes are no sketch.
+        """
+        if not data.startswith(_FORM):
+            return cls(-1, unpack(data), np.zeros(0, dtype=np.int64), 0, None, None, None)
+        plain = zlib.decompress(data[len(_FORM) :])
+        rows, cells, features, numbers = _SIZES.unpack_from(plain)
+        pairs = numbers * (numbers + 1) // 2
+        wanted = [("<u4", cells), ("<u4", features)]
+        if numbers:
+            wanted += [("<i8", pairs), ("<u4", pairs), ("<i8", WAVES)]
+        parts: list[NDArray[Any]] = []
+        start = _SIZES.size
+        for kind, size in wanted:
+            part = np.frombuffer(plain, dtype=kind, count=size, offset=start)
+            parts.append(part)
+            start += part.nbytes
+        if not numbers:
+            return cls(rows, parts[0], parts[1], 0, None, None, None)
+        return cls(rows, parts[0], parts[1], numbers, parts[2], parts[3], parts[4])
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -243,7 +311,7 @@ class Layout:
         try:
             if not data.startswith(_FORM):
                 return self._fitting(self.of_counts(unpack(data)))
-            return self._fitting(_read(zlib.decompress(data[len(_FORM) :])))
+            return self._fitting(read_sketch(Parts.read(data)))
         except (zlib.error, struct.error, ValueError) as error:
             raise Unprocessable(f"these bytes are no sketch: {error}") from error
 
@@ -331,21 +399,21 @@ def unpack(data: bytes) -> Counts:
     return np.frombuffer(zlib.decompress(data), dtype="<u4").astype(np.int64)
 
 
-def _read(plain: bytes) -> Sketch:
-    rows, cells, features, numbers = _SIZES.unpack_from(plain)
-    upper = np.triu_indices(numbers)
-    wanted = [("<u4", cells), ("<u4", features)]
-    if numbers:
-        wanted += [("<i8", len(upper[0])), ("<u4", len(upper[0])), ("<i8", WAVES)]
-    parts, start = [], _SIZES.size
-    for kind, size in wanted:
-        part = np.frombuffer(plain, dtype=kind, count=size, offset=start)
-        parts.append(part.astype(np.int64))
-        start += part.nbytes
+def read_sketch(parts: Parts) -> Sketch:
+    """A sketch from what was stored of it."""
     joint = None
-    if numbers:
-        joint = Joint(_square(parts[2], numbers), _square(parts[3], numbers), parts[4])
-    return Sketch(rows=rows, counts=parts[0], invalid=parts[1], joint=joint)
+    if parts.moments is not None and parts.pairs is not None and parts.waves is not None:
+        joint = Joint(
+            _square(parts.moments.astype(np.int64), parts.numbers),
+            _square(parts.pairs.astype(np.int64), parts.numbers),
+            parts.waves.astype(np.int64),
+        )
+    return Sketch(
+        rows=parts.rows,
+        counts=parts.counts.astype(np.int64),
+        invalid=parts.invalid.astype(np.int64),
+        joint=joint,
+    )
 
 
 def _square(upper: Counts, size: int) -> Counts:

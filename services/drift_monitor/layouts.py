@@ -1,93 +1,156 @@
 """The cells of a version in few bytes: what counting needs of a profile, and nothing else of it.
 
 A profile has hundreds of kilobytes; to go on after a start takes the edges, levels and scores of
-thousands of versions, and them only.
+thousands of versions, and them only. A grid has them as arrays that lie in the bytes they were
+read from.
 """
 
 import struct
-from collections.abc import Iterator
+from dataclasses import dataclass, replace
 from typing import Any, Final
 
 import numpy as np
 import orjson
+from numpy.typing import NDArray
 
 from shared.errors import Unprocessable
-from shared.joint import Basis
-from shared.sketch import CategoryCells, Cells, Layout, NumberCells
+from shared.joint import Basis, scale_of
+from shared.sketch import CategoryCells, Layout, NumberCells
 
 _FORM: Final = b"L1"
 _SIZE: Final = struct.Struct("<I")
 
 
-def pack_layout(layout: Layout) -> bytes:
-    """A layout as bytes: a header of names and sizes, then all edges, then all scores."""
-    basis = layout.basis
-    header = orjson.dumps(
-        {
-            "features": [_header_of(cells) for cells in layout.features],
-            "basis": basis
-            and {
-                "features": basis.features,
-                "sizes": [len(scores) for scores in basis.scores],
-                "width": basis.width,
-                "seed": basis.seed,
-            },
-        }
-    )
-    edges = [e for cells in layout.features if isinstance(cells, NumberCells) for e in cells.edges]
-    scores = [score for some in basis.scores for score in some] if basis else []
-    return b"".join(
-        [
-            _FORM,
-            _SIZE.pack(len(header)),
-            header,
-            np.array(edges, dtype="<f8").tobytes(),
-            np.array(scores, dtype="<i2").tobytes(),
-        ]
-    )
+@dataclass(frozen=True, slots=True, eq=False)
+class Paired:
+    """The numbers that take part in the joint sums of a sketch.
 
-
-def read_layout(data: bytes) -> Layout:
-    """The layout that was packed.
-
-    Raises:
-        Unprocessable: the bytes are no layout of this form.
+    Attributes:
+        features: their places in the layout.
+        scores: of their cells, one after the other.
+        sizes: how many cells each has.
+        width: the median distance of two rows of the reference.
     """
-    if data[:2] != _FORM:
-        raise Unprocessable("these bytes are no layout of this form")
-    (size,) = _SIZE.unpack_from(data, 2)
-    start = 2 + _SIZE.size
-    header = orjson.loads(data[start : start + size])
-    total = sum(len_ for _, len_ in header["features"] if isinstance(len_, int))
-    edges = np.frombuffer(data, dtype="<f8", count=total, offset=start + size).tolist()
-    basis = header["basis"] and _basis(header["basis"], data[start + size + 8 * total :])
-    return Layout(features=tuple(_cells(header["features"], edges)), basis=basis)
+
+    features: tuple[int, ...]
+    scores: NDArray[np.int16]
+    sizes: tuple[int, ...]
+    width: float
+    seed: int
+
+    @classmethod
+    def of(cls, basis: Basis) -> "Paired":
+        """The same numbers."""
+        return cls(
+            basis.features,
+            np.array([score for some in basis.scores for score in some], dtype="<i2"),
+            tuple(len(some) for some in basis.scores),
+            basis.width,
+            basis.seed,
+        )
+
+    @property
+    def scale(self) -> np.float32:
+        """Steps of a turn of a wave per unit."""
+        return scale_of(self.width)
 
 
-def _header_of(cells: Cells) -> tuple[str, Any]:
-    if isinstance(cells, NumberCells):
-        return cells.name, len(cells.edges)
-    return cells.name, list(cells.levels)
+@dataclass(frozen=True, slots=True, eq=False)
+class Grid:
+    """A layout as arrays.
+
+    Attributes:
+        sizes: of the edges of each feature; None where it is a category.
+        edges: of all numbers, one after the other.
+        words: the cells of each category, in order.
+        paired: None where nothing is kept of how numbers move together.
+    """
+
+    sizes: tuple[int | None, ...]
+    edges: NDArray[np.float64]
+    words: tuple[CategoryCells, ...]
+    paired: Paired | None
+    names: tuple[str, ...] = ()
+
+    @classmethod
+    def of(cls, layout: Layout) -> "Grid":
+        """The same cells."""
+        numbers = [cells for cells in layout.features if isinstance(cells, NumberCells)]
+        return cls(
+            sizes=tuple(
+                len(cells.edges) if isinstance(cells, NumberCells) else None
+                for cells in layout.features
+            ),
+            edges=np.array([edge for cells in numbers for edge in cells.edges], dtype="<f8"),
+            words=tuple(cells for cells in layout.features if isinstance(cells, CategoryCells)),
+            paired=Paired.of(layout.basis) if layout.basis else None,
+            names=tuple(cells.name for cells in layout.features),
+        )
+
+    @property
+    def cells(self) -> list[int]:
+        """How many cells each feature has."""
+        words = iter(self.words)
+        return [next(words).size if size is None else size + 2 for size in self.sizes]
+
+    def alone(self) -> "Grid":
+        """The same without the joint sums."""
+        return replace(self, paired=None)
+
+    def to_bytes(self) -> bytes:
+        """A header of names and sizes, then all edges, then all scores."""
+        paired = self.paired
+        header = orjson.dumps(
+            {
+                "names": self.names,
+                "sizes": self.sizes,
+                "levels": [list(cells.levels) for cells in self.words],
+                "paired": paired
+                and {
+                    "features": paired.features,
+                    "sizes": paired.sizes,
+                    "width": paired.width,
+                    "seed": paired.seed,
+                },
+            }
+        )
+        scores = paired.scores.tobytes() if paired else b""
+        return b"".join([_FORM, _SIZE.pack(len(header)), header, self.edges.tobytes(), scores])
+
+    @classmethod
+    def read(cls, data: bytes) -> "Grid":
+        """What was written.
+
+        Raises:
+            Unprocessable: the bytes are no cells of this form.
+        """
+        if data[:2] != _FORM:
+            raise Unprocessable("these bytes are no cells of this form")
+        (size,) = _SIZE.unpack_from(data, 2)
+        start = 2 + _SIZE.size
+        header = orjson.loads(data[start : start + size])
+        sizes, names = tuple(header["sizes"]), tuple(header["names"])
+        edges = sum(length for length in sizes if length is not None)
+        start += size
+        levels = iter(header["levels"])
+        return cls(
+            sizes=sizes,
+            edges=np.frombuffer(data, dtype="<f8", count=edges, offset=start),
+            words=tuple(
+                CategoryCells(name=name, levels=tuple(next(levels)))
+                for name, length in zip(names, sizes, strict=True)
+                if length is None
+            ),
+            paired=header["paired"] and _paired(header["paired"], data, start + 8 * edges),
+            names=names,
+        )
 
 
-def _cells(headers: list[Any], edges: list[float]) -> Iterator[Cells]:
-    start = 0
-    for name, what in headers:
-        if isinstance(what, int):
-            yield NumberCells(name=name, edges=tuple(edges[start : start + what]))
-            start += what
-        else:
-            yield CategoryCells(name=name, levels=tuple(what))
-
-
-def _basis(header: dict[str, Any], data: bytes) -> Basis:
-    scores = np.frombuffer(data, dtype="<i2").tolist()
-    ends = np.cumsum([0, *header["sizes"]]).tolist()
-    return Basis(
-        features=tuple(header["features"]),
-        scores=tuple(
-            tuple(scores[start:end]) for start, end in zip(ends[:-1], ends[1:], strict=True)
-        ),
-        width=header["width"],
-        seed=header["seed"],
+def _paired(header: dict[str, Any], data: bytes, start: int) -> Paired:
+    return Paired(
+        tuple(header["features"]),
+        np.frombuffer(data, dtype="<i2", offset=start),
+        tuple(header["sizes"]),
+        header["width"],
+        header["seed"],
     )

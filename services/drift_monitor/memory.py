@@ -9,11 +9,12 @@ so it does not matter which process counted last, or whether this one's transact
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
-from typing import Any, Final
+from typing import Final
 
-from services.drift_monitor.detection.filling import Filling
-from services.drift_monitor.windows import Open, Plan
-from shared.sketch import Layout, Sketch
+from services.drift_monitor.detection.filling import Filling, Group
+from services.drift_monitor.layouts import Grid
+from services.drift_monitor.windows import Kept, Open, Plan
+from shared.sketch import Parts
 
 Key = tuple[str, int]
 """Model and version."""
@@ -23,11 +24,10 @@ Mark = tuple[int, int]
 """Number of a window and how many rows it has; it only ever grows."""
 
 MOST_SLOTS: Final = 20_000
-MOST_PLANS: Final = 50_000
 _NOTHING: Final = (0, 0)
 
 
-@lru_cache(maxsize=MOST_PLANS)
+@lru_cache(maxsize=4 * MOST_SLOTS)
 def interned(names: tuple[str, ...]) -> tuple[str, ...]:
     """The same object for the same names, so that comparing them costs nothing."""
     return names
@@ -45,8 +45,6 @@ class Memory:
 
     def plan(self, key: Key, plan: Plan) -> Plan:
         """Remember how a version is cut; it never changes."""
-        if len(self.plans) >= MOST_PLANS:
-            del self.plans[next(iter(self.plans))]
         self.plans[key] = plan
         return plan
 
@@ -73,18 +71,14 @@ class Memory:
                 self._marks[slot] = mark
         self._make_room(marks)
 
-    def open(self, slot: Slot, layout: Layout, sketch: Sketch | None) -> None:
+    def open(self, slot: Slot, plan: Plan, grid: Grid, saved: bytes | None) -> None:
         """Begin with what is saved of a window, or with none of it."""
-        self.filling.open(slot, layout, sketch)
+        known = Parts.read(saved) if saved is not None else None
+        self.filling.restore(slot, grid, known, most=plan.window)
 
-    def add(self, slots: Sequence[Slot], values: Sequence[Sequence[Any]]) -> None:
-        """Count rows, each for its slot."""
-        self.filling.add(slots, values)
-
-    def clear(self, slot: Slot) -> None:
-        """The window of a slot is closed; the next one begins with nothing."""
-        full = self.filling.sketch(slot)
-        self.filling.write(slot, full - full)
+    def count(self, rows: Iterable[tuple[Slot, Plan, Sequence[Kept]]]) -> None:
+        """Count rows, each in its slot; no slot twice."""
+        self.filling.count([Group(slot, *plan.values(some)) for slot, plan, some in rows])
 
     def is_blank(self, slot: Slot) -> bool:
         """Whether a slot is there and has no window."""
@@ -96,6 +90,7 @@ class Memory:
             self._marks.pop(slot, None)
             self._turns.pop(slot, None)
             self.filling.drop(slot)
+            self.plans.pop((slot[0], slot[1]), None)
 
     def _make_room(self, used: Mapping[Slot, Mark]) -> None:
         for slot in used:

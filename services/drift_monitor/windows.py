@@ -120,27 +120,33 @@ class Plan:
     close_after: timedelta | None = None
     season: Season | None = None
 
-    def values(self, rows: Sequence[Kept]) -> list[tuple[Any, ...]]:
-        """What is counted of rows, in the order of the profile; an absent feature is missing."""
-        width = self.width
-        return [(*self._features(row), row.answer, row.score)[:width] for row in rows]
+    def values(self, rows: Sequence[Kept]) -> tuple[list[tuple[Any, ...]], list[list[Any]]]:
+        """What is counted of rows, in the order of the profile: features by row, then outputs.
 
-    def _features(self, row: Kept) -> tuple[Any, ...]:
-        if row.names is self.columns or row.names == self.columns:
-            return row.features
+        An absent feature is missing.
+        """
+        outputs: list[list[Any]] = [[row.answer for row in rows], [row.score for row in rows]]
+        features = [row.features for row in rows]
+        if not self._fits(rows) or set(map(len, features)) != {len(self.columns)}:
+            features = [self._ordered(row) for row in rows]
+        return features, outputs[: self.width - len(self.columns)]
+
+    def _fits(self, rows: Sequence[Kept]) -> bool:
+        """Whether all rows have the columns in their order; the names are nearly always one."""
+        return all(names == self.columns for names in {id(r.names): r.names for r in rows}.values())
+
+    def _ordered(self, row: Kept) -> tuple[Any, ...]:
         by_name = row.row()
         return tuple(by_name.get(name) for name in self.columns)
 
     def absent(self, rows: Sequence[Kept]) -> dict[str, int]:
         """How many of the rows came without a column, by its name."""
         found: dict[str, int] = {}
-        orders: dict[tuple[str, ...], int] = defaultdict(int)
+        if self._fits(rows):
+            return found
         for row in rows:
-            orders[row.names] += 1
-        for names, count in orders.items():
-            if names != self.columns:
-                for name in set(self.columns).difference(names):
-                    found[name] = found.get(name, 0) + count
+            for name in set(self.columns).difference(row.names):
+                found[name] = found.get(name, 0) + 1
         return found
 
 

@@ -6,13 +6,14 @@ from dataclasses import dataclass, field, replace
 from itertools import zip_longest
 
 from services.drift_monitor.handlers.profiles import Profiles
+from services.drift_monitor.layouts import Grid
 from services.drift_monitor.memory import Key, Mark, Memory, Slot, after_parts
 from services.drift_monitor.store import PostgresStore
 from services.drift_monitor.store.sketches import Filled, Place, Progress
 from services.drift_monitor.windows import Kept, Open, Part, Plan, Window, allot, season_of
 from shared import telemetry
 from shared.clock import Clock
-from shared.sketch import Sketch
+from shared.sketch import Sketch, read_sketch
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -90,14 +91,14 @@ class Placing:
         """Bring back the open windows after a start; how many there were."""
         found = await self.store.every_open(self.memory.most)
         keys = {key for key, _, _ in found}
-        layouts = await self.store.layouts(keys)
-        await self.plans(keys)
+        grids = await self.store.grids(keys)
+        plans = await self.plans(keys)
         marks: dict[Slot, Mark] = {}
         for key, window, saved in reversed(found):
-            slot, layout = (*key, window.season), layouts.get(key)
+            slot, grid = (*key, window.season), grids.get(key)
             # What is there already is newer: rows may have come since the start.
-            if layout is not None and slot not in self.memory.filling:
-                self.memory.open(slot, layout, layout.read(saved))
+            if grid is not None and slot not in self.memory.filling:
+                self.memory.open(slot, plans[key], grid, saved)
                 marks[slot] = (window.number, window.rows)
         self.memory.settle(self.memory.begin(marks), marks)
         return len(marks)
@@ -119,7 +120,7 @@ class Placing:
             plan = Plan(
                 columns=version.columns, width=len(layout.features), window=version.policy.window
             )
-            await self.store.plan_version(key, plan, layout)
+            await self.store.plan_version(key, plan, Grid.of(layout))
             self.memory.plan(key, plan)
 
     async def _fill(
@@ -135,7 +136,7 @@ class Placing:
         missing = self._missing(by_slot, progress)
         # From here on nobody drops what is in memory, though others may run meanwhile.
         turn = self.memory.begin(by_slot)
-        await self._load(missing)
+        await self._load(missing, plans)
         done = _Round()
         for together in zip_longest(*by_slot.values()):
             pairs = [
@@ -158,30 +159,26 @@ class Placing:
         self, pairs: Sequence[tuple[Slot, Part]], plans: Mapping[Key, Plan], done: _Round
     ) -> None:
         """One part of every slot at most: what follows it is counted after it has closed."""
-        slots: list[Slot] = []
-        values: list[tuple[object, ...]] = []
-        for slot, part in pairs:
-            values += plans[slot[0], slot[1]].values(part.rows)
-            slots += [slot] * len(part.rows)
-        self.memory.add(slots, values)
-        telemetry.count("tidewheel_monitor_rows_total", len(values))
+        self.memory.count((slot, plans[slot[0], slot[1]], part.rows) for slot, part in pairs)
+        telemetry.count("tidewheel_monitor_rows_total", sum(len(part.rows) for _, part in pairs))
         for slot, part in pairs:
             self._note(slot, part, done)
 
     def _note(self, slot: Slot, part: Part, done: _Round) -> None:
         model, version, _ = slot
         place = (model, version, part.window.number)
-        sketch = self.memory.filling.sketch(slot)
+        parts = self.memory.filling.parts(slot)
         done.filled[place] = Filled(
             key=(model, version),
             window=part.window,
-            sketch=sketch.to_bytes(),
+            # What is written again soon is not squeezed.
+            sketch=parts.to_bytes(1 if part.closes else 0),
             is_closed=part.closes,
         )
         done.marks[slot] = after_parts(part.window, closes=part.closes)
         if part.closes:
-            done.sketches[place] = sketch
-            self.memory.clear(slot)
+            done.sketches[place] = read_sketch(parts)
+            self.memory.filling.clear(slot)
 
     def _missing(
         self, slots: Iterable[Slot], progress: Mapping[Key, Progress]
@@ -195,16 +192,16 @@ class Placing:
                 found[slot] = window
         return found
 
-    async def _load(self, missing: Mapping[Slot, Open | None]) -> None:
+    async def _load(self, missing: Mapping[Slot, Open | None], plans: Mapping[Key, Plan]) -> None:
         if not missing:
             return
-        layouts = await self.store.layouts({(slot[0], slot[1]) for slot in missing})
+        grids = await self.store.grids({(slot[0], slot[1]) for slot in missing})
         places = [(*slot[:2], window.number) for slot, window in missing.items() if window]
         saved = await self.store.sketches(places) if places else {}
         for slot, window in missing.items():
-            layout = layouts[slot[0], slot[1]]
-            known = saved[slot[0], slot[1], window.number] if window else None
-            self.memory.open(slot, layout, layout.read(known) if known else None)
+            key = (slot[0], slot[1])
+            known = saved[*key, window.number] if window else None
+            self.memory.open(slot, plans[key], grids[key], known)
 
 
 def _seasons(own: Mapping[Key, Iterable[Kept]], plans: Mapping[Key, Plan]) -> set[str]:

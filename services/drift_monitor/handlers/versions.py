@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from services.drift_monitor.domain import Policy, Watch
 from services.drift_monitor.handlers.courses import Courses
 from services.drift_monitor.handlers.predictions import Predictions
+from services.drift_monitor.layouts import Grid
 from services.drift_monitor.memory import interned
 from services.drift_monitor.store import PostgresStore
 from services.drift_monitor.windows import Kept, Plan, Watched
@@ -84,7 +85,7 @@ class Versions:
             close_after=monitor.close_after,
             season=monitor.season,
         )
-        await self.store.plan_version(key, plan, layout)
+        await self.store.plan_version(key, plan, Grid.of(layout))
         await self.store.note_data(key, told.dataset, told.dataset_version, monitor.freshness)
 
     async def _count(self, rows: Sequence[Kept], version: Watched) -> list[Event]:

@@ -8,13 +8,12 @@ from typing import Final
 from pydantic import TypeAdapter
 
 from services.drift_monitor.domain import Policy, Watch
-from services.drift_monitor.layouts import pack_layout, read_layout
+from services.drift_monitor.layouts import Grid
 from services.drift_monitor.memory import Key as Key  # known by this name everywhere
 from services.drift_monitor.memory import interned
 from services.drift_monitor.windows import Plan, Watched
 from shared.events import Digest, ModelName
 from shared.postgres import Database, Row
-from shared.sketch import Layout
 
 _POLICY: Final = TypeAdapter(Policy)
 _WATCH: Final = TypeAdapter(Watch)
@@ -90,7 +89,7 @@ class VersionTable:
             version.registered_at,
         )
 
-    async def plan_version(self, key: Key, plan: Plan, layout: Layout) -> None:
+    async def plan_version(self, key: Key, plan: Plan, grid: Grid) -> None:
         """Keep how a registered version is cut into windows, and its cells."""
         await self.database.execute(
             "update version set season = $3, close_after = $4, width = $5, layout = $6 "
@@ -99,7 +98,7 @@ class VersionTable:
             plan.season,
             plan.close_after,
             plan.width,
-            pack_layout(layout),
+            grid.to_bytes(),
         )
 
     async def note_data(
@@ -126,7 +125,7 @@ class VersionTable:
         )
         return {(row["model"], row["version"]): _plan(row) for row in rows}
 
-    async def layouts(self, keys: Iterable[Key]) -> dict[Key, Layout]:
+    async def grids(self, keys: Iterable[Key]) -> dict[Key, Grid]:
         """The cells of versions, without those that were not kept."""
         rows = await self.database.fetch(
             "select model, version, layout from version "
@@ -134,7 +133,7 @@ class VersionTable:
             "where layout is not null",
             *_columns(keys),
         )
-        return {(row["model"], row["version"]): read_layout(row["layout"]) for row in rows}
+        return {(row["model"], row["version"]): Grid.read(row["layout"]) for row in rows}
 
     async def versions(self, keys: Iterable[Key]) -> dict[Key, Watched]:
         wanted = sorted(set(keys))
