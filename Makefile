@@ -122,6 +122,9 @@ bench-gate: env ## False promotions, power, creep, fleets and cost of the gate, 
 bench-canary: env ## False aborts, false promotions and speed of the canary, beside common rules
 	@OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1 $(PY) -m bench.bench_canary
 
+bench-storm: env ## Retrainings asked for in a fleet of 1,000 against its lasting changes, beside other policies
+	@OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1 $(PY) -m bench.bench_storm
+
 bench-explain: env ## What one explanation costs, for each kind of model
 	@OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1 $(PY) -m bench.bench_explain
 

@@ -10,11 +10,11 @@ person releases it, most of the models are well again, or it has outlasted the h
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from typing import Final, Literal
 
-from services.drift_monitor.course import About, Course, Stepped, asked, refused
+from services.drift_monitor.course import About, Course, Reason, Stepped, asked, objection, refused
 from shared.events import BrakeLifted, BrakeSet, DatasetName, ModelName
 
 FLEET: Final = "fleet"
@@ -119,20 +119,33 @@ def scope_of(dataset: DatasetName) -> str:
 
 
 def permit(course: Course, about: About, fleet: Fleet, limits: Limits) -> Permitted:
-    """Ask for a fresh version, or say why not; nothing of the model itself speaks against it."""
+    """Ask for a fresh version, or say why not.
+
+    Whether a change is one of many is looked at once it has settled, whatever else speaks against
+    a retraining: later the others would no longer be recent.
+    """
     settled_at = _settled_at(course, fleet, limits)
     if settled_at is not None and about.now < settled_at:
         return Permitted(course=course, look_again_at=settled_at)
-    if about.policy.transient == "adapt":
-        return _spend(course, about, fleet, limits)
+    is_new, course = not course.checked, replace(course, checked=True)
     held = next((one for one in fleet.brakes if one.scope in (FLEET, fleet.source.scope)), None)
-    if held is not None:
+    crowd = common_cause(fleet, limits) if is_new and held is None else None
+    if crowd is not None:
+        return _braked(course, about, fleet, crowd)
+    if held is not None and about.policy.transient != "adapt":
         stepped = refused(course, about, "brake", f"the brake of {held.scope} is set")
         return Permitted(course=stepped.course, events=stepped.events)
-    crowd = common_cause(fleet, limits)
-    if crowd is None:
-        return _spend(course, about, fleet, limits)
-    return _braked(course, about, fleet, crowd)
+    against = objection(course, about)
+    if against is not None:
+        return object_to(course, about, against)
+    return _spend(course, about, fleet, limits)
+
+
+def object_to(course: Course, about: About, against: tuple[Reason, str]) -> Permitted:
+    """The refusal, and when the question may be answered otherwise."""
+    stepped = refused(course, about, *against)
+    again = course.cools_until if against[0] == "cool_down" else about.now + HOUR
+    return Permitted(course=stepped.course, events=stepped.events, look_again_at=again)
 
 
 def _settled_at(course: Course, fleet: Fleet, limits: Limits) -> datetime | None:
@@ -169,15 +182,20 @@ def _braked(course: Course, about: About, fleet: Fleet, crowd: Crowd) -> Permitt
     )
     brake = Brake(scope=crowd.scope, set_at=about.now, until=about.now + about.policy.horizon)
     absorbed = tuple(fleet.brakes) if crowd.scope == FLEET else ()
-    stepped = refused(course, about, "brake", f"the brake of {crowd.scope} is set")
     lifted = [
         lifted_by(one, ITSELF, "over", "the brake of the fleet covers it") for one in absorbed
     ]
+    told = f"the brake of {crowd.scope} is set"
+    stepped = Stepped(course=course)
+    again: datetime | None = about.now
+    if about.policy.transient != "adapt":
+        stepped, again = refused(course, about, "brake", told), None
     return Permitted(
         course=stepped.course,
         events=(said, *lifted, *stepped.events),
         brake=brake,
         absorbed=absorbed,
+        look_again_at=again,
     )
 
 

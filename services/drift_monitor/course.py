@@ -75,6 +75,7 @@ class Course:
         vain: retrainings in a row that came to nothing.
         training_at: since when a training of it, whoever wanted it, is on its way.
         refused: the last reason for a refusal; it is said once.
+        checked: whether it was asked if others have changed at the same time.
         regime: the change has outlasted the horizon, and that was said.
         fallback: the rung below answers.
         fell_at: the newest window of the last such time; later ones may be a reason again.
@@ -92,6 +93,7 @@ class Course:
     vain: int = 0
     training_at: datetime | None = None
     refused: str = ""
+    checked: bool = False
     regime: bool = False
     fallback: Fallback | None = None
     fell_at: int = 0
@@ -179,6 +181,7 @@ def _confirmed(course: Course, signs: Signs, subject: Subject) -> Stepped:
         detail=signs.detail,
         confirmed_at=course.confirmed_at or subject.now,
         refused="" if is_new else course.refused,
+        checked=course.checked and not is_new,
     )
     if course.phase in (Phase.HEALTHY, Phase.SUSPECT):
         course = replace(course, phase=Phase.CONFIRMED)

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from typing import Final
 
-from services.drift_monitor.brake import USUAL, Limits, Permitted, permit
+from services.drift_monitor.brake import USUAL, Limits, Permitted, object_to, permit
 from services.drift_monitor.course import (
     About,
     Course,
@@ -21,7 +21,6 @@ from services.drift_monitor.course import (
     follow,
     is_as_good,
     objection,
-    refused,
 )
 from services.drift_monitor.domain import Decided, Spell, Subject
 from services.drift_monitor.periods import Tag, has_outlasted, has_passed, is_known, proposal
@@ -42,8 +41,6 @@ from shared.manifest import Manifest, read_manifest
 
 MOST_MANIFESTS: Final = 256
 LOOK_AT_UNSEEN: Final = timedelta(minutes=1)
-LOOK_AGAIN: Final = timedelta(hours=1)
-"""What is refused for want of labels or because of an annotation is looked at so often."""
 
 Fetch = Callable[[Digest], Awaitable[bytes]]
 
@@ -115,10 +112,8 @@ class Deciding:
     async def _ask(self, course: Course, about: About, version: Watched) -> Permitted:
         about = await self._counted(about, version)
         against = objection(course, about)
-        if against is not None:
-            stepped = refused(course, about, *against)
-            again = course.cools_until if against[0] == "cool_down" else about.now + LOOK_AGAIN
-            return Permitted(course=stepped.course, events=stepped.events, look_again_at=again)
+        if against is not None and course.checked:
+            return object_to(course, about, against)
         # The course is written before the others are counted, so that it counts among them.
         await self.store.lock_fleet()
         await self.store.save_course(about, course, None, about.now)
