@@ -56,6 +56,7 @@ TITLES: Final = {
     403: "Not permitted",
     404: "Not found",
     405: "The method is not allowed here",
+    406: "Not available in that form",
     409: "Not possible in the present state",
     408: "The request came too slowly",
     413: "Too large",

@@ -169,11 +169,13 @@ class Serving:
             feedback,
             self.deployments,
             self.explanations,
+            self.admission,
             rows_limit=self.settings.rows_limit,
             monotonic=time.perf_counter,
         )
         others = protocols.router(
             self.predictions,
+            self.admission,
             rows_limit=self.settings.rows_limit,
             monotonic=time.perf_counter,
             ready=self.state,

@@ -12,6 +12,7 @@ from starlette.routing import Route
 from services.serving.api import control
 from services.serving.api.explain import ExplainDoor
 from services.serving.api.predict import PredictDoor
+from services.serving.handlers.admission import Admission
 from services.serving.handlers.deployments import Deployments
 from services.serving.handlers.explaining import Explanations
 from services.serving.handlers.feedback import Feedback
@@ -29,14 +30,15 @@ def router(
     feedback: Feedback,
     deployments: Deployments,
     explanations: Explanations,
+    admission: Admission,
     *,
     rows_limit: int,
     monotonic: Callable[[], float],
 ) -> APIRouter:
     """All routes of serving."""
     routes = control.router(feedback, deployments, monotonic)
-    predict = PredictDoor(predictions, rows_limit, explanations=explanations)
-    explain = ExplainDoor(predictions, rows_limit, explanations=explanations)
+    predict = PredictDoor(predictions, rows_limit, admission, explanations=explanations)
+    explain = ExplainDoor(predictions, rows_limit, admission, explanations=explanations)
     for path in BINDINGS:
         routes.routes.append(Route(f"{path}/predict", predict, methods=["POST"]))
         routes.routes.append(Route(f"{path}/explain", explain, methods=["POST"]))

@@ -27,6 +27,14 @@ END: Final = "/predict"
 ROUTE: Final = "/v1/models/{model}/predict"
 _NOT_PLAIN: Final = frozenset({b"content-encoding", b"transfer-encoding", b"expect"})
 _KEY: Final = b"Bearer " + KEY_PREFIX.encode()
+_LOOKED_AT: Final = _NOT_PLAIN | {
+    b"accept",
+    b"authorization",
+    b"content-length",
+    b"content-type",
+    b"x-request-id",
+}
+_ACCEPTED: Final = (b"*/*", b"application/json")
 _JSON: Final = (b"content-type", b"application/json")
 
 
@@ -132,25 +140,19 @@ class QuickDoor:
 
 def _plain(scope: Scope) -> _Plain | None:
     """The headers of a plain request; None where one of them needs a closer look."""
-    key = kind = length = request_id = b""
+    told: dict[bytes, bytes] = {}
     for name, value in scope["headers"]:
-        if name == b"authorization":
-            if key:
+        if name in _LOOKED_AT:
+            if name in told or name in _NOT_PLAIN:
                 return None
-            key = value
-        elif name == b"content-type":
-            kind = value
-        elif name == b"content-length":
-            length = value
-        elif name == b"x-request-id":
-            if request_id:
-                return None
-            request_id = value[:100]
-        elif name in _NOT_PLAIN:
-            return None
-    if kind != _JSON[1] or not key.startswith(_KEY) or not length.isdigit():
+            told[name] = value
+    length = told.get(b"content-length", b"")
+    key = told.get(b"authorization", b"")
+    if told.get(b"content-type") != _JSON[1] or not key.startswith(_KEY) or not length.isdigit():
         return None
-    return _Plain(key[7:].decode("latin-1"), int(length), request_id)
+    if told.get(b"accept", b"*/*") not in _ACCEPTED and b"arrow" in told[b"accept"].lower():
+        return None
+    return _Plain(key[7:].decode("latin-1"), int(length), told.get(b"x-request-id", b"")[:100])
 
 
 def _again(first: Message, receive: Receive) -> Receive:

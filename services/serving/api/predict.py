@@ -7,15 +7,24 @@ from urllib.parse import parse_qs
 import orjson
 from starlette.types import Receive, Scope
 
-from services.serving.api.wire import PlainDoor, Reply, check_media_type, read_body, wanted_in
+from services.serving.api.wire import (
+    PlainDoor,
+    Reply,
+    check_encoding,
+    check_media_type,
+    header_of,
+    read_body,
+    wanted_in,
+)
 from services.serving.domain.endpoints import Endpoint, Step
 from services.serving.handlers.explaining import Explanations
 from services.serving.handlers.log import Prediction, arm_name
 from services.serving.handlers.predictions import apart
 from services.serving.prediction.answers import label_text
+from services.serving.prediction.arrow import ARROW, pyarrow, read_arrow, write_arrow
 from services.serving.prediction.forms import Batch, batch_of
 from services.serving.prediction.reading import read_json
-from shared.errors import Fault, InvalidInput
+from shared.errors import Fault, InvalidInput, Refused
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -26,10 +35,20 @@ class PredictDoor(PlainDoor):
 
     async def answer(self, scope: Scope, receive: Receive) -> Reply:
         """The answers to the rows of one request."""
-        check_media_type(scope)
+        is_arrow = header_of(scope, b"content-type").strip().lower() == ARROW
+        if is_arrow:
+            check_encoding(scope)
+        else:
+            check_media_type(scope)
         is_explained = is_explanation_wanted(scope)
+        answers_arrow = is_arrow_wanted(scope, is_arrow=is_arrow)
+        if is_arrow or answers_arrow:
+            pyarrow()
+        if is_explained and answers_arrow:
+            raise NotInArrow("Explanations come as JSON: send `Accept: application/json`.")
         body = await read_body(receive)
-        batch = await apart(len(body) // 100, read_batch, body, self.rows_limit)
+        read = read_arrow if is_arrow else read_batch
+        batch = await apart(len(body) // 100, read, body, self.rows_limit)
         endpoint, answered = await self.predictions.predict(
             self.permitted(scope),
             batch.rows,
@@ -40,6 +59,9 @@ class PredictDoor(PlainDoor):
         plain = [plain_prediction(endpoint, one) for one in answered]
         if is_explained:
             await explain_into(plain, self.explanations, answered)
+        if answers_arrow:
+            data = await apart(len(plain), write_arrow, plain)
+            return Reply(data, [(b"content-type", ARROW.encode())])
         return Reply(orjson.dumps({"model": endpoint.model, "predictions": plain}))
 
 
@@ -67,6 +89,21 @@ def plain_prediction(endpoint: Endpoint, prediction: Prediction) -> dict[str, An
             for label, share in zip(labels, prediction.probabilities, strict=False)
         }
     return found
+
+
+class NotInArrow(Refused):
+    """What was asked for cannot be told in Arrow."""
+
+    status = 406
+    code = "not_acceptable"
+
+
+def is_arrow_wanted(scope: Scope, *, is_arrow: bool) -> bool:
+    """Whether the answers are wanted as Arrow: named in `Accept`, or as the question came."""
+    accepted = header_of(scope, b"accept").lower()
+    if ARROW in accepted:
+        return True
+    return is_arrow and "application/json" not in accepted
 
 
 def is_explanation_wanted(scope: Scope) -> bool:

@@ -4,12 +4,14 @@ Per request a plain door reads the body once, and neither builds a request objec
 through pydantic, which would cost more than most models.
 """
 
+from abc import ABC, abstractmethod
 from dataclasses import dataclass, field
 from typing import Final
 
-from starlette.types import Receive, Scope, Send
+from starlette.types import Message, Receive, Scope, Send
 
 from services.serving.domain.bindings import Wanted, wanted_version
+from services.serving.handlers.admission import Admission
 from services.serving.handlers.predictions import Predictions
 from shared.access import Principal, Role
 from shared.errors import NotPermitted, Refused
@@ -43,34 +45,41 @@ class Reply:
 
 
 @dataclass(frozen=True)
-class PlainDoor:
+class PlainDoor(ABC):
     """A door for predictions; each kind says how it answers."""
 
     predictions: Predictions
     rows_limit: int
+    admission: Admission
     allowed: Allowed = field(default=MAY_PREDICT, kw_only=True)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request."""
+        place = _Place(self.admission, receive)
         try:
-            if not scope["state"]["principal"].may(self.allowed.roles):
+            principal: Principal = scope["state"]["principal"]
+            if not principal.may(self.allowed.roles):
                 raise NotPermitted("This needs the role predictor.")
-            reply = await self.answer(scope, receive)
+            if "is_counted" not in scope["state"]:
+                self.admission.check(principal)
+            reply = await self.answer(scope, place.receive)
         except Refused as error:
             refusal = problem_of(error, scope["state"]["request_id"], scope["path"])
             await refusal(scope, receive, send)
             return
+        finally:
+            place.leave()
         headers = [*reply.headers, (b"content-length", str(len(reply.body)).encode())]
         await send({"type": "http.response.start", "status": 200, "headers": headers})
         await send({"type": "http.response.body", "body": reply.body})
 
+    @abstractmethod
     async def answer(self, scope: Scope, receive: Receive) -> Reply:
         """The answer to one request of a principal that holds the role somewhere.
 
         Raises:
             Refused: there is none, and why.
         """
-        raise NotImplementedError
 
     def permitted(self, scope: Scope) -> ModelName:
         """The model that a path names; its team has let the principal in, or nobody knows it.
@@ -83,6 +92,38 @@ class PlainDoor:
         model = ModelName(scope["path_params"]["model"])
         self.predictions.check(principal, model, self.allowed.roles)
         return model
+
+
+@dataclass(slots=True)
+class _Place:
+    """A request among those that wait, from the end of its body to its answer.
+
+    A body that comes slowly takes no place: it is limited elsewhere, and holds up nobody.
+    """
+
+    admission: Admission
+    source: Receive
+    size: int = 0
+    is_taken: bool = False
+
+    async def receive(self) -> Message:
+        """What comes; with the end of the body a place is taken.
+
+        Raises:
+            Saturated: there is none.
+        """
+        message = await self.source()
+        self.size += len(message.get("body", b""))
+        is_whole = message["type"] == "http.request" and not message.get("more_body")
+        if is_whole and not self.is_taken:
+            self.admission.enter(self.size)
+            self.is_taken = True
+        return message
+
+    def leave(self) -> None:
+        """The request is answered, or was refused."""
+        if self.is_taken:
+            self.admission.leave(self.size)
 
 
 def wanted_in(scope: Scope) -> Wanted | None:

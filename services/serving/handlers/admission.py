@@ -4,8 +4,7 @@ What waits lies in memory, so it is bounded in requests and in bytes: beyond tha
 is the honest answer. 429 is about the key that asks, 503 about everybody.
 """
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from math import ceil
 from typing import Final
@@ -74,9 +73,8 @@ class Admission:
             self.requests < self.most_requests and self.bytes + size <= self.most_bytes
         )
 
-    @contextmanager
-    def room(self, size: int) -> Iterator[None]:
-        """While a request with such a body is worked on.
+    def enter(self, size: int) -> None:
+        """One more request, with a body of so many bytes, is worked on.
 
         Raises:
             Saturated: too many are.
@@ -87,14 +85,6 @@ class Admission:
                 f"{self.requests} requests wait here already; try again shortly.",
                 code="queue_full",
             )
-        self.enter(size)
-        try:
-            yield
-        finally:
-            self.leave(size)
-
-    def enter(self, size: int) -> None:
-        """One more request is worked on."""
         self.requests += 1
         self.bytes += size
 

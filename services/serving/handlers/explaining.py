@@ -14,20 +14,19 @@ from functools import partial
 from importlib import import_module
 from typing import Any, Final
 
-from services.serving.domain.bindings import Wanted, bind
+from services.serving.domain.bindings import Wanted
 from services.serving.domain.endpoints import Endpoint, Step
 from services.serving.domain.versions import Loaded, Value
 from services.serving.explanation.words import told, told_rule
 from services.serving.handlers.engines import MODEL_FILE
 from services.serving.handlers.log import Prediction
-from services.serving.handlers.predictions import Predictions, apart
+from services.serving.handlers.predictions import Predictions
 from services.serving.prediction.forms import OBJECTS, Form
 from services.serving.prediction.reading import Row
-from services.serving.prediction.rows import check_rows
 from services.serving.store.disk import Disk
 from shared import telemetry
 from shared.background import BACKGROUND_FILE, Background, read_background, rough_background
-from shared.errors import Saturated, TooLarge, Unprocessable
+from shared.errors import Saturated, Unprocessable
 from shared.events import Digest, ModelName
 from shared.manifest import Manifest
 
@@ -123,11 +122,14 @@ class Explanations:
             Saturated: there is no time, or nobody, for it at the moment.
         """
         endpoint = self.predictions.endpoint_of(model)
-        if len(rows) > MOST_ROWS:
-            raise TooLarge(f"{len(rows)} rows were sent, {MOST_ROWS} are explained at once.")
-        bound = None if wanted is None else bind(endpoint, wanted)
-        schema = endpoint.schema if bound is None else bound.schema
-        await apart(len(rows), check_rows, rows, schema, body_bytes, form)
+        bound = await self.predictions.checked(
+            endpoint,
+            rows,
+            body_bytes=body_bytes,
+            form=form,
+            wanted=wanted,
+            most_rows=MOST_ROWS,
+        )
         path = endpoint.main_path if bound is None else bound.path
         now = self.predictions.monotonic()
         steps = [step for step in path if step.may_answer(now)]

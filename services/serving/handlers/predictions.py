@@ -25,7 +25,7 @@ from services.serving.store.spool import Spool
 from shared import baselines, telemetry
 from shared.access import Principal, Role, act
 from shared.clock import Clock
-from shared.errors import NotFound, Saturated, Unprocessable
+from shared.errors import NotFound, Saturated, TooLarge, Unprocessable
 from shared.events import ModelName
 
 MANY_ROWS: Final = 300
@@ -71,10 +71,10 @@ class Predictions:
         """
         started = self.monotonic()
         endpoint = self.endpoint_of(model)
-        bound = None if wanted is None else bind(endpoint, wanted)
-        schema = endpoint.schema if bound is None else bound.schema
         with counting.rejections(endpoint, len(rows)):
-            await apart(len(rows), check_rows, rows, schema, body_bytes, form)
+            bound = await self.checked(
+                endpoint, rows, body_bytes=body_bytes, form=form, wanted=wanted
+            )
         if endpoint.is_lineage_required and not self.spool.has_room(body_bytes + 500 * len(rows)):
             raise Saturated("Its log is full, and this model only answers what it can log.")
         predictions = await apart(len(rows), self._routed, endpoint, rows, bound)
@@ -85,6 +85,36 @@ class Predictions:
             self.shadows.follow(endpoint, predictions)
         telemetry.observe("tidewheel_predict_seconds", self.monotonic() - started, model=model)
         return endpoint, predictions
+
+    async def checked(
+        self,
+        endpoint: Endpoint,
+        rows: Sequence[Any],
+        *,
+        body_bytes: int = 0,
+        form: Form = OBJECTS,
+        wanted: Wanted | None = None,
+        most_rows: int | None = None,
+    ) -> Bound | None:
+        """Who is to answer these rows, where the caller chooses it; they are rows of that one.
+
+        Args:
+            most_rows: that are taken at once.
+
+        Raises:
+            NotFound: nobody is what was wanted.
+            Conflict: who was wanted cannot answer here.
+            TooLarge: there are more rows.
+            InvalidInput: a row is not one of this model's.
+        """
+        bound = None if wanted is None else bind(endpoint, wanted)
+        if most_rows is not None and len(rows) > most_rows:
+            raise TooLarge(
+                f"{len(rows)} rows were sent, {most_rows} are taken at once; split them."
+            )
+        schema = endpoint.schema if bound is None else bound.schema
+        await apart(len(rows), check_rows, rows, schema, body_bytes, form)
+        return bound
 
     def check(self, principal: Principal, model: ModelName, roles: frozenset[Role]) -> None:
         """Whether one of the roles is held for this model; a model that is not known passes.
