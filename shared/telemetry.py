@@ -6,6 +6,7 @@ a reaction it carries the ids of the event and of the cascade.
 
 import logging
 import sys
+import time
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any, Final, Literal
@@ -136,11 +137,21 @@ def observe(name: HistogramName, seconds: float, **labels: object) -> None:
     _series(name, labels).observe(seconds)
 
 
+@contextmanager
+def timed(name: HistogramName, **labels: object) -> Iterator[None]:
+    """Add how long what is inside takes, whether it fails or not."""
+    started = time.perf_counter()
+    try:
+        yield
+    finally:
+        observe(name, time.perf_counter() - started, **labels)
+
+
 def observe_each(name: HistogramName, durations: Iterable[float], **labels: object) -> None:
     """Add many durations to one series of a histogram."""
-    series = _series(name, labels)
+    observe_one = _series(name, labels).observe
     for seconds in durations:
-        series.observe(seconds)
+        observe_one(seconds)
 
 
 def begin(name: MetricName, **labels: str) -> None:

@@ -39,8 +39,6 @@ CounterName = Literal[
     "tidewheel_datasets_total",
     "tidewheel_versions_opened_total",
     "tidewheel_versions_closed_total",
-    # Names that the vocabulary has replaced; they go with their last user.
-    "tidewheel_windows_total",
 ]
 GaugeName = Literal[
     "tidewheel_outbox_pending",
@@ -318,11 +316,6 @@ COUNTERS: Final[Mapping[CounterName, Metric]] = {
         labels=("outcome",),
         by=("registry",),
         known={"outcome": ("published", "same", "refused")},
-    ),
-    "tidewheel_windows_total": Metric(
-        means="Replaced by tidewheel_drift_windows_total.",
-        labels=("model", "outcome"),
-        by=("drift_monitor",),
     ),
 }
 """Counters, in the order of the cascade."""

@@ -21,9 +21,11 @@ from services.drift_monitor.handlers import (
     Telling,
     Versions,
 )
+from services.drift_monitor.handlers.vitals import Vitals
 from services.drift_monitor.settings import Settings
 from services.drift_monitor.store import PostgresStore, Reading, Reporting
-from services.drift_monitor.worker import Ager, Forgetter, Looker, Reporter, Settler
+from services.drift_monitor.store.vitals import VitalsTable
+from services.drift_monitor.worker import Ager, Forgetter, Looker, Reporter, Settler, Teller
 from shared import clock, dead_letters, http, idempotency, running
 from shared.artifacts import ArtifactStore
 from shared.bus import Bus
@@ -136,6 +138,7 @@ async def serve(settings: Settings) -> None:
             Ager(ageing=Ageing(predictions=predictions)).run,
             Settler(settling=Settling(store=store, judging=judging)).run,
             partial(idempotency.forgetting, database),
+            Teller(vitals=Vitals(VitalsTable(database))).run,
         ],
         prepare=lambda: database.prepare([MIGRATIONS]),
         finish=database.close,

@@ -8,6 +8,7 @@ from uuid import UUID
 
 from services.drift_monitor import reports
 from services.drift_monitor.handlers import Ageing, Brakes, Profiles, Settling
+from services.drift_monitor.handlers.vitals import Vitals
 from services.drift_monitor.store import Asked, PostgresStore, Reading, Reporting
 from services.drift_monitor.windows import Watched
 from shared import telemetry
@@ -22,6 +23,7 @@ from shared.reference import ANSWER, SCORE, Reference
 from shared.sketch import NumberCells
 
 FORGET_EVERY_SECONDS: Final = 600.0
+TELL_EVERY_SECONDS: Final = 10.0
 LOOK_EVERY_SECONDS: Final = 5.0
 MOST_ALARMS: Final = 5
 """Reports queued at one look: a storm of alarms must not keep people's own reports waiting."""
@@ -60,6 +62,7 @@ class Reporter:
             await self._fail(job, report, outcome)
             return
         telemetry.observe("tidewheel_child_seconds", outcome.seconds, what="report")
+        telemetry.observe("tidewheel_report_render_seconds", outcome.seconds)
         snapshot = bytes(outcome.result["snapshot"])
         digest = await self.artifacts.aput(snapshot)
 
@@ -227,3 +230,19 @@ class Ager:
             telemetry.log("windows_not_recalled", level="warning", reason=str(error))
         else:
             telemetry.log("windows_recalled", windows=windows)
+
+
+@dataclass(frozen=True, slots=True)
+class Teller:
+    """Tells how champions stand, every few seconds."""
+
+    vitals: Vitals
+
+    async def run(self) -> None:
+        """Until cancelled; a database that is away is waited for."""
+        while True:
+            try:
+                await self.vitals.tell()
+            except Unavailable as error:
+                telemetry.log("vitals_wait", level="warning", reason=str(error))
+            await asyncio.sleep(TELL_EVERY_SECONDS)

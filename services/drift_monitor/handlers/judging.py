@@ -14,7 +14,6 @@ from services.drift_monitor.domain import (
     after_measure,
     after_window,
 )
-from services.drift_monitor.handlers import showing
 from services.drift_monitor.handlers.deciding import Deciding
 from services.drift_monitor.handlers.measuring import Measuring, below_rule
 from services.drift_monitor.handlers.profiles import Profiles
@@ -54,10 +53,11 @@ class Judging:
     async def close(self, version: Watched, window: Window) -> tuple[Watched, list[Event]]:
         """Compare a full window with the reference; the version as it stands afterwards."""
         reference = await self.profiles.of(version.reference)
-        found = compare(reference, window.counts, alpha=self.alpha)
+        with telemetry.timed("tidewheel_monitor_window_close_seconds"):
+            found = compare(reference, window.counts, alpha=self.alpha)
         await self.store.save_comparison(window, found)
-        outcome = found.severity or ("untested" if found.mode == "insufficient" else "like")
-        telemetry.count("tidewheel_windows_total", model=version.model, outcome=outcome)
+        verdict = found.severity or ("insufficient" if found.mode == "insufficient" else "clean")
+        telemetry.count("tidewheel_drift_windows_total", model=version.model, verdict=verdict)
         subject = await self._subject(version, window)
         version, estimated = await self._estimate(version, window, subject)
         decided = after_window(version.watch, subject, found)
@@ -77,7 +77,6 @@ class Judging:
             return version, []
         found = told.found
         subject = await self._subject(version, window)
-        showing.measured(subject, told.said, found)
         said: list[Event] = [told.said]
         if await self.store.change_rule((place[0], place[1]), found.rule) and found.rule == "worse":
             said.append(below_rule(version, window.number, found))
@@ -152,7 +151,6 @@ class Judging:
         if estimated is None:
             return version, []
         found, said = estimated
-        showing.estimated(subject, found)
         decided = after_estimate(version.watch, subject, found)
         version, follows = await self.deciding.settle(version, subject, decided)
         return version, [said, *follows]

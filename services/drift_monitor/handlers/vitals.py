@@ -1,0 +1,41 @@
+"""Tells how every champion stands, as metrics."""
+
+from collections import defaultdict
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Final
+
+from services.drift_monitor.store.vitals import VitalsTable
+from services.drift_monitor.vitals import series
+from shared import telemetry
+from shared.vocabulary import GaugeName
+
+_OWN: Final[tuple[GaugeName, ...]] = (
+    "tidewheel_drift_severity",
+    "tidewheel_drift_effect_lower_bound",
+    "tidewheel_drift_features",
+    "tidewheel_drift_last_window_timestamp_seconds",
+    "tidewheel_drift_window_seconds",
+    "tidewheel_quality_value",
+    "tidewheel_quality_gap_lower_bound",
+    "tidewheel_label_coverage_ratio",
+    "tidewheel_label_coverage_expected_ratio",
+    "tidewheel_data_quality_alarm",
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Vitals:
+    """Sets all gauges of champions anew; what is no champion any more is told no longer."""
+
+    table: VitalsTable
+
+    async def tell(self) -> None:
+        """Once."""
+        told: dict[GaugeName, list[tuple[Mapping[str, str], float]]] = defaultdict(list)
+        for standing in await self.table.standings():
+            telemetry.begin("tidewheel_drift_windows_total", model=standing.model)
+            for name, labels, value in series(standing):
+                told[name].append((labels, value))
+        for name in _OWN:
+            telemetry.gauges(name, told[name])

@@ -1,0 +1,134 @@
+"""How a champion stands, as the figures that metrics tell: drift, windows, quality, labels.
+
+They are worked out from what is kept, never from what a process has just seen, so that a restart, a
+rollback or another replica shows the same.
+"""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any, Final
+
+from shared.vocabulary import GaugeName
+
+SEVERITIES: Final = {None: 0, "warning": 1, "critical": 2}
+Series = tuple[GaugeName, Mapping[str, str], float]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Standing:
+    """What is kept about a champion and its newest windows.
+
+    Attributes:
+        window_rows: rows that fill a window.
+        shift: reference standard deviations that no drift is critical below.
+        closed: of the newest closed window; None while there is none.
+        open_rows, open_seconds: of the newest open one, up to its last row.
+        quality, estimate: what labels and scores said last, as plain data.
+        alarms: kinds of data quality that are alarmed.
+    """
+
+    model: str
+    metric: str
+    registered_at: datetime
+    window_rows: int
+    close_after: float | None
+    shift: float
+    tolerance: float
+    severity: str | None = None
+    alpha: float | None = None
+    features: Sequence[Mapping[str, Any]] = ()
+    closed_at: datetime | None = None
+    closed_seconds: float | None = None
+    open_rows: int | None = None
+    open_seconds: float | None = None
+    quality: Mapping[str, Any] | None = None
+    estimate: Mapping[str, Any] | None = None
+    alarms: Sequence[str] = ()
+
+
+def series(found: Standing) -> Iterator[Series]:
+    """Every gauge of one champion."""
+    yield from _drift(found)
+    yield from _windows(found)
+    yield from _realised(found)
+    yield from _estimated(found)
+    for kind in ("schema", "missing", "range", "unseen", "stale"):
+        labels = {"model": found.model, "kind": kind}
+        yield "tidewheel_data_quality_alarm", labels, float(kind in found.alarms)
+
+
+def _drift(found: Standing) -> Iterator[Series]:
+    model = {"model": found.model}
+    yield "tidewheel_drift_severity", model, float(SEVERITIES.get(found.severity, 0))
+    lows = [abs_low(one) for one in found.features]
+    yield "tidewheel_drift_effect_lower_bound", model, max(lows, default=0.0)
+    drifted = [
+        low
+        for low, one in zip(lows, found.features, strict=True)
+        if found.alpha is not None and one["p_value"] < found.alpha
+    ]
+    critical = sum(low > found.shift for low in drifted)
+    yield "tidewheel_drift_features", model | {"level": "critical"}, float(critical)
+    yield "tidewheel_drift_features", model | {"level": "warning"}, float(len(drifted) - critical)
+
+
+def abs_low(feature: Mapping[str, Any]) -> float:
+    """How far from nothing the effect surely is, whichever way; 0 where its interval holds it."""
+    low, high = feature.get("low"), feature.get("high")
+    if low is None or high is None:
+        return 0.0
+    return float(max(0.0, low, -high))
+
+
+def _windows(found: Standing) -> Iterator[Series]:
+    model = {"model": found.model}
+    last = max(found.registered_at, found.closed_at or found.registered_at)
+    yield "tidewheel_drift_last_window_timestamp_seconds", model, last.timestamp()
+    spans = [found.close_after, found.closed_seconds, projected(found)]
+    known = [span for span in spans if span]
+    if known:
+        yield "tidewheel_drift_window_seconds", model, max(known)
+
+
+def projected(found: Standing) -> float | None:
+    """How long the open window takes at the pace of its rows; None while it has too few."""
+    if not found.open_rows or found.open_rows < 2 or found.open_seconds is None:
+        return None
+    return found.open_seconds * found.window_rows / found.open_rows
+
+
+def _realised(found: Standing) -> Iterator[Series]:
+    known = found.quality
+    if known is None:
+        return
+    model = {"model": found.model}
+    yield "tidewheel_label_coverage_ratio", model, known["completeness"]
+    if known.get("expected") is not None:
+        yield "tidewheel_label_coverage_expected_ratio", model, known["expected"]
+    if known.get("state") == "censored":
+        return
+    yield from _figures(found, "realised", known["value"], known.get("margin"))
+    if known.get("baseline") is not None:
+        bound = known.get("rule_bound")
+        gap = None if bound is None else known["value"] - bound
+        yield from _figures(found, "baseline", known["baseline"], gap)
+
+
+def _estimated(found: Standing) -> Iterator[Series]:
+    known = found.estimate
+    if known is None:
+        return
+    limit = known["reference"] * (1 + found.tolerance)
+    yield from _figures(found, "estimated", known["value"], known["low"] - limit)
+    for other in known.get("others", ()):
+        if other["metric"] != found.metric:
+            labels = {"model": found.model, "metric": other["metric"], "kind": "estimated"}
+            yield "tidewheel_quality_value", labels, other["value"]
+
+
+def _figures(found: Standing, kind: str, value: float, gap: float | None) -> Iterator[Series]:
+    labels = {"model": found.model, "metric": found.metric, "kind": kind}
+    yield "tidewheel_quality_value", labels, value
+    if gap is not None:
+        yield "tidewheel_quality_gap_lower_bound", labels, gap

@@ -1,0 +1,181 @@
+"""What metrics tell of a champion follows from what is kept about it."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import pytest
+
+from services.drift_monitor.app import MIGRATIONS
+from services.drift_monitor.handlers.vitals import Vitals
+from services.drift_monitor.store.vitals import VitalsTable
+from services.drift_monitor.vitals import Standing, series
+from shared.postgres import Database
+from shared.telemetry import REGISTRY
+from tests.conftest import OpenDatabase
+
+NOW = datetime(2026, 11, 21, 12, 0, tzinfo=UTC)
+QUALITY = {"value": 2.0, "completeness": 0.4, "expected": 0.5, "state": "provisional"}
+
+
+def a_standing(**changes: Any) -> Standing:
+    facts: dict[str, Any] = {
+        "model": "pump",
+        "metric": "mae",
+        "registered_at": NOW,
+        "window_rows": 1000,
+        "close_after": None,
+        "shift": 0.05,
+        "tolerance": 0.1,
+    }
+    return Standing(**(facts | changes))
+
+
+def told(standing: Standing) -> dict[tuple[str, ...], float]:
+    return {
+        (name.removeprefix("tidewheel_"), *(v for k, v in labels.items() if k != "model")): value
+        for name, labels, value in series(standing)
+    }
+
+
+def test_without_any_window_a_champion_is_clean_since_its_registration() -> None:
+    found = told(a_standing())
+
+    assert found["drift_severity",] == 0
+    assert found["drift_last_window_timestamp_seconds",] == NOW.timestamp()
+    assert ("drift_window_seconds",) not in found
+    assert not [name for name, *_ in found if name.startswith("quality")]
+
+
+@pytest.mark.parametrize(("severity", "value"), [(None, 0), ("warning", 1), ("critical", 2)])
+def test_severity_is_a_number(severity: str | None, value: int) -> None:
+    assert told(a_standing(severity=severity))["drift_severity",] == value
+
+
+def test_a_shift_counts_by_what_it_surely_is_whichever_way_it_goes() -> None:
+    features = [
+        {"feature": "a", "p_value": 1e-9, "low": -0.9, "high": -0.4},
+        {"feature": "b", "p_value": 1e-9, "low": 0.01, "high": 0.3},
+        {"feature": "c", "p_value": 0.5, "low": -0.2, "high": 0.2},
+        {"feature": "d", "p_value": 1e-9, "low": None, "high": None},
+    ]
+    found = told(a_standing(severity="critical", alpha=1e-3, features=features))
+
+    assert found["drift_effect_lower_bound",] == pytest.approx(0.4)
+    assert found["drift_features", "critical"] == 1
+    assert found["drift_features", "warning"] == 2
+
+
+def test_a_window_takes_as_long_as_the_slowest_of_what_is_known() -> None:
+    slow = a_standing(closed_seconds=600.0, open_rows=100, open_seconds=120.0)
+
+    assert told(slow)["drift_window_seconds",] == 1200.0
+    assert told(a_standing(close_after=3600.0))["drift_window_seconds",] == 3600.0
+
+
+def test_a_closed_window_is_the_last_sign_of_life() -> None:
+    closed = NOW + timedelta(hours=1)
+
+    found = told(a_standing(closed_at=closed, closed_seconds=60.0))
+
+    assert found["drift_last_window_timestamp_seconds",] == closed.timestamp()
+
+
+def test_quality_is_told_with_its_coverage_and_beside_the_rule() -> None:
+    quality = QUALITY | {"margin": -0.2, "baseline": 1.5, "rule_bound": 1.8}
+    found = told(a_standing(quality=quality))
+
+    assert found["label_coverage_ratio",] == 0.4
+    assert found["label_coverage_expected_ratio",] == 0.5
+    assert found["quality_value", "mae", "realised"] == 2.0
+    assert found["quality_gap_lower_bound", "mae", "realised"] == -0.2
+    assert found["quality_value", "mae", "baseline"] == 1.5
+    assert found["quality_gap_lower_bound", "mae", "baseline"] == pytest.approx(0.2)
+
+
+def test_a_censored_figure_is_not_told_and_its_coverage_is() -> None:
+    found = told(a_standing(quality=QUALITY | {"state": "censored"}))
+
+    assert found["label_coverage_ratio",] == 0.4
+    assert ("quality_value", "mae", "realised") not in found
+
+
+def test_an_estimate_is_told_as_one() -> None:
+    others = ({"metric": "auc", "value": 0.8, "low": 0.7, "high": 0.9},)
+    estimate = {"value": 2.5, "low": 2.3, "high": 2.7, "reference": 2.0, "others": others}
+    found = told(a_standing(estimate=estimate))
+
+    assert found["quality_value", "mae", "estimated"] == 2.5
+    assert found["quality_gap_lower_bound", "mae", "estimated"] == pytest.approx(0.1)
+    assert found["quality_value", "auc", "estimated"] == 0.8
+
+
+def test_every_kind_of_data_quality_has_its_series() -> None:
+    found = told(a_standing(alarms=("missing",)))
+
+    assert found["data_quality_alarm", "missing"] == 1
+    assert found["data_quality_alarm", "schema"] == 0
+
+
+@pytest.mark.real
+async def test_only_champions_are_told_and_former_ones_no_longer(
+    open_database: OpenDatabase,
+) -> None:
+    database = await open_database("drift_monitor", MIGRATIONS)
+    await database.execute(
+        "insert into model (model, champion, owner) values ('pump', 1, 'rotating')"
+    )
+    for version in (1, 2):
+        await add_version(database, version)
+    await add_windows(database)
+    vitals = Vitals(VitalsTable(database))
+
+    await vitals.tell()
+    first = [
+        sample("tidewheel_drift_severity"),
+        sample("tidewheel_data_quality_alarm", kind="range"),
+        sample("tidewheel_quality_value", metric="mae", kind="realised"),
+    ]
+    await database.execute("update model set champion = 2")
+    await vitals.tell()
+
+    assert first == [2, 1, 2.0]
+    assert sample("tidewheel_drift_severity") == 0
+    assert sample("tidewheel_data_quality_alarm", kind="range") == 0
+    assert sample("tidewheel_quality_value", metric="mae", kind="realised") is None
+    assert sample("tidewheel_drift_windows_total", verdict="critical") == 0
+
+
+def sample(name: str, **labels: str) -> float | None:
+    return REGISTRY.get_sample_value(name, {"model": "pump", **labels})
+
+
+async def add_version(database: Database, version: int) -> None:
+    await database.execute(
+        "insert into version (model, version, manifest, reference, columns, classes, baseline, "
+        "metric, policy, watch, registered_at) values ('pump', $1, 'm', 'r', '[]', '[]', '{}', "
+        "'mae', $2, '{}', $3)",
+        version,
+        {"window": 100, "shift": 0.05, "tolerance": 0.1},
+        NOW,
+    )
+
+
+async def add_windows(database: Database) -> None:
+    await database.execute(
+        "insert into window_sketch (model, version, number, rows, counts, started_at, begun_at, "
+        "ended_at, closed_at, severity, alpha, features) values "
+        "('pump', 1, 1, 100, '', $1, $1, $2, $2, 'critical', 0.001, '[]')",
+        NOW,
+        NOW + timedelta(minutes=5),
+    )
+    await database.execute(
+        "insert into window_quality (model, version, number, quality) values ('pump', 1, 1, $1)",
+        QUALITY,
+    )
+    await database.execute(
+        "insert into data_alarm (model, version, kind, raised_at, detail) "
+        "values ('pump', 1, 'range', $1, 'odd')",
+        NOW,
+    )
