@@ -383,6 +383,13 @@ class Database:
         last = status.rsplit(" ", 1)[-1]
         return int(last) if last.isdigit() else 0
 
+    async def copy(self, table: str, columns: Sequence[str], rows: Iterable[Sequence[Any]]) -> None:
+        """Add many rows to a table at once; jsonb has no place among their columns."""
+        async with self.transaction() as transaction:
+            await transaction.connection.copy_records_to_table(
+                table, columns=list(columns), records=rows
+            )
+
     async def executemany(self, sql: str, rows: Iterable[Sequence[Any]]) -> None:
         """Run a statement once per row of arguments."""
         await self._run("executemany", sql, (list(rows),))

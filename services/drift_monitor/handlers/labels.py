@@ -12,7 +12,7 @@ from services.drift_monitor.handlers.telling import Telling
 from services.drift_monitor.quality import Given, Joined, Label, Observed, Outcome, Value, join
 from services.drift_monitor.quality.delays import Counts, counted
 from services.drift_monitor.store import Key, PostgresStore
-from services.drift_monitor.store.outcomes import Weighed, places_of
+from services.drift_monitor.store.outcomes import Weighed
 from services.drift_monitor.store.sketches import Place
 from services.drift_monitor.windows import Kept, Watched
 from shared import telemetry
@@ -31,7 +31,8 @@ class _News:
     Attributes:
         joined: how many answers of each window have their first label.
         revised: windows in which a label was replaced by another value.
-        late: windows and losses of first labels, by version, in the order of predictions.
+        first: first labels by version.
+        delays: of first labels in seconds, by model.
     """
 
     joined: Counter[Place] = field(default_factory=Counter)
@@ -103,10 +104,10 @@ class Labels:
     async def _conclude(self, joined: Joined, versions: Versions) -> list[Event]:
         for became, count in joined.became.items():
             _count(became, count)
-        outcomes = joined.now()
+        outcomes = list(joined.now.values())
         weighed = await self._weigh([*outcomes, *joined.past], versions)
         await self.store.keep(weighed)
-        news = _news(weighed, joined.before)
+        news = _news(weighed)
         await self.store.count_labels(news.joined)
         await self._count_delays(news.delays)
         said = await self.judging.after_labels(versions, news.joined, news.revised)
@@ -134,17 +135,18 @@ class Labels:
     async def _weigh_version(self, own: Sequence[Outcome], version: Watched) -> list[Weighed]:
         judge = version.judge
         yardstick = await self.judging.profiles.yardstick(version.reference)
-        scores = [_score(one.given, is_answer=yardstick.is_answer) for one in own]
+        scores = [one.given.answer if yardstick.is_answer else one.given.score for one in own]
         cells = cells_of(yardstick, scores)
         rows: Mapping[str, Mapping[str, object]] = {}
         if judge.needs_features:
             rows = await self.store.features_of([one.given.id for one in own])
+        loss, of_rule, nothing = judge.losses(), judge.baseline_losses(), dict[str, object]()
         return [
             Weighed(
-                outcome=one,
-                loss=judge.loss(one.given.answer, one.given.score, one.label.value),
-                baseline_loss=judge.baseline_loss(rows.get(one.given.id, {}), one.label.value),
-                cell=cell,
+                one,
+                loss(one.given.answer, one.given.score, one.label.value),
+                of_rule(rows.get(one.given.id, nothing), one.label.value),
+                cell,
             )
             for one, cell in zip(own, cells, strict=True)
         ]
@@ -176,24 +178,24 @@ class Labels:
 
 def is_sane(told: GroundTruthObserved) -> bool:
     """Whether a label can be kept at all; anybody may have sent it."""
-    texts = [told.prediction, str(told.model), told.value if isinstance(told.value, str) else ""]
+    value = told.value
     return (
-        all("\0" not in text and len(text) <= MOST_CHARACTERS for text in texts)
+        _is_short(told.prediction)
+        and _is_short(told.model)
+        and (isfinite(value) if isinstance(value, float) else _is_short(str(value)))
         and 0 <= told.revision < MOST_REVISIONS
         and told.observed_at.tzinfo is not None
-        and (not isinstance(told.value, float) or isfinite(told.value))
     )
+
+
+def _is_short(text: str) -> bool:
+    return len(text) <= MOST_CHARACTERS and "\0" not in text
 
 
 def _observed(heard: Heard[GroundTruthObserved]) -> Observed:
     told = heard.event
-    label = Label(
-        value=told.value,
-        revision=told.revision,
-        observed_at=told.observed_at,
-        event=heard.id,
-    )
-    return Observed(prediction=told.prediction, model=told.model, label=label, known_at=heard.time)
+    label = Label(told.value, told.revision, told.observed_at, heard.id)
+    return Observed(told.prediction, told.model, label, heard.time)
 
 
 def _classes(row: Given, versions: Versions) -> Sequence[Value] | None:
@@ -201,31 +203,24 @@ def _classes(row: Given, versions: Versions) -> Sequence[Value] | None:
     return None if version is None else version.classes
 
 
-def _score(given: Given, *, is_answer: bool) -> float | None:
-    score = given.answer if is_answer else given.score
-    return score if isinstance(score, float | int) else None
-
-
-def _news(weighed: Sequence[Weighed], before: Mapping[str, Label | None]) -> _News:
+def _news(weighed: Sequence[Weighed]) -> _News:
     news = _News()
     for one in weighed:
-        outcome, given = one.outcome, one.outcome.given
-        if not outcome.counts:
+        given, label, known_at, counts = one.outcome
+        if not counts:
             continue
-        if outcome.is_first:
-            news.joined.update(places_of([outcome]))
-            news.delays[given.model].append(_delay(outcome))
+        place = None
+        if given.version is not None and given.window is not None:
+            place = (given.model, given.version, given.window)
+        if given.label is None:
+            news.delays[given.model].append(max((known_at - given.at).total_seconds(), 0.0))
             if given.version is not None:
                 news.first[given.model, given.version].append(one)
-        else:
-            old = before[given.id]
-            if old is not None and old.value != outcome.label.value:
-                news.revised.update(places_of([outcome]))
+            if place is not None:
+                news.joined[place] += 1
+        elif place is not None and given.label.value != label.value:
+            news.revised.add(place)
     return news
-
-
-def _delay(outcome: Outcome) -> float:
-    return max((outcome.known_at - outcome.given.at).total_seconds(), 0.0)
 
 
 def _turn(given: Given) -> tuple[object, int]:

@@ -4,8 +4,6 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 
-import numpy as np
-
 from services.drift_monitor.handlers.profiles import Profiles, Yardstick
 from services.drift_monitor.quality import (
     LOOKS,
@@ -297,10 +295,10 @@ def below_rule(version: Watched, number: int, found: Measured) -> QualityDegrade
     )
 
 
-def cells_of(yardstick: Yardstick, values: list[float | None]) -> list[int | None]:
+def cells_of(yardstick: Yardstick, scores: Sequence[object]) -> list[int | None]:
     """The cell of each score; None where it has none."""
-    if yardstick.cells is None or not values:
-        return [None] * len(values)
-    numbers = np.array([np.nan if v is None else v for v in values], dtype=np.float64)
+    if yardstick.cells is None or not scores:
+        return [None] * len(scores)
     missing = yardstick.cells.size - 1
-    return [None if p == missing else p for p in yardstick.cells.places(numbers).tolist()]
+    places = yardstick.cells.places(scores).tolist()
+    return [None if place == missing else place for place in places]

@@ -1,7 +1,7 @@
 -- Labels have tables of their own: an answer is written once, and its labels may come in any order.
 
 -- local: labels that count now, and those that counted at some earlier moment. `place` is that of the
--- prediction, `at` its moment; `known_at` is when the label was accepted. Rows are added and at most
+-- prediction, `at` its moment; `known_at` is when the label was accepted, `value` is JSON. Rows are added and at most
 -- cease to count.
 create table outcome (
     place         bigint not null,
@@ -10,7 +10,7 @@ create table outcome (
     "window"      integer,
     at            timestamptz not null,
     known_at      timestamptz not null,
-    value         jsonb not null,
+    value         text not null,
     revision      integer not null,
     observed_at   timestamptz not null,
     event         uuid not null,
@@ -26,7 +26,7 @@ create index outcome_age on outcome using brin (known_at);
 
 insert into outcome (place, model, version, "window", at, known_at, value, revision, observed_at,
     event, loss, baseline_loss, counts)
-select place, model, version, "window", predicted_at, greatest(observed_at, predicted_at), label,
+select place, model, version, "window", predicted_at, greatest(observed_at, predicted_at), label::text,
     revision, observed_at, label_event, loss, baseline_loss, true
 from prediction where label is not null;
 

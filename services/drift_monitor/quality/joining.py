@@ -6,20 +6,21 @@ that counted at some earlier moment, so that what was known then can be told lat
 
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from datetime import datetime
 from math import isfinite
-from typing import Literal
+from typing import Literal, NamedTuple
 from uuid import UUID
 
 Value = float | str | bool
 Labelled = Literal["joined", "revised", "duplicate", "conflict", "invalid", "unknown"]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Label:
+class Label(NamedTuple):
     """One outcome as somebody observed it."""
 
+    # A tuple, as all of these: a few are made per label, and making a frozen dataclass costs more
+    # than joining it.
     value: Value
     revision: int
     observed_at: datetime
@@ -52,8 +53,7 @@ def is_usable(value: Value, classes: Sequence[Value]) -> bool:
     return isinstance(value, float | int) and not isinstance(value, bool) and isfinite(value)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Observed:
+class Observed(NamedTuple):
     """A label for a prediction, as it was heard.
 
     Attributes:
@@ -66,14 +66,13 @@ class Observed:
     known_at: datetime
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Given:
+class Given(NamedTuple):
     """An answer, as far as joining its label needs it.
 
     Attributes:
         place: in the order of all predictions; the key of its outcomes.
         is_compared: whether somebody compares it with other answers.
-        label, known_at: that counts now, and when it was accepted.
+        label, known_at: that counted before all that come now, and when it was accepted.
     """
 
     id: str
@@ -89,20 +88,17 @@ class Given:
     known_at: datetime | None = None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Outcome:
+class Outcome(NamedTuple):
     """A label that counts now, or that counted once.
 
     Attributes:
         counts: whether it counts now.
-        is_first: whether its prediction had none before.
     """
 
     given: Given
     label: Label
     known_at: datetime
-    counts: bool
-    is_first: bool
+    counts: bool = True
 
 
 @dataclass(slots=True, kw_only=True)
@@ -110,32 +106,16 @@ class Joined:
     """What a few labels change.
 
     Attributes:
-        given: all answers, with the labels that count now.
-        before: the label that counted before all of these, by prediction.
+        now: the labels that have come to count, by prediction.
         past: labels that count only in what was known at some earlier moment.
         parked: labels whose predictions are not known.
         became: how many became what.
     """
 
-    given: dict[str, Given]
-    before: dict[str, Label | None] = field(default_factory=dict)
+    now: dict[str, Outcome] = field(default_factory=dict)
     past: list[Outcome] = field(default_factory=list)
     parked: list[Observed] = field(default_factory=list)
     became: Counter[Labelled] = field(default_factory=Counter)
-
-    def now(self) -> list[Outcome]:
-        """The labels that have come to count, one per prediction."""
-        return [
-            Outcome(
-                given=row,
-                label=row.label,
-                known_at=row.known_at,
-                counts=True,
-                is_first=before is None,
-            )
-            for row, before in ((self.given[name], before) for name, before in self.before.items())
-            if row.label is not None and row.known_at is not None
-        ]
 
 
 def join(
@@ -150,39 +130,30 @@ def join(
         observed: labels in the order in which they came.
         classes_of: of the version that answered; None while nobody knows it.
     """
-    joined = Joined(given=dict(given))
+    joined = Joined()
     for one in observed:
-        joined.became[_take(one, joined, classes_of)] += 1
+        row = given.get(one.prediction)
+        if row is None:
+            joined.parked.append(one)
+            joined.became["unknown"] += 1
+        else:
+            joined.became[_take(one, row, joined, classes_of(row))] += 1
     return joined
 
 
-def _take(
-    one: Observed, joined: Joined, classes_of: Callable[[Given], Sequence[Value] | None]
-) -> Labelled:
-    row = joined.given.get(one.prediction)
-    if row is None:
-        joined.parked.append(one)
-        return "unknown"
+def _take(one: Observed, row: Given, joined: Joined, classes: Sequence[Value] | None) -> Labelled:
     if row.model != one.model:
         return "conflict"
-    classes = classes_of(row)
     if classes is not None and not is_usable(one.label.value, classes):
         return "invalid"
-    became = becomes(row.label, one.label)
-    if became in ("joined", "revised"):
-        _remember(joined, row)
-        joined.before.setdefault(row.id, row.label)
-        joined.given[row.id] = replace(row, label=one.label, known_at=one.known_at)
-    elif row.known_at is not None and one.known_at < row.known_at:
-        joined.past.append(_past(row, one.label, one.known_at))
+    newer = joined.now.get(row.id)
+    label, known_at = (newer.label, newer.known_at) if newer else (row.label, row.known_at)
+    became = becomes(label, one.label)
+    if became == "joined" or became == "revised":
+        if newer is not None:
+            # It came to count among these and is replaced among these: it was known for a time.
+            joined.past.append(newer._replace(counts=False))
+        joined.now[row.id] = Outcome(row, one.label, one.known_at)
+    elif known_at is not None and one.known_at < known_at:
+        joined.past.append(Outcome(row, one.label, one.known_at, counts=False))
     return became
-
-
-def _remember(joined: Joined, row: Given) -> None:
-    """A label that came to count among these and is replaced among these was known for a time."""
-    if row.id in joined.before and row.label is not None and row.known_at is not None:
-        joined.past.append(_past(row, row.label, row.known_at))
-
-
-def _past(row: Given, label: Label, known_at: datetime) -> Outcome:
-    return Outcome(given=row, label=label, known_at=known_at, counts=False, is_first=False)

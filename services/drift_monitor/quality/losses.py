@@ -1,6 +1,6 @@
 """How wrong an answer was, once its outcome is known; the losses are those of the gate."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from math import log
 from typing import Any, Final
@@ -13,6 +13,9 @@ LARGEST: Final = 1e140
 """An error beyond is this: its square and the sum of many such stay finite."""
 PINBALL: Final = "pinball@"
 _NEEDS_FEATURES: Final = frozenset({"column", "expression"})
+
+Loss = Callable[[Any, float | None, Value], float | None]
+"""Of an answer with its score, by what came true; None when it cannot be had."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -36,43 +39,71 @@ class Judge:
 
     def loss(self, answer: Value, score: float | None, value: Value) -> float | None:
         """The loss of one answer; None when it cannot be had."""
+        return self.losses()(answer, score, value)
+
+    def losses(self) -> Loss:
+        """The loss of any answer; worked out once for many of them."""
         match self.metric:
             case "mae":
-                return min(abs(float(answer) - float(value)), LARGEST)
+                return lambda answer, _, value: _error(answer, value)
             case "mse" | "rmse":
-                return min(abs(float(answer) - float(value)), LARGEST) ** 2
+                return lambda answer, _, value: _error(answer, value) ** 2
             case "mape":
-                return _share(float(answer), float(value))
+                return lambda answer, _, value: _share(float(answer), float(value))
             case quantile if quantile.startswith(PINBALL):
-                missed = max(-LARGEST, min(float(value) - float(answer), LARGEST))
                 q = float(quantile.removeprefix(PINBALL))
-                return max(q * missed, (q - 1) * missed)
+                return lambda answer, _, value: _pinball(q, answer, value)
             case "log_loss":
-                return _log_loss(score, self._is_second(value))
+                return lambda _, score, value: _log_loss(score, self._is_second(value))
             case "brier":
-                return _brier(score, self._is_second(value))
+                return lambda _, score, value: _brier(score, self._is_second(value))
             case _:
-                return float(answer != value)
+                return lambda answer, _, value: float(answer != value)
 
     def baseline_loss(self, row: Mapping[str, Any], value: Value) -> float | None:
         """The loss of the baseline rule on the same row."""
-        answer = baselines.answer(dict(self.rule), row)
-        score: float | None = None
-        if self.metric in ("log_loss", "brier"):
-            if self.rule["rule"] == "majority":
-                score = baselines.probabilities(dict(self.rule), self.classes)[1]
-            else:
-                score = baselines.one_hot(str(answer), self.classes)[1]
-        try:
-            return self.loss(answer, score, value)
-        except (TypeError, ValueError):
+        return self.baseline_losses()(row, value)
+
+    def baseline_losses(self) -> Callable[[Mapping[str, Any], Value], float | None]:
+        """The loss of the baseline rule on any row; worked out once for many of them."""
+        loss, rule = self.losses(), dict(self.rule)
+        if self.needs_features:
+            return lambda row, value: self._of_rule(loss, baselines.answer(rule, row), value)
+        answer = baselines.answer(rule, {})
+        score = self._score_of_rule(answer)
+        return lambda _, value: _or_none(loss, answer, score, value)
+
+    def _of_rule(self, loss: Loss, answer: Value, value: Value) -> float | None:
+        return _or_none(loss, answer, self._score_of_rule(answer), value)
+
+    def _score_of_rule(self, answer: Value) -> float | None:
+        if self.metric not in ("log_loss", "brier"):
             return None
+        if self.rule["rule"] == "majority":
+            return baselines.probabilities(dict(self.rule), self.classes)[1]
+        return baselines.one_hot(str(answer), self.classes)[1]
 
     def _is_second(self, value: Value) -> bool | None:
         """None for a class that the model cannot name: it gave it no probability at all."""
         if value not in self.classes:
             return None
         return value == self.classes[1]
+
+
+def _or_none(loss: Loss, answer: Value, score: float | None, value: Value) -> float | None:
+    try:
+        return loss(answer, score, value)
+    except (TypeError, ValueError):
+        return None
+
+
+def _error(answer: Value, value: Value) -> float:
+    return min(abs(float(answer) - float(value)), LARGEST)
+
+
+def _pinball(q: float, answer: Value, value: Value) -> float:
+    missed = max(-LARGEST, min(float(value) - float(answer), LARGEST))
+    return max(q * missed, (q - 1) * missed)
 
 
 def _share(answer: float, value: float) -> float | None:

@@ -1,9 +1,8 @@
 """Labels beside the answers that they judge, and how many of each window have one."""
 
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
 from datetime import datetime
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 import orjson
 
@@ -14,8 +13,7 @@ from services.drift_monitor.store.waiting import turn, uuid_of
 from shared.postgres import Database, Row
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Weighed:
+class Weighed(NamedTuple):
     """A label with what it makes of the answer.
 
     Attributes:
@@ -59,16 +57,19 @@ class OutcomeTable:
         replaced = [
             one.outcome.given.place
             for one in labels
-            if one.outcome.counts and not one.outcome.is_first
+            if one.outcome.counts and one.outcome.given.label is not None
         ]
         if replaced:
             await self.database.execute(
                 "update outcome set counts = false where place = any($1::bigint[]) and counts",
                 replaced,
             )
-        if labels:
-            columns = zip(*(_columns(one) for one in labels), strict=True)
-            await self.database.execute(_KEEP, *(list(column) for column in columns))
+        counting = [_columns(one) for one in labels if one.outcome.counts]
+        if counting:
+            await self.database.copy("outcome", _COLUMNS, counting)
+        past = [_columns(one) for one in labels if not one.outcome.counts]
+        if past:
+            await self.database.executemany(_KEEP_PAST, past)
 
     async def take_labels(self, ids: Sequence[str]) -> list[Observed]:
         """All labels of these predictions, in the order of their acceptance; they are gone."""
@@ -138,18 +139,26 @@ _GIVEN: Final = """
     from prediction p left join outcome o on o.place = p.place and o.counts
     where p.id = any($1::text[])
 """
-_KEEP: Final = """
-    insert into outcome (place, model, version, "window", at, known_at, value, revision,
-        observed_at, event, loss, baseline_loss, cell, counts)
-    select place, model, version, "window", at, known_at, value::jsonb, revision, observed_at,
-        event, loss, baseline_loss, cell, counts
-    from unnest($1::bigint[], $2::text[], $3::int[], $4::int[], $5::timestamptz[],
-        $6::timestamptz[], $7::text[], $8::int[], $9::timestamptz[], $10::uuid[], $11::float8[],
-        $12::float8[], $13::smallint[], $14::boolean[])
-        as r (place, model, version, "window", at, known_at, value, revision, observed_at, event,
-        loss, baseline_loss, cell, counts)
-    on conflict do nothing
-"""
+_COLUMNS: Final = (
+    "place",
+    "model",
+    "version",
+    "window",
+    "at",
+    "known_at",
+    "value",
+    "revision",
+    "observed_at",
+    "event",
+    "loss",
+    "baseline_loss",
+    "cell",
+    "counts",
+)
+_KEEP_PAST: Final = (
+    "insert into outcome values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14) "
+    "on conflict do nothing"
+)
 _LABELLED: Final = """
     select array_agg(loss) as losses, array_agg(baseline_loss) as rule, array_agg(cell) as cells
     from outcome where model = $1 and version = $2 and "window" = $3 and at between $4 and $5
@@ -176,44 +185,37 @@ _DUE: Final = """
 
 
 def _columns(one: Weighed) -> tuple[Any, ...]:
-    outcome, given = one.outcome, one.outcome.given
+    (given, label, known_at, counts), loss, baseline_loss, cell = one
     return (
         given.place,
         given.model,
         given.version,
         given.window,
         given.at,
-        outcome.known_at,
-        orjson.dumps(outcome.label.value).decode(),
-        outcome.label.revision,
-        outcome.label.observed_at,
-        outcome.label.event,
-        one.loss,
-        one.baseline_loss,
-        one.cell,
-        outcome.counts,
+        known_at,
+        orjson.dumps(label.value).decode(),
+        label.revision,
+        label.observed_at,
+        label.event,
+        loss,
+        baseline_loss,
+        cell,
+        counts,
     )
 
 
 def _given(row: Row) -> Given:
-    return Given(
-        id=row["id"],
-        place=row["place"],
-        model=row["model"],
-        version=row["version"],
-        window=row["window"],
-        answer=row["answer"],
-        score=row["score"],
-        at=row["predicted_at"],
-        is_compared=row["is_compared"],
-        label=label_of(row, "value"),
-        known_at=row["known_at"],
-    )
+    answer = Given(*row[:9])
+    event = row[12]
+    if event is None:
+        return answer
+    label = Label(orjson.loads(row[9]), row[10], row[11], uuid_of(event))
+    return answer._replace(label=label, known_at=row[13])
 
 
 def _observed(row: Row) -> Observed:
     label = Label(
-        value=row["value"],
+        value=orjson.loads(row["value"]),
         revision=row["revision"],
         observed_at=row["observed_at"],
         event=uuid_of(row["event"]),
@@ -221,22 +223,9 @@ def _observed(row: Row) -> Observed:
     return Observed(prediction=row["id"], model=row["model"], label=label, known_at=row["known_at"])
 
 
-def label_of(row: Row, value: str) -> Label | None:
-    """The label in a row; None where it has none."""
+def label_of(row: Row) -> Label | None:
+    """The label that counts in a row with the columns of its outcome; None where it has none."""
     if row["event"] is None:
         return None
-    return Label(
-        value=row[value],
-        revision=row["revision"],
-        observed_at=row["observed_at"],
-        event=uuid_of(row["event"]),
-    )
-
-
-def places_of(outcomes: Iterable[Outcome]) -> list[Place]:
-    """The windows of these outcomes that are in one, one entry per outcome."""
-    return [
-        (one.given.model, one.given.version, one.given.window)
-        for one in outcomes
-        if one.given.version is not None and one.given.window is not None
-    ]
+    value = orjson.loads(row["value"])
+    return Label(value, row["revision"], row["observed_at"], uuid_of(row["event"]))

@@ -132,7 +132,7 @@ _ADD_PREDICTIONS: Final = """
     order by n
 """
 _KEPT: Final = (
-    "select p.*, c.names as column_names, o.value as label, o.revision, o.observed_at, o.event, "
+    "select p.*, c.names as column_names, o.value, o.revision, o.observed_at, o.event, "
     "o.loss, o.baseline_loss from prediction p join column_names c on c.digest = p.names "
     "left join outcome o on o.place = p.place and o.counts"
 )
@@ -183,7 +183,7 @@ def _kept(row: Row) -> Kept:
         rung=row["rung"],
         at=row["predicted_at"],
         window=row["window"],
-        label=label_of(row, "label"),
+        label=label_of(row),
         entity=row["entity"],
         weight=row["weight"],
         arms=tuple(row["arms"]),
