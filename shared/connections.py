@@ -63,6 +63,7 @@ _LARGE: Final = _Refusal(
     f"{MOST_HEADERS} headers of {MOST_HEADER_BYTES} bytes are allowed, {MOST_HEAD_BYTES} together.",
 )
 _HOSTLESS: Final = _Refusal(400, "malformed_http", "A request names exactly one host.")
+_STOPPING: Final = _Refusal(503, "stopping", "This process ends; another one answers.")
 _FULL: Final = _Refusal(503, "too_many_connections", "All connections are taken; try again later.")
 
 
@@ -192,6 +193,15 @@ class Guarded(HttpToolsProtocol):
             self.transport.close()  # an answer cannot be taken back
         else:
             self._refuse(refusal)
+
+    def end(self) -> None:
+        """The process ends before the answer is there: the client learns that it may ask again."""
+        if self._stage == "refused" or self._is_answered():
+            return
+        if self.cycle.response_started:
+            self.transport.close()
+        else:
+            self._refuse(_STOPPING)
 
     def _refuse(self, refusal: _Refusal) -> None:
         """Answer with a problem, and leave once the client has had time to read it."""

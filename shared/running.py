@@ -24,7 +24,7 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from shared import faults, telemetry
-from shared.connections import Doorway, guarded_by
+from shared.connections import Doorway, Guarded, guarded_by
 from shared.errors import Unavailable
 from shared.settings import ServiceSettings
 
@@ -247,6 +247,16 @@ class _Server(uvicorn.Server):
     def capture_signals(self) -> Any:
         """Leave the signal handlers as they are."""
         yield
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        """Finish what is in flight; shortly before it would be cut off, say so to who waits."""
+        asyncio.get_running_loop().call_later(DOORS_SECONDS - 0.25, self._end_connections)
+        await super().shutdown(sockets)
+
+    def _end_connections(self) -> None:
+        for connection in list(self.server_state.connections):
+            if isinstance(connection, Guarded):
+                connection.end()
 
 
 def _admin() -> Starlette:

@@ -88,6 +88,10 @@ class Settings(ServiceSettings):
     takes at most. The end of the process alone takes nothing. 0 syncs each answer before it is
     given, which costs what the disk takes for it."""
 
+    quiet_seconds: float = Field(default=0.5, ge=0, le=3)
+    """Seconds from being told to stop, when `/ready` begins to say no, until the doors close:
+    as long as whoever spreads the requests needs to notice."""
+
     batch_rows: int = Field(default=100, ge=1, le=1_000)
     """Rows of one `predictions.logged`."""
 

@@ -32,6 +32,8 @@ from shared.topics import DEPLOYMENT, PREDICTIONS
 
 SEND_TOGETHER: Final = 30
 """Messages, and batches, that are sent before their acknowledgement is waited for."""
+FLUSH_SECONDS: Final = 2.0
+"""What a graceful stop grants the spool."""
 TIDY_SECONDS: Final = 5.0
 SWEEP_SECONDS: Final = 3600.0
 FORGIVE_SECONDS: Final = 60.0
@@ -145,9 +147,9 @@ class Sender:
         return replace(message, value=value)
 
     async def finish(self) -> None:
-        """Send what is left, as far as the broker answers within three seconds."""
+        """Send what is left, as far as the broker answers in time; the rest stays on the disk."""
         try:
-            async with asyncio.timeout(3):
+            async with asyncio.timeout(FLUSH_SECONDS):
                 while await self.send_some(at_once=True):
                     pass
         except (TimeoutError, Unavailable) as error:
