@@ -6,7 +6,9 @@ from typing import Annotated, Final
 from pydantic import AfterValidator
 
 NAME: Final = re.compile(r"[a-z0-9][a-z0-9._-]{0,62}")
-RESERVED: Final = frozenset({"versions", "compare", "predict", "explain", "invocations", "data"})
+RESERVED: Final = frozenset(
+    {"versions", "compare", "predict", "explain", "invocations", "data", "annotations"}
+)
 """Words that follow a name in routes, so that they cannot be part of one."""
 
 

@@ -5,6 +5,7 @@ from collections.abc import Awaitable, Callable
 from typing import Final
 
 from services.registry.api import (
+    annotations,
     audit,
     datasets,
     events,
@@ -16,6 +17,7 @@ from services.registry.api import (
     uploads,
 )
 from services.registry.handlers import Intake, Registry
+from services.registry.handlers.annotations import Annotations
 from services.registry.handlers.registry import OFFERS
 from services.registry.handlers.requests import Requests
 from services.registry.handlers.vitals import Vitals
@@ -64,6 +66,9 @@ async def serve(settings: Settings) -> None:
         settings,
         [
             uploads.router(intake, database, seconds=settings.upload_seconds),
+            annotations.router(
+                Annotations(store=store, artifacts=artifacts, examiner=examiner, now=clock.now)
+            ),
             datasets.router(store, artifacts),
             models.router(registry, store, artifacts),
             events.router(store.log, clock.now),

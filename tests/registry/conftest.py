@@ -13,6 +13,7 @@ import pytest_asyncio
 from pydantic import SecretStr
 
 from services.registry.api import (
+    annotations,
     audit,
     datasets,
     events,
@@ -24,6 +25,7 @@ from services.registry.api import (
     uploads,
 )
 from services.registry.handlers import Intake, Registry
+from services.registry.handlers.annotations import Annotations
 from services.registry.handlers.registry import OFFERS
 from services.registry.handlers.requests import Requests
 from services.registry.lineage.code import Lock
@@ -119,6 +121,9 @@ async def house(database_url: str, tmp_path: Path, examiner: Examiner) -> AsyncI
         _settings(tmp_path, database.url),
         [
             uploads.router(intake, database, seconds=30),
+            annotations.router(
+                Annotations(store=store, artifacts=artifacts, examiner=examiner, now=clock.now)
+            ),
             datasets.router(store, artifacts),
             models.router(registry, store, artifacts),
             events.router(store.log, clock.now),

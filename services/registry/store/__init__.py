@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
+from services.registry.store.annotations import Annotations
 from services.registry.store.audit import Audit
 from services.registry.store.datasets import Datasets
 from services.registry.store.freshness import Freshness
@@ -29,6 +30,7 @@ class Store:
     history: History
     origins: Origins
     owners: Owners
+    annotations: Annotations
     freshness: Freshness
 
     @classmethod
@@ -44,5 +46,6 @@ class Store:
             history,
             Origins(database, history),
             Owners(database),
+            Annotations(database),
             Freshness(database),
         )
