@@ -98,6 +98,7 @@ class FaustStreams:
         self._app: Any = None
         self._stopping = asyncio.Event()
         self._stopped = asyncio.Event()
+        self._told_at = 0.0
 
     async def run(self) -> None:
         """Carry until stopped or cancelled; Faust is built anew whenever it has ended itself."""
@@ -168,12 +169,30 @@ class FaustStreams:
         try:
             while not (self._stopping.is_set() or app.should_stop or watch.broken):
                 self._lanes.check()
+                self._tell_lag(watch)
                 await asyncio.wait({told}, timeout=0.2)
         finally:
             told.cancel()
         if not self._stopping.is_set():
             reason = repr(app.crash_reason or watch.broken)
             telemetry.log("streams_interrupted", level="warning", reason=reason)
+
+    def _tell_lag(self, watch: "_Watch") -> None:
+        """Over the partitions of each topic that are here: how many wait, and the oldest's age."""
+        if time.monotonic() - self._told_at < LOOK_EVERY_SECONDS:
+            return
+        self._told_at = time.monotonic()
+        waiting = {topic.name: [0.0, 0.0] for topic in self._topics}
+        for (topic, number), worker in self._lanes.workers().items():
+            place = worker.position
+            messages = worker.queued if place is None else watch.behind(topic, number, place)
+            known = waiting[topic]
+            known[0] += messages
+            known[1] = max(known[1], worker.oldest_seconds if messages else 0.0)
+        for topic, (messages, seconds) in waiting.items():
+            labels = {"group": f"{self._service}.streams", "topic": topic}
+            telemetry.gauge("tidewheel_consumer_lag_messages", messages, **labels)
+            telemetry.gauge("tidewheel_consumer_lag_seconds", seconds, **labels)
 
     def _build(self, names: Sequence[str]) -> Any:
         app = _App(
@@ -223,6 +242,7 @@ class FaustStreams:
                 key=message.key,
                 value=message.value,
                 headers=tuple(_headers(message.headers)),
+                sent_at=message.timestamp,
             )
             await self._lanes.put(record, _Carried(event))
 
@@ -266,7 +286,7 @@ class _Watch:
             if consumer is None:
                 continue
             self._app.consumer._thread.thread_loop.call_soon_threadsafe(self._check, consumer)
-            if self._stands_still(consumer):
+            if self._stands_still():
                 telemetry.log("streams_stalled", level="error", seconds=STALLED_SECONDS)
                 self._stalled()
 
@@ -285,17 +305,19 @@ class _Watch:
             if coordinator._coordination_task.done():
                 self.broken = error
 
-    def _stands_still(self, consumer: Any) -> bool:
+    def _stands_still(self) -> bool:
         now = time.monotonic()
         for (topic, number), worker in self._lanes.workers().items():
             if worker.waits_for or now - worker.moved_at < STALLED_SECONDS:
                 continue
-            if worker.queued or self._behind(consumer, topic, number, worker.position):
+            if worker.queued or self.behind(topic, number, worker.position):
                 return True
         return False
 
-    def _behind(self, consumer: Any, topic: str, number: int, position: int | None) -> bool:
-        for part in consumer.assignment():
+    def behind(self, topic: str, number: int, position: int | None) -> int:
+        """Records on the broker that are not finished here; 0 where nobody can tell."""
+        consumer = self._consumer()
+        for part in consumer.assignment() if consumer is not None else ():
             if part.topic.endswith(topic) and part.partition == number:
-                return (consumer.highwater(part) or 0) > (position or 0)
-        return False
+                return max(0, int(consumer.highwater(part) or 0) - (position or 0))
+        return 0
