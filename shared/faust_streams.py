@@ -189,9 +189,9 @@ class FaustStreams:
             known = waiting[topic]
             known[0] += messages
             known[1] = max(known[1], worker.oldest_seconds if messages else 0.0)
-        for topic, (messages, seconds) in waiting.items():
+        for topic, (number_waiting, seconds) in waiting.items():
             labels = {"group": f"{self._service}.streams", "topic": topic}
-            telemetry.gauge("tidewheel_consumer_lag_messages", messages, **labels)
+            telemetry.gauge("tidewheel_consumer_lag_messages", number_waiting, **labels)
             telemetry.gauge("tidewheel_consumer_lag_seconds", seconds, **labels)
 
     def _build(self, names: Sequence[str]) -> Any:

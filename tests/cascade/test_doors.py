@@ -17,6 +17,8 @@ import pytest
 from shared.access import Role, hash_of
 from shared.http import CLIENT_PATHS, OPEN_PATHS
 from shared.topics import SERVICES
+from shared.vocabulary import told_by
+from tests.ops.tools import needs_tools, run
 from tests.support.house import House, a_spec, some_rows, until
 from tests.support.routes import Route, ask, every_route, row_of, rows_of, table
 
@@ -323,6 +325,19 @@ def test_metrics_are_told_on_the_admin_door_only(house: House, service: str) -> 
     assert metrics.status_code == 200
     assert "tidewheel_http_requests_total" in metrics.text
     assert public.status_code == 404
+
+
+@needs_tools
+@pytest.mark.parametrize("service", SERVICES)
+def test_metrics_of_a_service_at_work_pass_every_lint(house: House, service: str) -> None:
+    metrics = httpx.get(house.services.admin_url(service) + "/metrics").text
+
+    done = run("promtool", "check", "metrics", given=metrics)
+
+    assert (done.returncode, done.stderr) == (0, "")
+    assert f'service="{service}"' in metrics
+    told = {line.split()[2] for line in metrics.splitlines() if line.startswith("# TYPE tidewheel")}
+    assert told == set(told_by(service))
 
 
 def test_a_row_of_the_table_names_roles_in_one_order() -> None:

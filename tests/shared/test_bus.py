@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Iterable
 from typing import Any
 
 import pytest
 
 from local.ports import free_ports
 from local.stack import Infrastructure
+from shared import telemetry
 from shared.broker import Admin, Message
 from shared.bus import (
     Bus,
@@ -21,7 +23,7 @@ from shared.bus import (
     follow,
     publish,
 )
-from shared.errors import BrokerUnavailable, StoreUnavailable
+from shared.errors import BrokerUnavailable, StoreUnavailable, Unprocessable
 from shared.events import DatasetOffered, Event, Heard
 from shared.postgres import Database
 from shared.provisioning import declared_config
@@ -216,3 +218,46 @@ async def test_a_bus_whose_events_do_not_move_ends_with_an_error(
 
     with pytest.raises(Stalled):
         await asyncio.wait_for(bus.run(), 30)
+
+
+@pytest.mark.real
+async def test_lag_and_dead_letters_are_told_as_metrics(
+    database: Database, kafka: str, topic_prefix: str
+) -> None:
+    let = asyncio.Event()
+
+    async def react(heard: Heard[DatasetOffered]) -> Iterable[Event]:
+        if heard.event.dataset == "bad":
+            raise Unprocessable("never")
+        await let.wait()
+        return []
+
+    await ensure_topics(kafka, prefix=topic_prefix, partitions=1)
+    offers = [heard(an_offer(name, n)) for n, name in enumerate(("bad", "a", "b"))]
+    await publish(kafka, topic_prefix, OFFERS, offers)
+    bus = Bus(database, kafka, "registry", [on(DatasetOffered, react)], topic_prefix=topic_prefix)
+    running = asyncio.create_task(bus.run())
+    labels = {"group": "registry", "topic": OFFERS.name}
+    parked = {"topic": OFFERS.name, "reason": "Unprocessable"}
+
+    def told(name: str, wanted: dict[str, str]) -> float | None:
+        """Whatever service this process is, as other tests left it."""
+        samples = [s for metric in telemetry.REGISTRY.collect() for s in metric.samples]
+        found = [s.value for s in samples if s.name == name and wanted.items() <= s.labels.items()]
+        return sum(found) if found else None
+
+    async def is_behind() -> bool:
+        return (
+            told("tidewheel_consumer_lag_messages", labels) == 2
+            and (told("tidewheel_consumer_lag_seconds", labels) or 0) > 0
+            and told("tidewheel_dead_letters_pending", parked) == 1
+        )
+
+    async def is_done() -> bool:
+        return told("tidewheel_consumer_lag_seconds", labels) == 0
+
+    await eventually(is_behind, what="the lag to be told")
+    let.set()
+    await eventually(is_done, what="the end of the lag")
+    await bus.stop()
+    await running
