@@ -193,6 +193,8 @@ class Upkeep:
         now = time.monotonic()
         kept = []
         for measure in self.deployments.measures:
+            if measure.is_replaced and measure.is_empty:
+                continue
             due = all_of_them or measure.is_due(now)
             if due and not self.spool.is_taken(measure_slot(measure.endpoint)):
                 arms = measure.take()

@@ -20,6 +20,11 @@ class Measure:
         every = 1.0 if self.endpoint.is_watched else 60.0
         return self.is_replaced or now - self.since >= every
 
+    @property
+    def is_empty(self) -> bool:
+        """Whether nobody asked since it was said."""
+        return all(tally.is_empty for tally in self.endpoint.tallies)
+
     def take(self) -> tuple[ArmMeasure, ...]:
         """What the arms did, and begin anew; empty when nobody asked."""
         arms = self.endpoint.desired.arms
@@ -40,7 +45,7 @@ class Measure:
             )
             for arm, tally in zip(arms, self.endpoint.tallies, strict=False)
         )
-        if all(tally.is_empty for tally in self.endpoint.tallies):
+        if self.is_empty:
             return ()
         for tally in self.endpoint.tallies:
             tally.clear()

@@ -110,6 +110,7 @@ class Deployments:
         self._refusals: set[tuple[ModelName, int, int, str]] = set()
         self._cooling: deque[tuple[float, ModelName]] = deque()
         self._measuring: dict[ModelName, Measure] = {}
+        self._new: set[ModelName] = set()
         self._recent_at = monotonic() + COOL_SECONDS
 
     @property
@@ -275,10 +276,16 @@ class Deployments:
 
     def _put(self, endpoint: Endpoint) -> None:
         self.endpoints.put(endpoint)
+        self._new.add(endpoint.model)
         counting.begin(endpoint)
         self._measure(endpoint)
         self._cooling.append((self._monotonic() + COOL_SECONDS, endpoint.model))
         self._stop_suspects(endpoint)
+
+    def take_changed(self) -> set[ModelName]:
+        """The models whose endpoints were made since this was asked last."""
+        taken, self._new = self._new, set()
+        return taken
 
     def _measure(self, endpoint: Endpoint) -> None:
         before = self._measuring.get(endpoint.model)

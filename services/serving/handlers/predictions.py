@@ -286,16 +286,23 @@ class Predictions:
         if not endpoint.main_path:
             return
         rung, cause = standing(endpoint, self.monotonic())
-        before = self._standings.get(endpoint.model, endpoint.main_path[0].rung)
-        self._standings[endpoint.model] = rung
+        first = endpoint.main_path[0].rung
+        before = self._standings.pop(endpoint.model, first)
+        if rung != first:
+            self._standings[endpoint.model] = rung
         if rung != before:
             telemetry.log("rung_changed", level="warning", model=endpoint.model, rung=rung)
             self.voice.fell_back(endpoint, rung, cause or "the rung above works again")
 
     def tell_standings(self) -> None:
-        """The same for all models: a version that has rested long enough is asked again."""
-        for endpoint in self.deployments.endpoints.values():
-            self.tell_standing(endpoint)
+        """The same for models that stand lower than they could, and for those that are new.
+
+        A version that has rested long enough is asked again; all others change by being asked.
+        """
+        for model in {*self._standings, *self.deployments.take_changed()}:
+            endpoint = self.deployments.endpoints.warm(model)
+            if endpoint is not None:
+                self.tell_standing(endpoint)
 
     # --- logging
 
