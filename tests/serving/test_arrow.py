@@ -6,17 +6,20 @@ import random
 import struct
 import sys
 from collections.abc import Mapping
+from importlib import import_module
 from typing import Any
 
 import httpx
 import orjson
-import pyarrow as pa
 import pytest
 
 from services.serving.prediction.arrow import ARROW, MalformedArrow, read_arrow
 from shared.artifacts import ArtifactStore
 from shared.errors import Refused
 from tests.serving.building import A_ROW, FLOW, Replica, a_desired, a_version
+
+pa: Any = import_module("pyarrow")
+import_module("pyarrow.ipc")
 
 PATH = f"/v1/models/{FLOW}/predict"
 COLUMNS: Mapping[str, Any] = {"load": [1.0, None, -0.5], "hour": [3, 4, 5], "lag": [0.5, 0.1, 2.0]}

@@ -6,7 +6,7 @@ read. So refusals, other forms and other protocols have one place, and here noth
 """
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -70,13 +70,12 @@ class QuickDoor:
         if not self._may_ask(lane, plain.key, scope):
             await self.app(scope, receive, send)
             return
-        message = await receive()
-        body: bytes = message.get("body", b"")
-        answer = None
-        if message["type"] == "http.request" and not message.get("more_body"):
-            answer = await self._answer(lane, body, started)
+        received = [await receive()]
+        while received[-1].get("more_body") and _size(received) <= plain.size:
+            received.append(await receive())
+        answer = await self._answer(lane, received, started)
         if answer is None:
-            await self.app(scope, _again(message, receive), send)
+            await self.app(scope, _again(received, receive), send)
             return
         headers = [
             _JSON,
@@ -124,9 +123,10 @@ class QuickDoor:
         lane.permitted[id(principal)] = (principal, owner)
         return True
 
-    async def _answer(self, lane: Lane, body: bytes, started: float) -> bytes | None:
+    async def _answer(self, lane: Lane, received: list[Message], started: float) -> bytes | None:
         """The answer as JSON; None where the careful way is to be taken."""
-        if lane.decoder is None or not self.admission.has_room(len(body)):
+        body = _whole(received)
+        if body is None or lane.decoder is None or not self.admission.has_room(len(body)):
             return None
         rows = lane.decoder.read(body, self.rows_limit)
         if rows is None:
@@ -155,9 +155,24 @@ def _plain(scope: Scope) -> _Plain | None:
     return _Plain(key[7:].decode("latin-1"), int(length), told.get(b"x-request-id", b"")[:100])
 
 
-def _again(first: Message, receive: Receive) -> Receive:
+def _size(received: Sequence[Message]) -> int:
+    return sum(len(message.get("body", b"")) for message in received)
+
+
+def _whole(received: Sequence[Message]) -> bytes | None:
+    """The body; None where its end did not come."""
+    last = received[-1]
+    if last["type"] != "http.request" or last.get("more_body"):
+        return None
+    if len(received) == 1:
+        body: bytes = last.get("body", b"")
+        return body
+    return b"".join([message.get("body", b"") for message in received])
+
+
+def _again(received: Sequence[Message], receive: Receive) -> Receive:
     """What was received is received once more, and then what comes."""
-    waiting = [first]
+    waiting = list(reversed(received))
 
     async def receive_again() -> Message:
         return waiting.pop() if waiting else await receive()
