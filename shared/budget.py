@@ -10,32 +10,30 @@ from typing import Final
 ALPHA: Final = 5e-4
 """The default level of a window."""
 
-SCALES: Final = (1, 2, 4, 8, 16)
-"""Windows that are taken together, the newest ones."""
-FIRST: Final = 0.5
-"""The part of one window by itself; the others share the rest evenly."""
+SCALES: Final = {1: 0.30, 2: 0.05, 4: 0.36, 8: 0.09, 16: 0.20}
+"""Windows that are taken together, the newest ones, and the part of each."""
 
-EACH: Final = 0.6
-PAIRS: Final = 0.3
-TOGETHER: Final = 0.1
+EACH: Final = 0.88
+PAIRS: Final = 0.07
+TOGETHER: Final = 0.05
 """Features by themselves, pairs of numbers, and all numbers at once."""
 
 NUMBER: Final = {
-    "location": 0.40,
-    "scale": 0.25,
-    "shape": 0.10,
-    "fine shape": 0.05,
-    "missing": 0.10,
-    "below": 0.05,
-    "above": 0.05,
+    "location": 0.78,
+    "scale": 0.09,
+    "shape": 0.04,
+    "fine shape": 0.02,
+    "missing": 0.03,
+    "below": 0.02,
+    "above": 0.02,
 }
 CATEGORY: Final = {"shape": 0.40, "level": 0.20, "unseen": 0.30, "missing": 0.10}
 
 
 def scale_parts(scales: Sequence[int]) -> list[float]:
     """The part of each scale; what scales leave that cannot be tested is for the first one."""
-    other = (1 - FIRST) / (len(SCALES) - 1)
-    return [other if scale > 1 else 1 - other * (len(scales) - 1) for scale in scales]
+    left = 1 - sum(SCALES[scale] for scale in scales)
+    return [SCALES[scale] + (left if scale == 1 else 0.0) for scale in scales]
 
 
 def family_parts(pairs: int) -> tuple[float, float, float]:

@@ -49,6 +49,22 @@ def rank_z(counts: NDArray[np.int64], totals: NDArray[np.int64], scores: Floats)
     return np.where(variance > 0, np.nan_to_num(z), 0.0)
 
 
+def skewness(counts: NDArray[np.int64], totals: NDArray[np.int64], scores: Floats) -> Floats:
+    """How lopsided the sum of scores is by chance, shape (...); squares of scores are.
+
+    Source: Cochran (1977), Sampling Techniques, chapter 2, for samples of a finite population.
+    """
+    window = counts.sum(axis=-1).astype(np.float64)
+    total = totals.sum(axis=-1).astype(np.float64)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        off = scores - ((totals * scores).sum(axis=-1) / total)[..., None]
+        second, third = ((totals * off**power).sum(axis=-1) / total for power in (2, 3))
+        rest = total - window
+        shape = (rest - window) * np.sqrt((total - 1) / (window * rest)) / (total - 2)
+        found = shape * third / second**1.5
+    return np.asarray(np.nan_to_num(found, posinf=0.0, neginf=0.0))
+
+
 def coarse_groups(cells: int, *, groups: int | None, is_number: bool) -> Counts:
     """To which group each cell belongs before any are joined; missing is left out.
 

@@ -4,17 +4,16 @@ from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
-from typing import Any, Final, Literal, assert_never
+from typing import Any, Final
 
 from services.drift_monitor.domain import Policy, Watch
 from services.drift_monitor.quality import Judge, Label, Value
 from shared.events import Digest, Json, ModelName, PredictionRow, PredictionsLogged
+from shared.seasons import Season, season_of
 from shared.sketch import Counts, Sketch
 
 LEAST_ROWS: Final = 20
 """A window with fewer says nothing; it goes on, however old it is."""
-
-Season = Literal["hour_of_day", "hour_of_week", "month"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -269,19 +268,6 @@ def _by_season(rows: Sequence[Kept], season: Season | None) -> dict[str, Sequenc
     for row in rows:
         found[season_of(season, row.at)].append(row)
     return dict(found)
-
-
-def season_of(season: Season, at: datetime) -> str:
-    """The season of a moment, by its time in UTC: `h07`, `w123` (Monday 0 h is 0), `m12`."""
-    match season:
-        case "hour_of_day":
-            return f"h{at.hour:02}"
-        case "hour_of_week":
-            return f"w{at.weekday() * 24 + at.hour:03}"
-        case "month":
-            return f"m{at.month:02}"
-        case _:
-            assert_never(season)
 
 
 def _added(one: Mapping[str, int], other: Mapping[str, int]) -> dict[str, int]:

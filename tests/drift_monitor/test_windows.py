@@ -10,7 +10,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from services.drift_monitor.windows import Kept, Open, Part, Plan, Season, allot, season_of
+from services.drift_monitor.windows import Kept, Open, Part, Plan, allot
+from shared.seasons import Season, season_of
 from tests.drift_monitor.building import NAMES, NOON, Serving, autoregressive
 
 PLAN = Plan(columns=NAMES, width=4, window=20)

@@ -59,7 +59,7 @@ def _possible(reference: Reference, history: Sequence[Sketch]) -> list[int]:
     """The scales that a longer history would let be tested; levels do not depend on its length."""
     rows = history[0].rows
     scales = [1]
-    for scale in SCALES[1:]:
+    for scale in list(SCALES)[1:]:
         known = reference.scale_for(rows * scale)
         if known is None or rows * scale > reference.rows or 0 < known.blocks < LEAST_MERGED:
             break

@@ -6,7 +6,7 @@ from datetime import datetime
 from typing import Final
 
 from services.drift_monitor.brake import USUAL, Limits
-from services.drift_monitor.detection import Comparison, compare
+from services.drift_monitor.detection import HISTORY, Comparison, compare
 from services.drift_monitor.domain import (
     Subject,
     after_detector,
@@ -21,8 +21,10 @@ from services.drift_monitor.store import Key, PostgresStore
 from services.drift_monitor.store.sketches import Place
 from services.drift_monitor.windows import Watched, Window
 from shared import telemetry
+from shared.artifacts import digest_of
 from shared.clock import Clock
 from shared.events import Event, ModelName, WindowEvaluated
+from shared.sketch import Sketch
 
 MOST_UNSETTLED: Final = 100
 """Windows of a model that are looked at in one round because of time alone, the newest first."""
@@ -53,8 +55,17 @@ class Judging:
     async def close(self, version: Watched, window: Window) -> tuple[Watched, list[Event]]:
         """Compare a full window with the reference; the version as it stands afterwards."""
         reference = await self.profiles.of(version.reference)
+        before = await self.store.history(window, HISTORY - 1)
         with telemetry.timed("tidewheel_monitor_window_close_seconds"):
-            found = compare(reference, window.counts, alpha=self.alpha)
+            layout = reference.layout
+            newest = window.sketch or layout.of_counts(window.counts)
+            found = compare(
+                reference,
+                [newest, *(layout.read(sketch) for sketch in before)],
+                alpha=self.alpha,
+                shift=version.policy.shift,
+                season=window.season,
+            )
         await self.store.save_comparison(window, found)
         verdict = found.severity or ("insufficient" if found.mode == "insufficient" else "clean")
         telemetry.count("tidewheel_drift_windows_total", model=version.model, verdict=verdict)
@@ -62,7 +73,7 @@ class Judging:
         version, estimated = await self._estimate(version, window, subject)
         decided = after_window(version.watch, subject, found)
         version, said = await self.deciding.settle(version, subject, decided)
-        return version, [_evaluated(window, found), *estimated, *said]
+        return version, [_evaluated(version, window, newest, found), *estimated, *said]
 
     async def look(
         self, version: Watched, window: Window, *, revised: bool = False
@@ -182,7 +193,9 @@ def _nowhere(version: Watched, now: datetime) -> Window:
     )
 
 
-def _evaluated(window: Window, found: Comparison) -> WindowEvaluated:
+def _evaluated(
+    version: Watched, window: Window, sketch: Sketch, found: Comparison
+) -> WindowEvaluated:
     return WindowEvaluated(
         model=window.model,
         version=window.version,
@@ -194,4 +207,11 @@ def _evaluated(window: Window, found: Comparison) -> WindowEvaluated:
         alpha=found.alpha,
         features=found.features,
         detail=found.detail,
+        tier=found.tier,
+        mode=found.mode,
+        scales=found.scales,
+        family_p=found.family_p,
+        reference=version.reference,
+        counts=digest_of(sketch.to_bytes()),
+        invalid=int(sketch.invalid.sum()),
     )

@@ -10,9 +10,10 @@ from services.drift_monitor.layouts import Grid
 from services.drift_monitor.memory import Key, Mark, Memory, Slot, after_parts
 from services.drift_monitor.store import PostgresStore
 from services.drift_monitor.store.sketches import Filled, Place, Progress
-from services.drift_monitor.windows import Kept, Open, Part, Plan, Window, allot, season_of
+from services.drift_monitor.windows import Kept, Open, Part, Plan, Window, allot
 from shared import telemetry
 from shared.clock import Clock
+from shared.seasons import season_of
 from shared.sketch import Sketch, read_sketch
 
 
