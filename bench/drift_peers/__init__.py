@@ -1,0 +1,1 @@
+"""Programs of other people's detectors; each runs in an environment of its own."""
