@@ -17,7 +17,7 @@ export PYTHONPATH := $(CURDIR):$(CURDIR)/client
 
 .PHONY: bench-explain grafana system-tools monitoring
 .PHONY: help env demo up down status logs clean test test-fast test-nightly check isolated fmt lint \
-	types contracts deps locks lock hooks bench-cascade bench-bus bench-up bench-gate bench-canary bench-compiled schemas
+	types contracts deps locks lock hooks bench-cascade bench-bus bench-up bench-gate bench-canary bench-compiled bench-models bench-spool schemas
 
 help: ## Print every verb with one line each
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  \033[1m%-14s\033[0m %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -119,11 +119,21 @@ bench-up: env ## Time until all six services are ready, and their memory
 bench-gate: env ## False promotions, power, creep, fleets and cost of the gate, beside common rules
 	@OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1 $(PY) -m bench.bench_gate
 
+.PHONY: bench-drift
+bench-drift: env ## False alarms, power and delay of drift detection, beside common rules; FULL=1 for 20,000 windows
+	@OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1 $(PY) -m bench.bench_drift
+
 bench-canary: env ## False aborts, false promotions and speed of the canary, beside common rules
 	@OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1 $(PY) -m bench.bench_canary
 
 bench-storm: env ## Retrainings asked for in a fleet of 1,000 against its lasting changes, beside other policies
 	@OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1 $(PY) -m bench.bench_storm
+
+bench-spool: env ## Whether each answer is logged once: outage of the broker and kill -9 under load
+	@OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1 $(PY) -m bench.bench_spool $(ARGS)
+
+bench-models: env ## Ten thousand small models in one process: requests/s, memory, cold starts, evictions
+	@OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1 $(PY) -m bench.bench_models $(ARGS)
 
 bench-explain: env ## What one explanation costs, for each kind of model
 	@OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1 $(PY) -m bench.bench_explain
