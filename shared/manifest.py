@@ -93,6 +93,10 @@ class LeftOut:
         annotations: ids, as text, in order.
         rows_blob: the rows as held-out rows are kept (`shared.holdout`), at most as many as these;
             None when nothing was left out.
+        loss_without, loss_with: of the chosen candidate on the validation rows, fitted without and
+            with what is left out; None where so little is that only one was fitted.
+        kept: the rows were learned from all the same, because that was shown better; then `tags`
+            and `annotations` name what would have been left out.
     """
 
     rows: int
@@ -100,6 +104,9 @@ class LeftOut:
     tags: Mapping[str, int] = field(default_factory=dict)
     annotations: tuple[str, ...] = ()
     rows_blob: Digest | None = None
+    loss_without: float | None = None
+    loss_with: float | None = None
+    kept: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -1,6 +1,7 @@
 """What the trainer knows: versions of datasets, definitions of models, and how runs stand."""
 
-from collections.abc import Mapping
+import json
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from datetime import datetime
 from typing import Any, Literal
@@ -87,6 +88,44 @@ class Situation:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Exclusion:
+    """An active annotation that a training of a model looks at.
+
+    Attributes:
+        starts, ends: microseconds since 1970; rows from the first up to, not with, the second.
+    """
+
+    annotation: str
+    tag: str
+    column: str
+    starts: int
+    ends: int
+
+
+def exclusions_for(spec: ModelSpec, annotations: Sequence[Exclusion]) -> tuple[Exclusion, ...]:
+    """What decides which rows a model does not learn from; nothing where no tag is left out.
+
+    Annotations with other tags stay among them: the last one over a row counts.
+    """
+    wanted = leaves_out(spec)
+    found = tuple(sorted(annotations, key=lambda one: one.annotation))
+    return found if any(one.tag in wanted for one in found) else ()
+
+
+def leaves_out(spec: ModelSpec) -> frozenset[str]:
+    """The tags of periods that are not learned from; who adapts learns from what passes."""
+    learned = {"transient"} if spec.monitor.transient == "adapt" else set()
+    return frozenset(spec.data.leave_out) - learned
+
+
+def digest_of_exclusions(exclusions: Sequence[Exclusion]) -> Digest:
+    """The same for the same periods; part of what makes two trainings the same."""
+    plain = [asdict(one) for one in exclusions]
+    text = json.dumps(plain, sort_keys=True, separators=(",", ":"))
+    return digest_of(text.encode())
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Order:
     """What a job is to fit: everything the worker and its child need to know."""
 
@@ -106,6 +145,8 @@ class Order:
     due_at: datetime
     requested_by: str = ""
     """Who asked for it, where a person did; whoever that is may not approve it alone."""
+    exclusions: tuple[Exclusion, ...] = ()
+    """Annotated periods, in the order in which they were written."""
 
     def plain(self) -> Json:
         """As the payload of a job."""
@@ -116,7 +157,9 @@ class Order:
         """From the payload of a job."""
         columns = tuple((name, kind) for name, kind in payload["columns"])
         due_at = datetime.fromisoformat(payload["due_at"])
-        return cls(**{**payload, "columns": columns, "due_at": due_at})
+        exclusions = tuple(Exclusion(**one) for one in payload.get("exclusions", ()))
+        known = {**payload, "columns": columns, "due_at": due_at, "exclusions": exclusions}
+        return cls(**known)
 
 
 def order_for(
@@ -125,6 +168,7 @@ def order_for(
     trigger: Trigger,
     due_at: datetime,
     requested_by: str = "",
+    exclusions: tuple[Exclusion, ...] = (),
 ) -> Order:
     """The order to fit this definition to this version."""
     return Order(
@@ -139,7 +183,8 @@ def order_for(
         spec=definition.spec,
         spec_digest=definition.spec_digest,
         code_digest=definition.code_digest,
-        exclusions_digest=NO_EXCLUSIONS,
+        exclusions_digest=digest_of_exclusions(exclusions),
         due_at=due_at,
         requested_by=requested_by,
+        exclusions=exclusions,
     )

@@ -9,7 +9,16 @@ from dataclasses import dataclass
 from typing import assert_never
 from uuid import UUID
 
-from services.trainer.domain import DatasetVersion, Definition, Order, Trigger, order_for
+from services.trainer.domain import (
+    DatasetVersion,
+    Definition,
+    Order,
+    Trigger,
+    digest_of_exclusions,
+    exclusions_for,
+    leaves_out,
+    order_for,
+)
 from services.trainer.store import PostgresStore, Schedule
 from services.trainer.triggers import (
     Join,
@@ -23,6 +32,7 @@ from shared import telemetry
 from shared.clock import Clock
 from shared.errors import Conflict, NotFound
 from shared.events import (
+    DatasetAnnotated,
     DatasetPublished,
     DeploymentRolledBack,
     Event,
@@ -59,6 +69,7 @@ class Trainer:
         """All that it does about what it hears."""
         return [
             on(DatasetPublished, self.consider_version),
+            on(DatasetAnnotated, self.consider_annotation),
             on(ModelDefined, self.consider_definition),
             on(RetrainingRequested, self.consider_request),
             on(ModelPromoted, self.note_champion),
@@ -74,6 +85,24 @@ class Trainer:
             await self._consider(definition, "dataset", Cause.of(heard))
             for definition in await self.store.lock_users(heard.event.dataset)
         ]
+        return _told(outcomes)
+
+    async def consider_annotation(self, heard: Heard[DatasetAnnotated]) -> Iterable[Event]:
+        """Rows leave the data or come back: that is as much a change as so many new ones."""
+        said = heard.event
+        await self.store.save_annotation(said)
+        if said.state not in ("active", "lifted"):
+            return ()
+        outcomes = []
+        for definition in await self.store.lock_users(said.dataset):
+            spec = definition.parsed()
+            is_concerned = not said.models or definition.model in said.models
+            if is_concerned and (said.tag in leaves_out(spec) or said.tag == "normal"):
+                outcomes.append(
+                    await self._consider(
+                        definition, "dataset", Cause.of(heard), moved_share=said.share
+                    )
+                )
         return _told(outcomes)
 
     async def consider_definition(self, heard: Heard[ModelDefined]) -> Iterable[Event]:
@@ -142,20 +171,30 @@ class Trainer:
     # --- one decision ---------------------------------------------------------------------------
 
     async def _consider(
-        self, definition: Definition, trigger: Trigger, cause: Cause, by: str = ""
+        self,
+        definition: Definition,
+        trigger: Trigger,
+        cause: Cause,
+        by: str = "",
+        *,
+        moved_share: float = 0.0,
     ) -> Outcome:
         """Decide about a locked model and the newest version of its dataset, and act on it."""
         version = await self.store.newest_version(definition.dataset)
         if version is None:
             return Outcome()
-        key = natural_key(definition, version)
+        exclusions = exclusions_for(
+            definition.parsed(), await self.store.annotations(definition.dataset, definition.model)
+        )
+        key = natural_key(definition, version, digest_of_exclusions(exclusions))
         situation = await self.store.situation(definition, key)
-        decision = decide_training(definition, version, trigger, situation, self.now())
+        moved = round(moved_share * version.rows)
+        decision = decide_training(definition, version, trigger, situation, self.now(), moved)
         match decision:
             case Train():
                 if decision.retry:
                     key = f"{key}#{await self.store.tries_of(key)}"
-                order = order_for(definition, version, trigger, decision.run_after, by)
+                order = order_for(definition, version, trigger, decision.run_after, by, exclusions)
                 return await self._queue(order, key, cause)
             case Join(run=run):
                 if trigger == "manual":

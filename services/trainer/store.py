@@ -2,12 +2,21 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any, Final, Literal, cast
 from uuid import UUID
 
-from services.trainer.domain import DatasetVersion, Definition, Known, Order, Reference, Situation
+from services.trainer.domain import (
+    DatasetVersion,
+    Definition,
+    Exclusion,
+    Known,
+    Order,
+    Reference,
+    Situation,
+)
 from shared.events import (
+    DatasetAnnotated,
     DatasetName,
     DatasetPublished,
     Digest,
@@ -19,6 +28,7 @@ from shared.events import (
 )
 from shared.postgres import Cause, Database, Row
 
+_EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 _SAME_KEY: Final = "(natural_key = $1 or starts_with(natural_key, $1 || '#'))"
 """Repeats by hand carry their number behind the key."""
 _SITUATION: Final = f"""
@@ -131,6 +141,42 @@ class PostgresStore:
             said.code_digest,
         )
         return before
+
+    # --- annotations ----------------------------------------------------------------------------
+
+    async def save_annotation(self, said: DatasetAnnotated) -> None:
+        await self.database.execute(
+            'insert into annotation (annotation, dataset, state, tag, "column", starts_at, '
+            "ends_at, models) values ($1, $2, $3, $4, $5, $6, $7, $8) "
+            "on conflict (annotation) do update set state = excluded.state",
+            said.annotation,
+            said.dataset,
+            said.state,
+            said.tag,
+            said.column,
+            said.starts_at,
+            said.ends_at,
+            list(said.models),
+        )
+
+    async def annotations(self, dataset: DatasetName, model: ModelName) -> list[Exclusion]:
+        """What is active and concerns a model, in the order in which it was written."""
+        rows = await self.database.fetch(
+            "select * from annotation where dataset = $1 and state = 'active' "
+            "and (models = '{}' or $2 = any(models)) order by annotation",
+            dataset,
+            model,
+        )
+        return [
+            Exclusion(
+                annotation=str(row["annotation"]),
+                tag=row["tag"],
+                column=row["column"],
+                starts=_microseconds(row["starts_at"]),
+                ends=_microseconds(row["ends_at"]),
+            )
+            for row in rows
+        ]
 
     # --- champions ------------------------------------------------------------------------------
 
@@ -291,6 +337,10 @@ class PostgresStore:
     async def run(self, run: UUID) -> Json | None:
         row = await self.database.fetchrow(_RUNS + " and j.id = $1", run)
         return _run(row) if row else None
+
+
+def _microseconds(moment: datetime) -> int:
+    return (moment - _EPOCH) // timedelta(microseconds=1)
 
 
 def _version(row: Row) -> DatasetVersion:

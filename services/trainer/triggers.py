@@ -19,6 +19,7 @@ from services.trainer.domain import (
     Situation,
     Trigger,
 )
+from shared.events import Digest
 from shared.spec import ModelSpec
 
 MATERIAL_SHARE: Final = 0.05
@@ -52,7 +53,9 @@ class Join:
 Decision = Train | Skip | Join
 
 
-def natural_key(definition: Definition, version: DatasetVersion) -> str:
+def natural_key(
+    definition: Definition, version: DatasetVersion, exclusions: Digest = NO_EXCLUSIONS
+) -> str:
     """What makes two trainings the same: model, data, exclusions, code, and how it is served.
 
     Gates, rollout, triggers and monitor are left out: they change nothing that is made here.
@@ -62,7 +65,7 @@ def natural_key(definition: Definition, version: DatasetVersion) -> str:
         (
             definition.model,
             version.digest,
-            NO_EXCLUSIONS,
+            exclusions,
             hashlib.sha256(serving.encode()).hexdigest(),
             definition.code_digest,
         )
@@ -75,8 +78,13 @@ def decide_training(
     trigger: Trigger,
     situation: Situation,
     now: datetime,
+    moved: int = 0,
 ) -> Decision:
-    """What to do about a trigger, given the newest version of the model's dataset."""
+    """What to do about a trigger, given the newest version of the model's dataset.
+
+    Args:
+        moved: rows that an annotation takes out or brings back; they change as new ones do.
+    """
     spec = definition.parsed()
     known = situation.known
     if is_off(spec, trigger):
@@ -93,7 +101,7 @@ def decide_training(
         return Skip(
             reason="nothing_new", detail=f"nothing new since run {known.run}, which {ended}"
         )
-    if trigger == "dataset" and (still := immaterial(version, situation.reference, spec)):
+    if trigger == "dataset" and (still := immaterial(version, situation.reference, spec, moved)):
         return Skip(reason="no_material_change", detail=still)
     return Train(run_after=due_after(spec, trigger, situation, now), retry=retry)
 
@@ -132,7 +140,9 @@ def _lacks(version: DatasetVersion, name: str | None) -> bool:
     return name is not None and name not in version.columns
 
 
-def immaterial(version: DatasetVersion, reference: Reference | None, spec: ModelSpec) -> str:
+def immaterial(
+    version: DatasetVersion, reference: Reference | None, spec: ModelSpec, moved: int = 0
+) -> str:
     """Why this version changes too little to be worth a training; empty when it does not.
 
     The first version and a change of the columns are always worth one. Fewer rows than before
@@ -142,7 +152,7 @@ def immaterial(version: DatasetVersion, reference: Reference | None, spec: Model
         return ""
     if dict(version.columns) != dict(reference.columns):
         return ""
-    changed = abs(version.rows - reference.rows)
+    changed = abs(version.rows - reference.rows) + moved
     needed = max(spec.triggers.minimum_rows, ceil(MATERIAL_SHARE * reference.rows))
     if changed >= needed:
         return ""

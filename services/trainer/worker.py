@@ -8,8 +8,9 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any, Final, Literal, TypeVar, assert_never
+from uuid import UUID
 
-from services.trainer.domain import Order
+from services.trainer.domain import Order, leaves_out
 from services.trainer.handlers import Trainer
 from services.trainer.store import PostgresStore
 from shared import telemetry
@@ -39,7 +40,7 @@ WITHOUT: Final = ("pandas", "pyarrow", "matplotlib")
 
 MOST_CRASHES: Final = 3
 MOST_OUT_OF_MEMORY: Final = 2
-_BLOBS: Final = ("model", "compiled", "holdout", "reference", "background", "manifest")
+_BLOBS: Final = ("model", "compiled", "holdout", "reference", "background", "left_out", "manifest")
 Reason = Literal["error", "timeout", "resource_exceeded", "crashed"]
 
 
@@ -121,8 +122,14 @@ class Workshop:
         return await patiently(begun)
 
     async def _fitted(self, order: Order) -> Outcome:
-        train = read_spec(order.spec).train
-        argument = {**order.plain(), "columns": dict(order.columns), "allowed": list(self.allowed)}
+        spec = read_spec(order.spec)
+        train = spec.train
+        argument = {
+            **order.plain(),
+            "columns": dict(order.columns),
+            "allowed": list(self.allowed),
+            "leave_out": sorted(leaves_out(spec)),
+        }
         try:
             async with self._data(order) as data:
                 return await self.confined.run(
@@ -159,6 +166,8 @@ class Workshop:
             "rows_trained": event.rows_trained,
             "rows_held_out": event.rows_held_out,
             "rows_embargoed": result["rows_embargoed"],
+            "rows_left_out": event.rows_left_out,
+            "periods": [str(one) for one in event.periods],
             "candidates": result["candidates"],
             "seconds": dict(event.seconds),
         }
@@ -241,6 +250,8 @@ def completed(
         seed=result["seed"],
         seconds={"queue": max(0.0, waited), **result["seconds"]},
         requested_by=order.requested_by,
+        rows_left_out=result["rows_left_out"],
+        periods=tuple(UUID(one) for one in result["periods"]),
     )
 
 

@@ -20,7 +20,7 @@ from shared.errors import Unprocessable
 from shared.events import Digest, Json
 from shared.holdout import Holdout
 from shared.losses import metric_value, row_losses
-from shared.manifest import Column, Compiled, File, Manifest
+from shared.manifest import Column, Compiled, File, LeftOut, Manifest
 from shared.models import Answers, Label, classes_of, environment, predict
 from shared.reference import build_reference
 from shared.spec import ModelSpec
@@ -72,7 +72,17 @@ def _described(column: Column, values: NDArray[Any]) -> Column:
 
 def held_out_rows(spec: ModelSpec, table: Table, split: Split, labels: NDArray[Any]) -> Holdout:
     """The rows that judge, with every column that some version's model may read."""
-    rows = split.held_out
+    return _judging(spec, table, split, labels, split.held_out)
+
+
+def left_out_rows(spec: ModelSpec, table: Table, split: Split, labels: NDArray[Any]) -> Holdout:
+    """The newest rows that were left out, at most as many as judge."""
+    return _judging(spec, table, split, labels, split.left_out[-len(split.held_out) :])
+
+
+def _judging(
+    spec: ModelSpec, table: Table, split: Split, labels: NDArray[Any], rows: NDArray[np.int64]
+) -> Holdout:
     columns = tuple(column for column in table.columns() if column.name != spec.data.target)
     return Holdout(
         task=spec.task,
@@ -172,6 +182,9 @@ def profile(
         seed=spec.train.seed,
         time_ordered=split.times is not None,
         window=spec.monitor.window,
+        season=spec.monitor.season,
+        times=None if split.times is None else split.times[split.train],
+        holdout_times=None if split.times is None else split.times[split.held_out],
     )
 
 
@@ -191,6 +204,7 @@ def manifest(
     scored: Scored,
     blobs: Mapping[str, bytes],
     compiled: Compiled,
+    left_out: LeftOut,
 ) -> Manifest:
     """What the version is made of; its digest is the version's."""
     return Manifest(
@@ -222,6 +236,7 @@ def manifest(
         metrics=scored.metrics,
         environment={"python": platform.python_version(), **environment()},
         compiled=compiled,
+        left_out=left_out,
     )
 
 

@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Any, Final
 
 import numpy as np
@@ -11,10 +12,18 @@ from services.trainer.compiling import compile_model
 from services.trainer.fitting import packing
 from services.trainer.fitting.building import Builder
 from services.trainer.fitting.folding import chosen
+from services.trainer.fitting.leaving import (
+    TRY_BOTH_ABOVE,
+    LeftOutRows,
+    is_better_with,
+    left_out,
+)
 from services.trainer.fitting.reading import CannotTrain, Table, read_table
-from services.trainer.fitting.searching import Rows, Search, Trial, fitted
+from services.trainer.fitting.searching import Rows, Search, Trial, fitted, validation_losses
 from services.trainer.fitting.splitting import Split, split_rows, taken
-from shared.manifest import Column
+from shared.artifacts import digest_of
+from shared.losses import metric_value
+from shared.manifest import Column, LeftOut
 from shared.models import dump, load, plain_label
 from shared.models import warm_up as warm_up_models
 from shared.spec import ModelSpec, read_spec
@@ -50,7 +59,8 @@ def fit(argument: Mapping[str, Any]) -> dict[str, Any]:
 def fit_table(argument: Mapping[str, Any], table: Table, clock: "_StopWatch") -> dict[str, Any]:
     """The same from a table that was read."""
     spec = read_spec(argument["spec"])
-    split = split_rows(table, spec.data)
+    out = left_out(table, argument.get("exclusions", ()), argument.get("leave_out", ()))
+    split = split_rows(table, spec.data, out.mask)
     features = features_of(spec, table)
     labels = labels_of(spec, table)
     columns = packing.described(features, table.values, split.train)
@@ -67,6 +77,13 @@ def fit_table(argument: Mapping[str, Any], table: Table, clock: "_StopWatch") ->
     ).best_of_each()
     whole = rows_of(features, table, labels, split.train)
     best = chosen(spec, builder, trials, whole, deadline=deadline)
+    tried = Both.tried(spec, builder, best, features, table, labels, split, out)
+    if tried.keeps:
+        # What was left out is better learned from: the model sees it, and so do all that count.
+        split = replace(split, train=split.train_with, left_out=split.left_out[:0])
+        whole = rows_of(features, table, labels, split.train)
+        columns = packing.described(features, table.values, split.train)
+        held = packing.held_out_rows(spec, table, split, labels)
     model = dump(fitted(spec, builder, best.candidate, best.parameters, whole))
     clock.lap("fit")
     # What is judged is what was written, not what is still in memory.
@@ -92,9 +109,13 @@ def fit_table(argument: Mapping[str, Any], table: Table, clock: "_StopWatch") ->
     }
     if graph.data is not None:
         blobs["compiled"] = graph.data
+    if len(split.left_out):
+        blobs["left_out"] = packing.left_out_rows(spec, table, split, labels).to_bytes()
     order = packing.Order(**{name: argument[name] for name in packing.Order.__slots__})
     record = graph.record
-    manifest = packing.manifest(spec, order, columns, split, best, rule, scored, blobs, record)
+    manifest = packing.manifest(
+        spec, order, columns, split, best, rule, scored, blobs, record, tried.record(out, blobs)
+    )
     blobs["manifest"] = manifest.to_bytes()
     clock.lap("package")
     return blobs | _told(manifest, split, trials, best, clock)
@@ -134,6 +155,8 @@ def _told(
         "rows_trained": manifest.rows_trained,
         "rows_held_out": manifest.rows_held_out,
         "rows_embargoed": split.embargoed,
+        "rows_left_out": len(split.left_out),
+        "periods": list(manifest.left_out.annotations) if len(split.left_out) else [],
         "metrics": dict(manifest.metrics),
         "use": manifest.use,
         "hyperparameters": manifest.hyperparameters,
@@ -220,6 +243,65 @@ def rows_of(
     values = {column.name: taken(table.values[column.name], rows) for column in features}
     y = taken(labels, rows)
     return Rows(X=stacked(features, values, len(rows)), y=np.array(y.tolist()))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Both:
+    """The chosen candidate fitted with and without the rows that are left out.
+
+    Attributes:
+        without, with_them: its loss on the validation rows, none of which is left out; None
+            where so few rows are left out that only one was fitted.
+        keeps: fitting with them was shown better.
+    """
+
+    without: float | None = None
+    with_them: float | None = None
+    keeps: bool = False
+
+    @classmethod
+    def tried(
+        cls,
+        spec: ModelSpec,
+        builder: Builder,
+        best: Trial,
+        features: Sequence[Column],
+        table: Table,
+        labels: NDArray[Any],
+        split: Split,
+        out: LeftOutRows,
+    ) -> "Both":
+        """Fit both on inner rows, where much is left out."""
+        if out.share <= TRY_BOTH_ABOVE or len(split.inner_with) == len(split.inner):
+            return cls()
+        judged = rows_of(features, table, labels, split.validation)
+
+        def losses(rows: NDArray[np.int64]) -> NDArray[np.float64]:
+            given = rows_of(features, table, labels, rows)
+            made = fitted(spec, builder, best.candidate, best.parameters, given)
+            return validation_losses(spec, made, judged)
+
+        without, with_them = losses(split.inner), losses(split.inner_with)
+        if len(without) != len(with_them):
+            return cls()
+        return cls(
+            without=metric_value(spec.metric, without),
+            with_them=metric_value(spec.metric, with_them),
+            keeps=is_better_with(without, with_them),
+        )
+
+    def record(self, out: LeftOutRows, blobs: Mapping[str, bytes]) -> LeftOut:
+        """As the manifest tells it."""
+        return LeftOut(
+            rows=0 if self.keeps else out.rows,
+            share=0.0 if self.keeps else out.share,
+            tags=dict(out.tags),
+            annotations=out.annotations,
+            rows_blob=digest_of(blobs["left_out"]) if "left_out" in blobs else None,
+            loss_without=self.without,
+            loss_with=self.with_them,
+            kept=self.keeps,
+        )
 
 
 class _StopWatch:

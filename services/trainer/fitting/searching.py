@@ -152,6 +152,15 @@ def seeded(seed: int) -> Iterator[None]:
 def validation_score(spec: ModelSpec, estimator: Any, rows: Rows) -> float:
     """The metric over the validation rows.
 
+    Raises:
+        CannotTrain: there is nothing left to be judged on, or the estimator cannot answer.
+    """
+    return metric_value(spec.metric, validation_losses(spec, estimator, rows))
+
+
+def validation_losses(spec: ModelSpec, estimator: Any, rows: Rows) -> NDArray[np.float64]:
+    """The loss of each validation row.
+
     Rows of a class that the inner rows lack are left out: no candidate could name it.
 
     Raises:
@@ -163,10 +172,9 @@ def validation_score(spec: ModelSpec, estimator: Any, rows: Rows) -> float:
         raise CannotTrain("the validation rows hold only classes that the rows before them lack")
     try:
         answers = predict(estimator, rows.X[chosen], spec.task)
-        losses = row_losses(spec.metric, rows.y[chosen], answers, classes)
+        return row_losses(spec.metric, rows.y[chosen], answers, classes)
     except Unprocessable as error:
         raise CannotTrain(str(error)) from error
-    return metric_value(spec.metric, losses)
 
 
 def suggested(trial: Any, search: Mapping[str, Range | list[Any]]) -> Parameters:

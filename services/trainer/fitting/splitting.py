@@ -24,6 +24,8 @@ class Split:
         embargoed: rows between training and hold-out that belong to neither, because their outcome
             was not known yet when the hold-out begins.
         inner, validation: the training rows parted once more.
+        left_out: rows that are not learned from and judge nobody.
+        train_with, inner_with: training and inner rows as they would be with those.
     """
 
     train: Indices
@@ -33,26 +35,31 @@ class Split:
     hashes: Hashes
     times: NDArray[np.int64] | None
     embargoed: int
+    left_out: Indices
+    train_with: Indices
+    inner_with: Indices
 
 
-def split_rows(table: Table, data: Data) -> Split:
+def split_rows(table: Table, data: Data, left_out: NDArray[np.bool_] | None = None) -> Split:
     """Part the rows as the specification says; the same rows are parted alike in every version.
+
+    Rows that are left out are taken from the parts that they fall into, so that leaving some out
+    moves no other row from one part to another. Only where they are most of the held-out rows, the
+    others are parted anew.
+
+    Args:
+        left_out: shape (rows,).
 
     Raises:
         CannotTrain: there are too few rows, or moments are missing.
     """
-    content = content_hashes(table.values)
-    times = _times(table, data)
-    if data.split_kind == "time" and times is not None:
-        train, held_out = _by_time(np.arange(table.rows), times, data.holdout, data)
-        inner, validation = _by_time(train, times, VALIDATION_SHARE, data)
-    else:
-        chosen = is_held_out(content, data.holdout)
-        train, held_out = np.flatnonzero(~chosen), np.flatnonzero(chosen)
-        inner, validation = _by_rank(train, content)
-        train, held_out, inner, validation = (
-            _in_order(rows, times) for rows in (train, held_out, inner, validation)
-        )
+    out = np.zeros(table.rows, dtype=bool) if left_out is None else left_out
+    content, times = content_hashes(table.values), _times(table, data)
+    whole = _parted(np.arange(table.rows), content, times, data)
+    kept = [rows[~out[rows]] for rows in whole]
+    if len(kept[1]) < len(whole[1]) / 2:
+        kept = list(_parted(np.flatnonzero(~out), content, times, data))
+    train, held_out, inner, validation = kept
     for name, rows, least in (("training", train, 2), ("held-out", held_out, 1)):
         if len(rows) < least:
             raise CannotTrain(f"{len(rows)} {name} rows of {table.rows}; publish more rows")
@@ -65,8 +72,44 @@ def split_rows(table: Table, data: Data) -> Split:
         validation=validation,
         hashes=row_hashes(content),
         times=times,
-        embargoed=table.rows - len(train) - len(held_out),
+        embargoed=table.rows - len(train) - len(held_out) - int(out.sum()),
+        left_out=_in_order(np.flatnonzero(out), times),
+        train_with=_with(train, whole[0][out[whole[0]]], times, _first(times, held_out)),
+        inner_with=_with(inner, whole[2][out[whole[2]]], times, _first(times, validation)),
     )
+
+
+def _parted(
+    rows: Indices, content: Hashes, times: NDArray[np.int64] | None, data: Data
+) -> tuple[Indices, Indices, Indices, Indices]:
+    """Training, held-out, inner and validation rows among these."""
+    if data.split_kind == "time" and times is not None:
+        train, held_out = _by_time(rows, times, data.holdout, data)
+        inner, validation = _by_time(train, times, VALIDATION_SHARE, data)
+        return train, held_out, inner, validation
+    chosen = is_held_out(content[rows], data.holdout)
+    train, held_out = rows[~chosen], rows[chosen]
+    inner, validation = _by_rank(train, content)
+    return (
+        _in_order(train, times),
+        _in_order(held_out, times),
+        _in_order(inner, times),
+        _in_order(validation, times),
+    )
+
+
+def _first(times: NDArray[np.int64] | None, rows: Indices) -> int | None:
+    """The earliest moment among rows."""
+    return None if times is None or not len(rows) else int(times[rows].min())
+
+
+def _with(
+    rows: Indices, others: Indices, times: NDArray[np.int64] | None, before: int | None
+) -> Indices:
+    """These rows and others, as far as those lie before the rows that judge."""
+    if times is not None and before is not None:
+        others = others[times[others] < before]
+    return _in_order(np.sort(np.concatenate([rows, others])), times)
 
 
 def _times(table: Table, data: Data) -> NDArray[np.int64] | None:
