@@ -43,6 +43,8 @@ HISTORY: Final = 16
 MOST_FEATURES: Final = 50
 """So many of the features are named in an event, the worst ones."""
 
+_SERIOUS: Final[dict[Severity | None, int]] = {"critical": 0, "warning": 1, None: 2}
+
 Mode = Literal["block", "independent", "insufficient"]
 Tier = Literal["clean", "warning", "critical", "insufficient"]
 
@@ -136,13 +138,11 @@ def _concluded(
 ) -> Comparison:
     # Of several tests of a feature the most serious one speaks for it, then the most surprising.
     worst: dict[str, Finding] = {}
-    for one in sorted(found, key=lambda f: (f.surprise, -abs(f.effect))):
+    for one in sorted(found, key=lambda f: (_SERIOUS[f.severity], f.surprise, -abs(f.effect))):
         worst.setdefault(one.feature, one)
     ordered = list(worst.values())
     drifted = [one for one in ordered if one.severity]
-    severity: Severity | None = None
-    if drifted:
-        severity = "critical" if any(f.severity == "critical" for f in found) else "warning"
+    severity = ordered[0].severity if ordered else None
     said = f"{len(drifted)} of {len(ordered)} features differ" if drifted else "like the reference"
     if mode == "insufficient" and not drifted:
         said = "no verdict"
@@ -155,5 +155,5 @@ def _concluded(
         features=features,
         detail=f"{said}{first}; {basis}; alpha {alpha:g}",
         scales=tuple(scale.windows for scale in scales),
-        family_p=min((f.p_value for f in features), default=1.0),
+        family_p=min((one.said(alpha).p_value for one in found), default=1.0),
     )

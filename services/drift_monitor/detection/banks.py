@@ -46,18 +46,34 @@ class Shape:
     @classmethod
     def of(cls, grid: Grid, most: int | None = None) -> "Shape":
         """The shape of these cells, for sketches of at most so many rows."""
-        numbers = [i for i, size in enumerate(grid.sizes) if size is not None]
-        words = [i for i, size in enumerate(grid.sizes) if size is None]
         paired = grid.paired
-        return cls(
-            numbers=tuple(numbers),
-            words=tuple(words),
-            widths=tuple(_stepped(size - 2) + 2 for size in grid.sizes if size is not None),
-            paired=tuple(numbers.index(f) for f in paired.features) if paired else None,
-            cells=_stepped(sum(grid.cells)),
-            seed=paired.seed if paired else 0,
-            is_narrow=most is not None and most <= _NARROW,
+        return _shape(
+            grid.sizes,
+            sum(grid.cells),
+            paired.features if paired else None,
+            paired.seed if paired else 0,
+            most is not None and most <= _NARROW,
         )
+
+
+@lru_cache(maxsize=4096)
+def _shape(
+    sizes: tuple[int | None, ...],
+    cells: int,
+    paired: tuple[int, ...] | None,
+    seed: int,
+    is_narrow: bool,
+) -> Shape:
+    numbers = [i for i, size in enumerate(sizes) if size is not None]
+    return Shape(
+        numbers=tuple(numbers),
+        words=tuple(i for i, size in enumerate(sizes) if size is None),
+        widths=tuple(_stepped(size - 2) + 2 for size in sizes if size is not None),
+        paired=tuple(numbers.index(f) for f in paired) if paired is not None else None,
+        cells=_stepped(cells),
+        seed=seed,
+        is_narrow=is_narrow,
+    )
 
 
 def _stepped(size: int) -> int:
@@ -125,24 +141,24 @@ class Bank:
     def open(self, grid: Grid, known: Parts | None) -> int:
         """A slot for a version, with what is known of its window already."""
         slot = self.free.pop() if self.free else self._next()
-        lengths = [size for size in grid.sizes if size is not None]
-        starts = np.cumsum([0, *lengths]).tolist()
+        lengths = np.array([size for size in grid.sizes if size is not None], dtype=np.int64)
+        of_number = np.repeat(np.arange(len(lengths)), lengths)
         for width, places in self.alike.items():
             table = self.edges[width][slot]
             table.fill(np.inf)
-            for row, place in enumerate(places):
-                table[row, : lengths[place]] = grid.edges[starts[place] : starts[place + 1]]
-        self.gone[slot] = [length + 1 for length in lengths]
+            is_set = np.arange(width) < lengths[places, None]
+            table[is_set] = grid.edges[np.isin(of_number, places)]
+        self.gone[slot] = lengths + 1
         self.offsets[slot] = np.cumsum([0, *grid.cells])
         self.words[slot] = grid.words
         self.lookups[slot] = tuple(cell.lookup for cell in grid.words)
         if grid.paired:
             self.scale[slot] = grid.paired.scale
-            self.scores[slot] = 0
-            start = 0
-            for row, size in enumerate(grid.paired.sizes):
-                self.scores[slot, row, :size] = grid.paired.scores[start : start + size]
-                start += size
+            table = self.scores[slot]
+            table.fill(0)
+            table[np.arange(table.shape[1]) < np.array(grid.paired.sizes)[:, None]] = (
+                grid.paired.scores
+            )
         if known is None:
             self.clear(slot)
         else:

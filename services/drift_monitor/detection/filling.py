@@ -65,7 +65,9 @@ class Filling(Generic[Key]):
             # What was counted before there were joint sums stays without them until it closes.
             grid = grid.alone()
         shape = Shape.of(grid, most)
-        bank = self.banks.setdefault(shape, Bank(shape))
+        bank = self.banks.get(shape)
+        if bank is None:
+            bank = self.banks[shape] = Bank(shape)
         self.slots[key] = (bank, bank.open(grid, known))
 
     def add(self, keys: Sequence[Key], rows: Sequence[Row]) -> None:
