@@ -167,6 +167,7 @@ class Course:
             ),
             past=self.with_past(old, returning=rollout.version),
             probation=self._probation(rollout, old),
+            fallback=None,
         )
         self.end_experiments(f"version {rollout.version} became champion")
         self.reconsider_rollout()
@@ -220,6 +221,7 @@ class Course:
             past=self.with_past(old, returning=target.version if target else 0),
             rule=self.endpoint.rule if target else old.rule,
             probation=None,
+            fallback=None,
         )
         self.end_experiments(f"version {old.version} was rolled back")
         self._forget_waiting_champion()

@@ -5,9 +5,12 @@ from typing import Final
 
 from services.deployer.canary import GUARDS, lower_rate, upper_rate
 from services.deployer.domain import (
+    CaughtUp,
     Champion,
     Counts,
     Degraded,
+    Fallback,
+    FallenBehind,
     Labelled,
     Limits,
     Measured,
@@ -82,6 +85,18 @@ class Watch(Judging):
         probation, previous = self._young, self.endpoint.previous
         if probation is not None and probation.version == degraded.version and previous:
             self.go_back(previous, degraded.detail)
+
+    def fallen_behind(self, behind: FallenBehind) -> None:
+        """The rule answers for the champion, which goes on unseen, until it does as well again."""
+        if self.endpoint.champion_version == behind.version and self.endpoint.fallback is None:
+            begun = Fallback(version=behind.version, since=self.now, detail=behind.detail)
+            self.set(fallback=begun)
+
+    def caught_up(self, caught: CaughtUp) -> None:
+        """The champion answers again."""
+        fallback = self.endpoint.fallback
+        if fallback is not None and fallback.version == caught.version:
+            self.set(fallback=None)
 
     def rollback_asked(self, asked: RollbackAsked) -> None:
         """The previous champion, or the named one, answers again; a running rollout ends."""

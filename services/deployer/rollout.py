@@ -9,11 +9,13 @@ from datetime import datetime
 from typing import Final, assert_never
 
 from services.deployer.domain import (
+    CaughtUp,
     Change,
     Decided,
     Degraded,
     Due,
     Endpoint,
+    FallenBehind,
     Happening,
     Judged,
     Labelled,
@@ -75,7 +77,9 @@ class _Decisions(Watch):
             case _:
                 self._learn(happened)
 
-    def _learn(self, seen: Measured | Labelled | Unusable | Degraded) -> None:
+    def _learn(
+        self, seen: Measured | Labelled | Unusable | Degraded | FallenBehind | CaughtUp
+    ) -> None:
         match seen:
             case Measured():
                 self.watch(seen)
@@ -87,6 +91,10 @@ class _Decisions(Watch):
                 self.unusable(seen)
             case Degraded():
                 self.degraded(seen)
+            case FallenBehind():
+                self.fallen_behind(seen)
+            case CaughtUp():
+                self.caught_up(seen)
             case _:
                 assert_never(seen)
 

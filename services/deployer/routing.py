@@ -21,9 +21,33 @@ def route_of(endpoint: Endpoint) -> Route | None:
             return None
         rung = Rung(kind="baseline", rule=endpoint.rule)
         return Route(arms=(), ladder=(rung,), probation=False, owner=endpoint.owner)
+    if endpoint.fallback is not None and not _on_trial(endpoint):
+        return _fallen_back(endpoint, champion)
     return Route(
         arms=(*_seen(champion, endpoint.active), *_unseen(endpoint)),
         ladder=_ladder(champion, endpoint.previous),
+        probation=endpoint.probation is not None,
+        owner=endpoint.owner,
+    )
+
+
+def _on_trial(endpoint: Endpoint) -> bool:
+    """Whether a candidate is compared with the champion, which must answer then."""
+    return any(one.weight or one.shadow_share for one in endpoint.active)
+
+
+def _fallen_back(endpoint: Endpoint, champion: Champion) -> Route:
+    """The rule answers; the champion is asked about every row, and nobody sees what it says.
+
+    What was shown to do better is the rule, so it stands first: nothing is known of the previous
+    champion, which answers only where the rule cannot.
+    """
+    unseen = Arm(role="shadow", version=champion.version, manifest=champion.manifest, weight=1.0)
+    first, *others = _ladder(champion, endpoint.previous)
+    *between, rule = others
+    return Route(
+        arms=(unseen,),
+        ladder=(rule, *between, first),
         probation=endpoint.probation is not None,
         owner=endpoint.owner,
     )

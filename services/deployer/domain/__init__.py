@@ -1,10 +1,12 @@
 """What the deployer knows of one endpoint, and what can happen to it."""
 
 from services.deployer.domain.happenings import (
+    CaughtUp,
     Change,
     Decided,
     Degraded,
     Due,
+    FallenBehind,
     Happening,
     Judged,
     Labelled,
@@ -35,6 +37,7 @@ from services.deployer.domain.states import (
     TRIED_REMEMBERED,
     Champion,
     Endpoint,
+    Fallback,
     Probation,
     Rollout,
     Route,
@@ -49,6 +52,7 @@ __all__ = [
     "REMEMBERED",
     "TRIED_REMEMBERED",
     "Balance",
+    "CaughtUp",
     "Champion",
     "Change",
     "Counts",
@@ -57,6 +61,8 @@ __all__ = [
     "Due",
     "Endpoint",
     "Evidence",
+    "Fallback",
+    "FallenBehind",
     "Guard",
     "Happening",
     "Judged",

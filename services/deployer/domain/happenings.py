@@ -119,6 +119,21 @@ class Degraded:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class FallenBehind:
+    """A disturbance makes the champion worse than the rule, and will pass."""
+
+    version: int
+    detail: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CaughtUp:
+    """The champion does no worse than the rule again."""
+
+    version: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class RollbackAsked:
     """Somebody wants the previous champion back, or the named one."""
 
@@ -137,6 +152,8 @@ Happening = (
     | Labelled
     | Unusable
     | Degraded
+    | FallenBehind
+    | CaughtUp
     | RollbackAsked
 )
 

@@ -164,6 +164,15 @@ class Probation:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Fallback:
+    """While a disturbance passes, the rule answers for a champion that does worse."""
+
+    version: int
+    since: datetime
+    detail: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Endpoint:
     """Everything that decisions about one model need.
 
@@ -178,6 +187,7 @@ class Endpoint:
         asked_for: verdicts that answered a question for the best version, newest last.
         tried: evidence of trials that ended without promotion, newest last.
         evaluation, correlation: the verdict behind the last rollout and its cascade.
+        fallback: the champion is not asked for its answers, or only unseen.
     """
 
     model: ModelName
@@ -198,6 +208,7 @@ class Endpoint:
     evaluation: UUID | None = None
     correlation: UUID | None = None
     probation: Probation | None = None
+    fallback: Fallback | None = None
 
     @property
     def champion_version(self) -> int | None:

@@ -8,9 +8,11 @@ from dataclasses import dataclass
 
 from services.deployer.domain import (
     ANSWERING,
+    CaughtUp,
     Degraded,
     Due,
     Endpoint,
+    FallenBehind,
     Judged,
     Labelled,
     Measured,
@@ -26,6 +28,8 @@ from shared.events import (
     Digest,
     EvaluationCompleted,
     Event,
+    FallbackAdvised,
+    FallbackEnded,
     Heard,
     Json,
     LossesObserved,
@@ -58,6 +62,8 @@ class Rollouts:
             on(ServingRefused, self.withdraw),
             on(LossesObserved, self.compare),
             on(QualityDegraded, self.reconsider),
+            on(FallbackAdvised, self.fall_back),
+            on(FallbackEnded, self.come_back),
             on(ServingApplied, self.note_applied, together=10),
             on(ReplicaAnnounced, self.note_replica, together=10),
         ]
@@ -156,6 +162,23 @@ class Rollouts:
             await self.acting.act(
                 endpoint, Degraded(version=said.version, detail=detail), Cause.of(heard)
             )
+        return ()
+
+    async def fall_back(self, heard: Heard[FallbackAdvised]) -> Iterable[Event]:
+        """While a disturbance passes, the rule answers for the champion."""
+        said = heard.event
+        endpoint = await self.acting.lock(said.model)
+        if endpoint is not None:
+            behind = FallenBehind(version=said.version, detail=said.detail)
+            await self.acting.act(endpoint, behind, Cause.of(heard))
+        return ()
+
+    async def come_back(self, heard: Heard[FallbackEnded]) -> Iterable[Event]:
+        """The champion does as well as the rule again."""
+        said = heard.event
+        endpoint = await self.acting.lock(said.model)
+        if endpoint is not None:
+            await self.acting.act(endpoint, CaughtUp(version=said.version), Cause.of(heard))
         return ()
 
     async def note_applied(self, heard: Heard[ServingApplied]) -> Iterable[Event]:
