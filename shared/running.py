@@ -233,6 +233,7 @@ def _server(app: Any, host: str, port: int, doorway: Doorway) -> "_Server":
             ws="none",
             log_config=None,
             access_log=False,
+            proxy_headers=False,
             server_header=False,
             lifespan="off",
             timeout_graceful_shutdown=DOORS_SECONDS,

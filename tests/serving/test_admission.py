@@ -75,9 +75,8 @@ def a_principal(key: str = "one", rate: Rate | None = None, name: str = "somebod
     return Principal(name=name, key=key, grants={}, rate=rate)
 
 
-def an_admission(clock: Clock, rate: Rate | None = None, **changes: int) -> Admission:
-    limits = {"most_requests": 2, "most_bytes": 100} | changes
-    return Admission(rate=rate, monotonic=clock, **limits)
+def an_admission(clock: Clock, rate: Rate | None = None) -> Admission:
+    return Admission(rate=rate, monotonic=clock, most_requests=2, most_bytes=100)
 
 
 def test_each_key_has_its_own_bucket_and_its_own_rate_where_it_names_one() -> None:

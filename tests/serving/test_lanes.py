@@ -167,7 +167,7 @@ async def test_texts_booleans_and_classes_go_the_quick_way_too(
     fitted = make_pipeline(encoder, HistGradientBoostingClassifier(max_iter=5)).fit(X, y)
     counted = await served(replica, store, estimator=fitted, columns=columns, rows=X, entity="site")
 
-    rows = [
+    rows: list[Mapping[str, Any]] = [
         {"load": 1.5, "is open": True, "site": "north"},
         {"load": None, "is open": None, "site": "elsewhere"},
     ]

@@ -103,9 +103,10 @@ async def swapped_under_load(
     await swap(1)
     watch.acknowledged = 1
     callers = [asyncio.create_task(watch.ask(client)) for _ in range(CONNECTIONS)]
-    generation, ends = 1, time.monotonic() + seconds
-    while time.monotonic() < ends:
-        await asyncio.sleep(pause)  # the load is what is waited for
+    began = time.monotonic()
+    generation = 1
+    while (now := time.monotonic() - began) < seconds:
+        await asyncio.sleep(max(0.0, generation * pause - now))  # the load is what is waited for
         generation += 1
         await swap(generation)
         watch.acknowledged = generation

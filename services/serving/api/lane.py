@@ -7,7 +7,7 @@ read. So refusals, other forms and other protocols have one place, and here noth
 
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Final
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -47,6 +47,14 @@ class _Plain:
     request_id: bytes
 
 
+def _observer() -> Callable[[float], None]:
+    return telemetry.observer("tidewheel_http_request_duration_seconds", route=ROUTE)
+
+
+def _counter() -> Callable[[float], None]:
+    return telemetry.counter("tidewheel_http_requests_total", route=ROUTE, code_class="2xx")
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class QuickDoor:
     """Answers what is plain; passes on the rest."""
@@ -58,6 +66,8 @@ class QuickDoor:
     admission: Admission
     body_limit: int
     rows_limit: int
+    observe: Callable[[float], None] = field(default_factory=_observer)
+    count: Callable[[float], None] = field(default_factory=_counter)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request."""
@@ -85,9 +95,8 @@ class QuickDoor:
         ]
         await send({"type": "http.response.start", "status": 200, "headers": headers})
         await send({"type": "http.response.body", "body": answer})
-        seconds = time.perf_counter() - started
-        telemetry.observe("tidewheel_http_request_duration_seconds", seconds, route=ROUTE)
-        telemetry.count("tidewheel_http_requests_total", route=ROUTE, code_class="2xx")
+        self.observe(time.perf_counter() - started)
+        self.count(1)
 
     def _lane_of(self, scope: Scope) -> Lane | None:
         if scope["type"] != "http" or scope["method"] != "POST" or scope["query_string"]:

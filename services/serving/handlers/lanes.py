@@ -65,6 +65,7 @@ class Lane:
     layout: Layout | None = None
     step: Step = field(default_factory=lambda: Step(rung="none"))
     arm: int = 0
+    observe: Callable[[float], None] = lambda _: None
     label_names: tuple[str, ...] = ()
     answer_tail: bytes = b""
     log_head: bytes = b""
@@ -199,7 +200,7 @@ class Lanes:
                 fate = SLOW if seconds > endpoint.objective_seconds else 0
                 for entity in entities[start:end]:
                     tally.visits.note(entity, fate)
-            telemetry.observe("tidewheel_predict_seconds", seconds, model=endpoint.model)
+            lane.observe(seconds)
             start = end
         counting.note_ok(endpoint, lane.arm, len(entities))
 
@@ -281,6 +282,7 @@ def lane_of(endpoint: Endpoint) -> Lane:
         layout=layout_of(manifest),
         step=step,
         arm=arm,
+        observe=telemetry.observer("tidewheel_predict_seconds", model=endpoint.model),
         label_names=tuple(map(label_text, manifest.classes)),
         answer_tail=b"," + orjson.dumps(told)[1:-1],
         log_head=orjson.dumps(step.loaded.names) + b'\n{"id":"p-',

@@ -71,7 +71,7 @@ class Decoder:
         told = 1 + self.width * len(values)
         if not self.has_entity:
             return told
-        return told + sum(1 for row in values if row[-1] is not msgspec.UNSET)
+        return told + len(values) - [row[-1] for row in values].count(msgspec.UNSET)
 
     def entity(self, row: Values) -> str | None:
         """Whom a row is about, if it says so beside its columns."""
