@@ -61,6 +61,11 @@ class Child:
         except httpx.TransportError:
             return False
 
+    def kill(self) -> None:
+        """At once, wherever it is."""
+        assert self.process is not None
+        self.process.kill()
+
     def is_gone(self) -> bool:
         return self.process is not None and self.process.poll() is not None
 

@@ -284,7 +284,7 @@ async def test_a_label_for_another_model_does_not_hide_the_right_one(watched: Si
 
     row = await watched.database.fetchrow("select value, loss from outcome where counts")
     assert row is not None
-    assert (row["value"], row["loss"]) == (answer + 1, pytest.approx(1.0))
+    assert (float(row["value"]), row["loss"]) == (answer + 1, pytest.approx(1.0))
 
 
 async def test_what_is_older_than_the_horizon_is_dropped(watched: Site) -> None:

@@ -17,12 +17,13 @@ create table outcome (
     loss          double precision,
     baseline_loss double precision,
     cell          smallint,
-    counts        boolean not null
+    counts        boolean not null,
+    heard_at      timestamptz not null default now()
 );
 create unique index outcome_counting on outcome (place) where counts;
 create unique index outcome_past on outcome (place, event) where not counts;
 create index outcome_time on outcome (model, version, at);
-create index outcome_age on outcome using brin (known_at);
+create index outcome_age on outcome using brin (heard_at);
 
 insert into outcome (place, model, version, "window", at, known_at, value, revision, observed_at,
     event, loss, baseline_loss, counts)

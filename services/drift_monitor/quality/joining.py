@@ -154,6 +154,7 @@ def _take(one: Observed, row: Given, joined: Joined, classes: Sequence[Value] | 
             # It came to count among these and is replaced among these: it was known for a time.
             joined.past.append(newer._replace(counts=False))
         joined.now[row.id] = Outcome(row, one.label, one.known_at)
-    elif known_at is not None and one.known_at < known_at:
+    elif known_at is not None and (one.known_at < known_at or classes is None):
+        # What counts may turn out to be unusable once the version is known.
         joined.past.append(Outcome(row, one.label, one.known_at, counts=False))
     return became

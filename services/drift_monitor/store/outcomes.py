@@ -128,8 +128,8 @@ class OutcomeTable:
         )
 
     async def forget_outcomes(self, before: datetime) -> None:
-        """Drop labels that were accepted before this moment."""
-        await self.database.execute("delete from outcome where known_at < $1", before)
+        """Drop labels that were heard of before this moment."""
+        await self.database.execute("delete from outcome where heard_at < $1", before)
 
 
 _GIVEN: Final = """
@@ -155,10 +155,11 @@ _COLUMNS: Final = (
     "cell",
     "counts",
 )
-_KEEP_PAST: Final = (
-    "insert into outcome values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14) "
-    "on conflict do nothing"
-)
+_KEEP_PAST: Final = """
+    insert into outcome (place, model, version, "window", at, known_at, value, revision,
+        observed_at, event, loss, baseline_loss, cell, counts)
+    values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14) on conflict do nothing
+"""
 _LABELLED: Final = """
     select array_agg(loss) as losses, array_agg(baseline_loss) as rule, array_agg(cell) as cells
     from outcome where model = $1 and version = $2 and "window" = $3 and at between $4 and $5
