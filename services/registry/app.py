@@ -38,7 +38,7 @@ from shared.postgres import Database
 from shared.signing import Seal
 
 _TIDY_SECONDS: Final = 600.0
-_VITALS_SECONDS: Final = 5.0
+_VITALS_SECONDS: Final = 10.0
 
 
 async def serve(settings: Settings) -> None:

@@ -92,9 +92,9 @@ def _quantile(ordered: Sequence[float], share: float) -> float:
     return ordered[below] + (place - below) * (ordered[above] - ordered[below])
 
 
-def objective_of(spec: Mapping[str, Any]) -> timedelta | None:
-    """How long published data may be unserved, where the specification says so."""
-    return _duration(spec, "monitor", "freshness")
+def read_objective(text: str | None) -> timedelta | None:
+    """How long published data may be unserved, as a specification says it; None without."""
+    return _duration({"freshness": text}, "freshness")
 
 
 def longest_waits(pending: Iterable[Pending], now: datetime) -> dict[Stage, float]:

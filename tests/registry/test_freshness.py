@@ -11,8 +11,8 @@ from services.registry.freshness import (
     Standing,
     allowance,
     longest_waits,
-    objective_of,
     percentiles,
+    read_objective,
     stage_of,
 )
 from services.registry.handlers.vitals import Vitals
@@ -37,7 +37,6 @@ SPEC: dict[str, Any] = {
     "train": {"budget": "5m"},
     "triggers": {"cooldown": "10m"},
     "rollout": {"strategy": "canary", "give_up_after": "1d", "low_traffic": "give_up"},
-    "monitor": {"freshness": "6h"},
 }
 
 
@@ -83,9 +82,8 @@ def test_what_has_the_newest_data_has_no_age() -> None:
 
 
 def test_the_objective_is_read_from_the_specification() -> None:
-    assert objective_of(SPEC) == timedelta(hours=6)
-    assert objective_of({"monitor": {"freshness": None}}) is None
-    assert objective_of({}) is None
+    assert read_objective("6h") == timedelta(hours=6)
+    assert read_objective(None) is None
 
 
 def test_a_version_on_its_way_has_no_duration() -> None:

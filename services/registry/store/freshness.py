@@ -6,39 +6,47 @@ from datetime import datetime
 from typing import Any, Final
 from uuid import UUID
 
-from services.registry.freshness import Passage, Pending, Standing, objective_of
+from services.registry.freshness import Passage, Pending, Standing, read_objective
 from shared.events import DeploymentRolledBack, ModelPromoted, ServingApplied
 from shared.postgres import Database
 
 _MODELS: Final = """
-    select m.name, m.owner, m.dataset, m.defined_at, d.spec
+    select m.name, m.owner, m.dataset, m.defined_at,
+        d.spec -> 'monitor' ->> 'freshness' as objective
     from model m join definition d on d.model = m.name and d.number = m.definition
     where ($1::text is null or m.name = $1) and ($2::text[] is null or m.owner = any($2))
         and m.name > $3
     order by m.name limit $4
 """
 # A promotion serves a dataset version from the first replica that applied its generation, or a
-# later one. Where none has been heard of, the deployer's word counts.
+# later one; where none has been heard of, the deployer's word counts. Both are running minima from
+# the newest down, so that a fleet is read once.
 _PASSAGES: Final = f"""
-    with fed as ({_MODELS}), serving as (
-        select f.name, v.dataset_version as version, coalesce(applied.at, e.time) as at
-        from fed f
-        join event_log e on e.subject = f.name and e.type = '{ModelPromoted.TYPE}'
-        join model_version v on v.model = f.name and v.version = (e.data ->> 'version')::int
-            and v.dataset = f.dataset
-        left join lateral (
-            select min(a.time) as at from event_log a
-            where a.subject = f.name and a.type = '{ServingApplied.TYPE}'
-                and (a.data ->> 'generation')::int >= (e.data ->> 'generation')::int
-        ) applied on true
+    with fed as ({_MODELS}), steps as (
+        select f.name, f.dataset, e.type, e.time, (e.data ->> 'version')::int as version,
+            (e.data ->> 'generation')::int as generation
+        from fed f join event_log e on e.subject = f.name and e.time >= $5
+            and e.type in ('{ModelPromoted.TYPE}', '{ServingApplied.TYPE}')
+    ), promotions as (
+        select *, min(time) filter (where type = '{ServingApplied.TYPE}')
+            over (partition by name order by generation desc) as applied_at
+        from steps
+    ), served as (
+        select p.name, v.dataset_version as version, min(coalesce(p.applied_at, p.time)) as at
+        from promotions p
+        join model_version v on v.model = p.name and v.version = p.version
+            and v.dataset = p.dataset
+        where p.type = '{ModelPromoted.TYPE}' group by 1, 2
     )
-    select f.name as model, p.version, p.published_at, (
-        select min(s.at) from serving s where s.name = f.name and s.version >= p.version
-    ) as served_at
-    from fed f join dataset_version p on p.dataset = f.dataset
-    where p.published_at >= greatest(f.defined_at, $5)
+    select * from (
+        select f.name as model, p.version, p.published_at, f.defined_at,
+            min(s.at) over (partition by f.name order by p.version desc) as served_at
+        from fed f
+        join dataset_version p on p.dataset = f.dataset
+        left join served s on s.name = f.name and s.version = p.version
+    ) as passages where published_at >= greatest(defined_at, $5)
 """  # noqa: S608 - put together from constants
-_IN_ORDER: Final = _PASSAGES + " order by p.version desc, f.name limit $6"
+_IN_ORDER: Final = _PASSAGES + " order by version desc limit $6"
 _OVERALL: Final = f"""
     select count(served_at) as served, count(*) - count(served_at) as waiting,
         percentile_cont(array[0.5, 0.95, 0.99]) within group (
@@ -47,7 +55,7 @@ _OVERALL: Final = f"""
     from ({_PASSAGES}) as passages
 """  # noqa: S608 - put together from constants
 _STANDINGS: Final = f"""
-    select f.name, f.owner, f.dataset, f.spec, n.newest, served.version as served,
+    select f.name, f.owner, f.dataset, f.objective, n.newest, served.version as served,
         (select min(greatest(p.published_at, f.defined_at)) from dataset_version p
             where p.dataset = f.dataset and p.version > coalesce(served.version, 0)
         ) as waiting_since
@@ -58,29 +66,41 @@ _STANDINGS: Final = f"""
     left join lateral (
         select v.dataset_version as version
         from (
-            select coalesce(e.data ->> 'version', e.data ->> 'to_version')::int as version
-            from event_log e
-            where e.subject = f.name
-                and e.type in ('{ModelPromoted.TYPE}', '{DeploymentRolledBack.TYPE}')
-            order by e.time desc, e.sequence desc limit 1
+            select coalesce(data ->> 'version', data ->> 'to_version')::int as version from (
+                (select data, time, sequence from event_log
+                    where subject = f.name and type = '{ModelPromoted.TYPE}'
+                    order by time desc, sequence desc limit 1)
+                union all
+                (select data, time, sequence from event_log
+                    where subject = f.name and type = '{DeploymentRolledBack.TYPE}'
+                    order by time desc, sequence desc limit 1)
+            ) crownings order by time desc, sequence desc limit 1
         ) champion
         join model_version v on v.model = f.name and v.version = champion.version
             and v.dataset = f.dataset
     ) served on true
     order by f.name
 """  # noqa: S608 - put together from constants
+# `materialized` and `offset` keep the two questions apart: asked together, every claim is looked at.
 _PENDING: Final = """
-    select distinct on (m.name, c.dataset_version) m.name as model, c.state, c.weight, c.at, d.spec
-    from model m
-    join definition d on d.model = m.name and d.number = m.definition
-    left join lateral (
-        select dataset_version from claim
-        where dataset = m.dataset and model = m.name and weight >= 1000
-        order by dataset_version desc limit 1
-    ) ended on true
-    join claim c on c.dataset = m.dataset and c.model = m.name
-        and c.dataset_version > coalesce(ended.dataset_version, 0)
-    order by m.name, c.dataset_version, c.weight desc, c.at desc, c.event_id desc
+    with ended as materialized (
+        select m.name, m.dataset, m.definition, coalesce((
+            select dataset_version from claim
+            where dataset = m.dataset and model = m.name and weight >= 1000
+            order by dataset_version desc limit 1
+        ), 0) as newest
+        from model m
+    )
+    select distinct on (e.name, open.dataset_version)
+        e.name as model, open.state, open.weight, open.at, d.spec
+    from ended e
+    cross join lateral (
+        select dataset_version, state, weight, at, event_id from claim
+        where dataset = e.dataset and model = e.name and dataset_version > e.newest
+        offset 0
+    ) open
+    join definition d on d.model = e.name and d.number = e.definition
+    order by e.name, open.dataset_version, open.weight desc, open.at desc, open.event_id desc
 """
 _ENDED: Final = """
     select c.state, extract(epoch from c.at - v.published_at)::float8 as seconds
@@ -153,5 +173,5 @@ def _standing(row: dict[str, Any]) -> Standing:
         newest=row["newest"],
         served=row["served"],
         waiting_since=row["waiting_since"],
-        objective=objective_of(row["spec"]),
+        objective=read_objective(row["objective"]),
     )
