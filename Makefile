@@ -140,3 +140,9 @@ bench-explain: env ## What one explanation costs, for each kind of model
 
 bench-compiled: env ## Microseconds of one row, scikit-learn beside the compiled model
 	@OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1 $(PY) -m bench.bench_compiled
+
+bench-serving: env bench-peers ## Requests per second and latency of serving, beside other servers
+	@$(PY) -m bench.bench_serving
+
+bench-peers: env ## Make the environments of the servers that bench-serving measures beside ours
+	@$(PY) -m bench.serving_venvs

@@ -445,14 +445,31 @@ def _description(app: FastAPI) -> APIRouter:
 
 
 def _described(app: FastAPI) -> dict[str, Any]:
-    """The description of every route; a plain endpoint is only named."""
+    """The description of every route; of a plain endpoint what its path tells."""
     found = app.openapi()
     for route in every_route(app):
         if not isinstance(route, APIRoute):
             for method in sorted(getattr(route, "methods", None) or ()):
-                told = {"summary": "A plain endpoint", "responses": {"200": {"description": "OK"}}}
-                found["paths"].setdefault(path_of(route), {}).setdefault(method.lower(), told)
+                plain = found["paths"].setdefault(path_of(route), {})
+                plain.setdefault(method.lower(), _plain(path_of(route), method))
     return found
+
+
+def _plain(path: str, method: str) -> dict[str, Any]:
+    """A plain endpoint: the names in its path, and that it takes JSON where it takes anything."""
+    text = {"type": "string"}
+    told: dict[str, Any] = {
+        "summary": "A plain endpoint",
+        "parameters": [
+            {"name": part[1:-1], "in": "path", "required": True, "schema": text}
+            for part in path.split("/")
+            if part.startswith("{")
+        ],
+        "responses": {"200": {"description": "OK"}, "4XX": {"description": "A problem"}},
+    }
+    if method not in ("GET", "HEAD"):
+        told["requestBody"] = {"required": True, "content": {"application/json": {"schema": {}}}}
+    return told
 
 
 async def _invalid(request: Request, error: Exception) -> Response:

@@ -253,6 +253,7 @@ class Serving:
             "broker": "unknown" if connected is None else "answers" if connected else "silent",
             "caught_up": self.caught_up.is_set(),
             "spool_bytes": self.spool.size_bytes,
+            "spool_rows": self.spool.rows,
         }
 
     async def finish(self) -> None:

@@ -14,13 +14,17 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import httpx
+import numpy as np
 import pytest
+from sklearn.ensemble import RandomForestRegressor
 
 from services.serving.store.spool import Spool
 from shared import clock
+from shared.artifacts import ArtifactStore
 from tests.serving.alone import serving_alone
 from tests.serving.bad_inputs import INFER, MODEL, OWN, V2, Bad, every_bad_request, same_meaning
-from tests.serving.building import KEY
+from tests.serving.building import KEY, NAMES, Replica, a_desired, a_version
 from tests.serving.child import Child
 from tests.support.waiting import wait_until
 
@@ -423,3 +427,53 @@ def test_what_was_answered_is_in_the_spool_and_nothing_else(tmp_path: Path) -> N
     assert good == [200] * 8
     assert sum(len(batch.rows) for batch in spool.batches(100)) == 8
     spool.close()
+
+
+def a_forest() -> RandomForestRegressor:
+    """Trees compare in single precision: what is too large for it makes them raise."""
+    X = np.random.default_rng(7).normal(size=(200, len(NAMES)))
+    return RandomForestRegressor(3, random_state=7).fit(X, X[:, 0])
+
+
+ODD = tuple(f'{{"rows": [{{"load": {v}, "hour": 3, "lag": 0.5}}]}}' for v in ("1e300", "null"))
+
+
+async def test_values_beyond_reason_send_no_version_to_rest(replica: Replica) -> None:
+    store = ArtifactStore(replica.serving.settings.artifacts)
+    await replica.want(a_desired(1, a_version(store, 1, estimator=a_forest())))
+
+    odd = [await say(replica, f"{MODEL}/predict", text) for text in ODD * 10]
+    answer = (await replica.answers())[0]
+
+    assert {one.status_code for one in odd} == {200}
+    assert (answer["version"], answer["rung"]) == (1, "champion")
+
+
+async def test_values_beyond_reason_stop_no_challenger(replica: Replica) -> None:
+    store = ArtifactStore(replica.serving.settings.artifacts)
+    champion, challenger = a_version(store, 1), a_version(store, 2, estimator=a_forest())
+    await replica.want(a_desired(1, champion, challenger=challenger, weight=1.0))
+
+    for text in ODD * 10:
+        await say(replica, f"{MODEL}/predict", text)
+    answer = (await replica.answers())[0]
+
+    assert (answer["version"], answer["arm"]) == (2, "challenger")
+
+
+@pytest.mark.parametrize("path", [f"{MODEL}/versions/1/predict", f"{MODEL}/predict"])
+async def test_where_nobody_can_answer_for_want_of_a_value_it_is_said_which(
+    replica: Replica, path: str
+) -> None:
+    store = ArtifactStore(replica.serving.settings.artifacts)
+    await replica.want(a_desired(1, a_version(store, 1), rule=None))
+
+    answer = await say(replica, path, ODD[1])
+
+    assert answer.status_code == 422
+    assert [error["pointer"] for error in answer.json()["errors"]] == ["/rows/0/load"]
+
+
+async def say(replica: Replica, path: str, text: str) -> httpx.Response:
+    kind = {"content-type": "application/json"}
+    return await replica.client.post(path, content=text.encode(), headers=kind)

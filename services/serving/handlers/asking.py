@@ -7,13 +7,16 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
 from itertools import islice
-from typing import Any
+from typing import Any, Final
 
 from services.serving.domain.versions import OUT_OF_TIME, SMALL_ROWS, Loaded, Opened, Said
 from services.serving.handlers.watchdog import Watchdog
 from services.serving.prediction.reading import Row
 from shared import telemetry
 from shared.events import Digest
+
+EXTREME: Final = 1e30
+"""Beyond it sums overflow, and trees, which compare in single precision, refuse."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -117,9 +120,9 @@ class Asker:
             # Not on the loop again before many quick answers from a thread have made it small.
             loaded.health.seconds = max(loaded.health.seconds, self._limits.answer_seconds)
         telemetry.log("version_failed", level="warning", version=loaded.version, cause=cause)
-        # Many versions cannot do without a value. That a caller does not have it says nothing
-        # against them, and must not send them to rest for all the others.
-        if all(is_complete(row, loaded) for row in rows):
+        # A value that is missing or beyond all measure is the caller's: it must not send a version
+        # to rest for all the others.
+        if all(is_ordinary(row, loaded) for row in rows):
             rest_seconds = self._limits.rest_seconds
             loaded.health.failed(cause, now=self._monotonic(), rest_seconds=rest_seconds)
 
@@ -190,9 +193,19 @@ class Asker:
             _fail(answer, error)
 
 
-def is_complete(row: Row, loaded: Loaded) -> bool:
-    """Whether the row has a value for everything that the version sees."""
-    return all(row.get(name) is not None for name in loaded.names)
+def is_ordinary(row: Row, loaded: Loaded) -> bool:
+    """Whether the row has a value for everything that the version sees, and none beyond reason.
+
+    What a version makes of other rows says nothing against it: anybody can send them.
+    """
+    return not any(is_odd(row.get(name)) for name in loaded.names)
+
+
+def is_odd(value: Any) -> bool:
+    """Whether many versions cannot do anything with a value."""
+    if value is None:
+        return True
+    return not isinstance(value, str | bool) and abs(value) > EXTREME
 
 
 def timed(loaded: Loaded, opened: Opened, rows: Sequence[Row]) -> list[Said]:

@@ -11,7 +11,7 @@ from services.serving.domain.endpoints import Endpoint, Path, Step, standing
 from services.serving.domain.tallies import FAILED, SLOW
 from services.serving.domain.versions import FAILURES_IN_A_ROW, OUT_OF_TIME, Loaded, Said, Value
 from services.serving.handlers import counting
-from services.serving.handlers.asking import Asker, is_complete
+from services.serving.handlers.asking import Asker, is_odd, is_ordinary
 from services.serving.handlers.deployments import Deployments
 from services.serving.handlers.log import Prediction, log_rows, new_id
 from services.serving.handlers.shadows import Shadows
@@ -25,13 +25,21 @@ from services.serving.store.spool import Spool
 from shared import baselines, telemetry
 from shared.access import Principal, Role, act
 from shared.clock import Clock
-from shared.errors import NotFound, Saturated, TooLarge, Unprocessable
+from shared.errors import Fault, InvalidInput, NotFound, Refused, Saturated, TooLarge, Unprocessable
 from shared.events import ModelName
 
 MANY_ROWS: Final = 300
 UNKNOWN_MODEL: Final = "No model of this name is served here."
 P = ParamSpec("P")
 T = TypeVar("T")
+
+
+class Unanswered(Saturated):
+    """Nobody who may answer had an answer to these rows."""
+
+    def __init__(self, rows: Sequence[Prediction]) -> None:
+        super().__init__("No version and no rule of this model can answer at the moment.")
+        self.ids = frozenset(row.id for row in rows)
 
 
 @dataclass(slots=True)
@@ -78,7 +86,10 @@ class Predictions:
         if endpoint.is_lineage_required and not self.spool.has_room(body_bytes + 500 * len(rows)):
             raise Saturated("Its log is full, and this model only answers what it can log.")
         predictions = await apart(len(rows), self._routed, endpoint, rows, bound)
-        await self._answer(endpoint, predictions, started, bound)
+        try:
+            await self._answer(endpoint, predictions, started, bound)
+        except Unanswered as error:
+            raise _whose_fault(predictions, form, error) from None
         logged = await apart(len(rows), log_rows, endpoint, predictions, self.now())
         self._log(endpoint, predictions, logged)
         if bound is None or bound.is_drawn:
@@ -201,7 +212,7 @@ class Predictions:
         self._note(endpoint, arm, group, failed, seconds)
         if left:
             counting.note_unanswered(endpoint, arm, len(group))
-            raise Saturated("No version and no rule of this model can answer at the moment.")
+            raise Unanswered(left)
 
     def _note(
         self,
@@ -234,7 +245,9 @@ class Predictions:
         if loaded is None or arm >= len(arms) or arms[arm].role != "challenger":
             return
         for p in failed:
-            if p.unusable and p.unusable[0] is loaded and p.step is not None and p.step.loaded:
+            if p.step is None or p.step.loaded is None or not is_ordinary(p.row, loaded):
+                continue
+            if p.unusable and p.unusable[0] is loaded:
                 self.deployments.stop(endpoint, arm, unusable(p.unusable[1], p.step))
                 return
         by_others = any(p.step is not None and p.step.loaded is not None for p in failed)
@@ -262,7 +275,7 @@ class Predictions:
         self, loaded: Loaded, asked: Sequence[Prediction]
     ) -> Iterable[tuple[Prediction, Said]]:
         """What a version says; where some rows lack values, it may do so about the others only."""
-        whole = [p for p in asked if is_complete(p.row, loaded)]
+        whole = [p for p in asked if is_ordinary(p.row, loaded)]
         for some in (asked, whole) if len(whole) < len(asked) else (asked,):
             said = await self.asker.said(loaded, [p.row for p in some]) if some else None
             if said is not None:
@@ -318,6 +331,22 @@ class Predictions:
             self.spool.note_unkept(len(rows))
         self.wake()
         counting.note_answers(endpoint, predictions)
+
+
+def _whose_fault(predictions: Sequence[Prediction], form: Form, error: Unanswered) -> Refused:
+    """The rows', where each of those without an answer holds what is no value to anybody."""
+    faults = []
+    for index, prediction in enumerate(predictions):
+        if prediction.id not in error.ids:
+            continue
+        odd = [name for name, value in prediction.row.items() if is_odd(value)]
+        if not odd:
+            return error
+        faults += [Fault(form.value(index, name), _NO_VALUE) for name in odd]
+    return InvalidInput("Nobody who may answer can do so without these values.", faults[:50])
+
+
+_NO_VALUE: Final = "this value is missing, or too large, for whoever may answer"
 
 
 def unusable(answer: Value, step: Step) -> str:

@@ -19,7 +19,7 @@ from services.serving.domain.agreement import disagree, tolerance_of
 from services.serving.domain.endpoints import Endpoint
 from services.serving.domain.tallies import FAILED, SLOW, ArmTally
 from services.serving.domain.versions import FAILURES_IN_A_ROW, SMALL_ROWS, Loaded, Said, Value
-from services.serving.handlers.asking import is_complete
+from services.serving.handlers.asking import is_ordinary
 from services.serving.handlers.deployments import Deployments
 from services.serving.handlers.log import Prediction, shadow_row
 from services.serving.prediction.answers import is_usable
@@ -271,7 +271,7 @@ class Shadows:
     def _stop_if_faulty(self, one: Mirrored, loaded: Loaded, error: Exception) -> None:
         """Raising at three whole rows in a row that a version had answers to is a fault."""
         step = one.seen.step
-        if step is None or step.loaded is None or not is_complete(one.seen.row, loaded):
+        if step is None or step.loaded is None or not is_ordinary(one.seen.row, loaded):
             return
         self._raised[loaded.digest] = raised = self._raised.get(loaded.digest, 0) + 1
         if raised >= FAILURES_IN_A_ROW:
@@ -283,7 +283,7 @@ class Shadows:
         if is_usable(value, probabilities, loaded.manifest):
             return True
         step = one.seen.step
-        if step is not None and step.loaded is not None:
+        if step is not None and step.loaded is not None and is_ordinary(one.seen.row, loaded):
             detail = f"its unseen answer {str(value)[:50]} may not be given, and the seen one could"
             self.deployments.stop(one.endpoint, one.arm, detail)
         return False

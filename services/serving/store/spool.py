@@ -217,6 +217,11 @@ class Spool:
         return self._journal.next - self._reader.position
 
     @property
+    def rows(self) -> int:
+        """Rows that the broker has not acknowledged, in a batch or not."""
+        return self._journal.next - self._oldest_needed()
+
+    @property
     def sealed_batches(self) -> int:
         """Batches that wait for their acknowledgement."""
         return len(self._sealed)
