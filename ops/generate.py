@@ -1,4 +1,4 @@
-"""`make grafana`: writes every file below `ops/grafana/`; a test compares them."""
+"""`make grafana`: writes `ops/grafana/` and the pages that follow; a test compares them."""
 
 import json
 import sys
@@ -14,7 +14,8 @@ from ops import alerting, provisioning
 from ops.alerting import FOLDER, PROMETHEUS_UID
 from ops.dashboards import BOARDS
 from ops.panels import build
-from ops.paths import GRAFANA
+from ops.paths import GRAFANA, REFERENCE
+from ops.reference import pages
 from ops.routes import read_routing
 from ops.rules import read_groups
 
@@ -104,6 +105,8 @@ def main() -> None:
     """Write the files."""
     content = files()
     write(GRAFANA, content)
+    for name, text in pages().items():
+        (REFERENCE / name).write_text(text, encoding="utf-8")
     boards = [json.loads(text) for name, text in content.items() if name.endswith(".json")]
     panels = sum(len(board["panels"]) for board in boards)
     sys.stdout.write(f"{len(content)} files, {len(boards)} dashboards with {panels} panels\n")

@@ -25,7 +25,8 @@ from ops.alerting import (
 )
 from ops.dashboards import BOARDS
 from ops.generate import files
-from ops.paths import GRAFANA, RUNBOOKS
+from ops.paths import GRAFANA, REFERENCE, RUNBOOKS
+from ops.reference import pages
 from ops.routes import read_routing
 from ops.rules import read_alerts
 
@@ -55,6 +56,11 @@ def test_what_is_checked_in_is_what_the_generator_writes() -> None:
     }
 
     assert there == files(), "run: make grafana"
+
+
+@pytest.mark.parametrize("name", sorted(pages()))
+def test_pages_of_the_reference_are_what_the_generator_writes(name: str) -> None:
+    assert (REFERENCE / name).read_text(encoding="utf-8") == pages()[name], "run: make grafana"
 
 
 def test_grafana_reads_yaml_only_where_it_reads_yaml() -> None:
