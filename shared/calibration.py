@@ -21,7 +21,7 @@ from shared.moderation import FREE, moderated
 from shared.sketch import CategoryCells, Counts, Layout
 from shared.stacks import Stack, counts_per_block, shapes
 from shared.tails import chi_square_tails, quantiles
-from shared.together import Moved, Together, pair_z, waves_apart, waves_tail
+from shared.together import Moved, Together, correlations, pair_z, waves_apart, waves_tail
 
 LEAST_BLOCKS: Final = 10
 """Of windows by themselves; what varies over fewer is not known, however it is moderated."""
@@ -347,7 +347,9 @@ def _with_joint(scale: Scale, source: Source, length: int, least: int) -> Scale:
         joint.waves.sum(axis=0) - joint.waves,
     )
     spread = np.array(known.spread)
-    z, _ = pair_z(joint, firsts, rest, firsts.sum(axis=0) - firsts, spread)
+    here = correlations(joint.moments, joint.pairs, firsts)
+    there = correlations(rest.moments, rest.pairs, firsts.sum(axis=0) - firsts)
+    z, _ = pair_z(here, joint.pairs, there, rest.pairs, spread)
     pairs = moderated(list(z.T))
     apart = waves_apart(
         joint.waves,

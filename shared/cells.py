@@ -113,14 +113,13 @@ def grouped(counts: NDArray[np.int64], groups: Counts) -> NDArray[np.int64]:
 
 def chi_square(counts: NDArray[np.int64], totals: NDArray[np.int64]) -> Floats:
     """Pearson's statistic of windows against the rest; degrees of freedom are groups less one."""
-    window = counts.sum(axis=-1, keepdims=True).astype(np.float64)
-    rest = totals.sum(axis=-1, keepdims=True) - window
-    with np.errstate(divide="ignore", invalid="ignore"):
-        parts = np.square(
-            counts * np.sqrt(rest / window) - (totals - counts) * np.sqrt(window / rest)
-        )
-        parts = parts / totals
-    return np.asarray(np.nansum(np.where(totals > 0, parts, 0.0), axis=-1), dtype=np.float64)
+    window = np.asarray(counts.sum(axis=-1), dtype=np.float64)
+    total = np.asarray(totals.sum(axis=-1), dtype=np.float64)
+    rest = total - window
+    # The sum of squares over expectations in its shorter form; empty groups add nothing to it.
+    found = np.sum(np.square(counts) / np.maximum(totals, 1e-9), axis=-1)
+    both = np.maximum(window * rest, 1e-9)
+    return np.asarray(np.where(window * rest > 0, total / both * (total * found - window**2), 0.0))
 
 
 def location_scores(reference: Counts) -> Floats:

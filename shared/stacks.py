@@ -65,9 +65,11 @@ def shapes(counts: Whole, totals: Whole, groups: Floats) -> tuple[Floats, Floats
         totals: of window and rest, shape (n, F, C), or (1, F, C) when all share them.
         groups: to which group each cell belongs, shape (F, C, groups).
     """
-    held, whole = (np.einsum("nfc,fcg->nfg", part, groups) for part in (counts, totals))
+    held, whole = (
+        np.matmul(part.transpose(1, 0, 2), groups).transpose(1, 0, 2) for part in (counts, totals)
+    )
     window = held.sum(axis=-1)
-    statistic = cells.chi_square(held, np.broadcast_to(whole, held.shape))
+    statistic = cells.chi_square(held, whole)
     df = np.broadcast_to(np.maximum((whole > 0).sum(axis=-1) - 1.0, 0.0), statistic.shape).copy()
     with np.errstate(divide="ignore", invalid="ignore"):
         expected = whole * (window / whole.sum(axis=-1))[..., None]

@@ -171,22 +171,20 @@ def correlations(moments: Whole, pairs: Whole, firsts: Whole) -> Floats:
 
 
 def pair_z(
-    joint: Joint, firsts: Whole, rest: Joint, rest_firsts: Whole, spread: Floats
+    here: Floats, pairs: Whole, there: Floats, others: Whole, spread: Floats
 ) -> tuple[Floats, Floats]:
     """Differences of transformed correlations over their standard errors, and these errors.
 
     Args:
-        joint, firsts: of windows, each with leading axes (...).
-        rest, rest_firsts: of what they are compared with.
+        here, pairs: correlations of windows, and their rows with both numbers, shape (..., d, d).
+        there, others: of what they are compared with.
         spread: by how much the standard error of each pair is larger than for normal numbers.
     """
-    here = np.arctanh(correlations(joint.moments, joint.pairs, firsts))
-    there = np.arctanh(correlations(rest.moments, rest.pairs, rest_firsts))
-    upper = np.triu_indices(joint.moments.shape[-1], 1)
-    window = np.maximum(joint.pairs[..., upper[0], upper[1]] - 3.0, 1.0)
-    others = np.maximum(rest.pairs[..., upper[0], upper[1]] - 3.0, 1.0)
-    error = spread * np.sqrt(1 / window + 1 / others)
-    return (here - there) / error, error
+    first, second = np.triu_indices(pairs.shape[-1], 1)
+    window = np.maximum(pairs[..., first, second] - 3.0, 1.0)
+    rest = np.maximum(others[..., first, second] - 3.0, 1.0)
+    error = spread * np.sqrt(1 / window + 1 / rest)
+    return (np.arctanh(here) - np.arctanh(there)) / error, error
 
 
 def waves_apart(waves: Whole, rows: Floats, rest: Whole, rest_rows: Floats) -> Floats:

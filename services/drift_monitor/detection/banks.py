@@ -76,6 +76,31 @@ def _shape(
     )
 
 
+Way = tuple[NDArray[np.intp], NDArray[np.intp]]
+"""Places in a table, and what of all edges comes there."""
+
+
+@lru_cache(maxsize=64)
+def _ways(
+    sizes: tuple[int | None, ...], widths: tuple[int, ...]
+) -> tuple[NDArray[np.int64], dict[int, Way]]:
+    """The cell of each number that says missing, and how edges come into the tables."""
+    lengths = np.array([size for size in sizes if size is not None], dtype=np.int64)
+    of_number = np.repeat(np.arange(len(lengths)), lengths)
+    found: dict[int, Way] = {}
+    for width in dict.fromkeys(widths):
+        alike = [place for place, other in enumerate(widths) if other == width]
+        taken = np.flatnonzero(np.isin(of_number, alike))
+        found[width] = (_filled(tuple(lengths[alike].tolist()), width), taken)
+    return lengths + 1, found
+
+
+@lru_cache(maxsize=64)
+def _filled(lengths: tuple[int, ...], width: int) -> NDArray[np.intp]:
+    """The places of a table whose rows are filled so far."""
+    return np.flatnonzero(np.arange(width) < np.array(lengths, dtype=np.int64)[:, None])
+
+
 def _stepped(size: int) -> int:
     return max(-(-size // _GRAIN), 1) * _GRAIN
 
@@ -141,14 +166,12 @@ class Bank:
     def open(self, grid: Grid, known: Parts | None) -> int:
         """A slot for a version, with what is known of its window already."""
         slot = self.free.pop() if self.free else self._next()
-        lengths = np.array([size for size in grid.sizes if size is not None], dtype=np.int64)
-        of_number = np.repeat(np.arange(len(lengths)), lengths)
-        for width, places in self.alike.items():
+        gone, ways = _ways(grid.sizes, self.shape.widths)
+        for width, (places, taken) in ways.items():
             table = self.edges[width][slot]
             table.fill(np.inf)
-            is_set = np.arange(width) < lengths[places, None]
-            table[is_set] = grid.edges[np.isin(of_number, places)]
-        self.gone[slot] = lengths + 1
+            table.reshape(-1)[places] = grid.edges[taken]
+        self.gone[slot] = gone
         self.offsets[slot] = np.cumsum([0, *grid.cells])
         self.words[slot] = grid.words
         self.lookups[slot] = tuple(cell.lookup for cell in grid.words)
@@ -156,9 +179,7 @@ class Bank:
             self.scale[slot] = grid.paired.scale
             table = self.scores[slot]
             table.fill(0)
-            table[np.arange(table.shape[1]) < np.array(grid.paired.sizes)[:, None]] = (
-                grid.paired.scores
-            )
+            table.reshape(-1)[_filled(grid.paired.sizes, table.shape[1])] = grid.paired.scores
         if known is None:
             self.clear(slot)
         else:

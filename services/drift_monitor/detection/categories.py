@@ -136,9 +136,9 @@ def _largest(part: _Category) -> tuple[float, Share]:
     share = totals / total
     spread = window * share * (1 - share) * part.others / (total - 1)
     off = np.abs(counts - window * share)
-    with np.errstate(divide="ignore", invalid="ignore"):
-        # Half a row less: counts are whole, the normal distribution is not.
-        residuals = np.where(spread > 0, np.maximum(off - 0.5, 0.0) / np.sqrt(spread), 0.0)
+    # Half a row less: counts are whole, the normal distribution is not.
+    residuals = np.maximum(off - 0.5, 0.0) / np.sqrt(np.maximum(spread, 1e-9))
+    residuals[spread <= 0] = 0.0
     level = int(residuals.argmax())
     return float(residuals[level]), Share(
         x=int(counts[level]),

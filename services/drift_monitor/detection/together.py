@@ -1,6 +1,7 @@
 """The tests of how numbers move together: each pair by itself, and all numbers at once."""
 
 from collections.abc import Sequence
+from functools import lru_cache
 
 import numpy as np
 from numpy.typing import NDArray
@@ -35,15 +36,14 @@ def _pairs(base: Prepared, known: Together, scale: Merged, shift: float) -> list
     joint, layout = scale.sketch.joint, base.reference.layout
     basis = layout.basis
     assert joint is not None and basis is not None  # noqa: S101, PT018 - for the type checker
-    firsts = _firsts(layout, scale)
-    z, error = pair_z(joint, firsts, known.joint, known.firsts, np.array(known.spread))
+    here = correlations(joint.moments, joint.pairs, _firsts(layout, scale))
+    there = _usual(known)
+    z, error = pair_z(here, joint.pairs, there, known.joint.pairs, np.array(known.spread))
     factors = np.array(scale.known.pairs) if scale.known.pairs else np.ones(len(z))
     z, df = z / factors, scale.known.pairs_df
     p = np.minimum(2 * t_tails(np.abs(z), df), 1.0)
     level = scale.pairs / len(p)
     wanted = {int(np.argmin(p)), *np.flatnonzero(p <= level).tolist()}
-    here = correlations(joint.moments, joint.pairs, firsts)
-    there = correlations(known.joint.moments, known.joint.pairs, known.firsts)
     reach = t_quantile(level / 2, df) * error * factors
     names = [layout.features[place].name for place in basis.features]
     first, second = np.triu_indices(len(names), 1)
@@ -66,6 +66,12 @@ def _pairs(base: Prepared, known: Together, scale: Merged, shift: float) -> list
             )
         )
     return found
+
+
+@lru_cache(maxsize=256)
+def _usual(known: Together) -> Floats:
+    """The correlations of the reference; the same for every window."""
+    return correlations(known.joint.moments, known.joint.pairs, known.firsts)
 
 
 def _apart(here: float, there: float, reach: float) -> tuple[float, float]:
