@@ -13,15 +13,19 @@ from services.deployer.domain import Due, Policy
 from tests.deployer.schedules import POLICIES, UNHINDERED, Violation, World
 
 SCHEDULES: Final = 10_000
+EVERYDAY: Final = 2_500
 LENGTH: Final = 40
 PATIENCE: Final = 3_000
 """Schedules within which a mutant must be caught."""
 
 
-def test_no_schedule_breaks_a_promise(seed: int) -> None:
+@pytest.mark.parametrize(
+    "schedules", [EVERYDAY, pytest.param(SCHEDULES, marks=pytest.mark.nightly)]
+)
+def test_no_schedule_breaks_a_promise(seed: int, schedules: int) -> None:
     promoted = advanced = approved = 0
 
-    for number in range(SCHEDULES):
+    for number in range(schedules):
         world = World(f"{seed} {number}")
         try:
             world.run(LENGTH)
@@ -32,9 +36,9 @@ def test_no_schedule_breaks_a_promise(seed: int) -> None:
         approved += sum(len(books.grants) for books in world.books.values())
 
     # They are worth something only when much was promoted, tried and approved in them.
-    assert promoted > SCHEDULES / 2
-    assert advanced > SCHEDULES / 5
-    assert approved > SCHEDULES / 2
+    assert promoted > schedules / 2
+    assert advanced > schedules / 5
+    assert approved > schedules / 2
 
 
 def is_caught(by: str, **world: Any) -> bool:
