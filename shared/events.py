@@ -444,6 +444,19 @@ class BestAsked:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class LeftOutFigures:
+    """Losses on rows that were left out because their period is annotated; they decide nothing."""
+
+    metric: str
+    rows: int
+    candidate: float
+    baseline: float | None
+    champion: float | None
+    """On the rows that it was not fitted on itself; None without any."""
+    champion_rows: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class EvaluationCompleted(Event):
     """The candidate was judged on held-out rows; accepted ones may be proposed for rollout."""
 
@@ -494,6 +507,8 @@ class EvaluationCompleted(Event):
     """Blob: the model card in Markdown."""
     card_html: Digest | None = None
     best: BestAsked | None = None
+    left_out: tuple[LeftOutFigures, ...] = ()
+    """How the candidate does on what it was spared; the verdict is on the other rows."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

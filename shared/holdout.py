@@ -4,7 +4,7 @@ import hashlib
 import io
 import zipfile
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Final, Literal
 
 import numpy as np
@@ -67,6 +67,16 @@ class Holdout:
     def rows(self) -> list[dict[str, Any]]:
         """The rows as a request would carry them, for the baseline rules."""
         return rows_of(self.columns, self.matrix(self.columns))
+
+    def taken(self, rows: NDArray[Any]) -> "Holdout":
+        """Only these rows (places or a mask), in this order."""
+        return replace(
+            self,
+            values={name: column[rows] for name, column in self.values.items()},
+            y=self.y[rows],
+            row_hashes=self.row_hashes[rows],
+            times=None if self.times is None else self.times[rows],
+        )
 
     def to_bytes(self) -> bytes:
         """One npz file without pickled objects; the same rows give the same bytes."""

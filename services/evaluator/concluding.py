@@ -19,7 +19,7 @@ from shared.artifacts import ArtifactStore
 from shared.clock import Clock
 from shared.coarse import coarse
 from shared.confined import Confined, Done
-from shared.events import EvaluationCompleted
+from shared.events import EvaluationCompleted, LeftOutFigures
 from shared.ids import derived
 from shared.jobs import Job, Jobs
 
@@ -42,11 +42,13 @@ class Found:
 
     Attributes:
         seconds: wall time of the child.
+        left_out: losses on rows whose period is annotated.
     """
 
     verdict: Verdict
     evidence: bytes | None = None
     seconds: float = 0.0
+    left_out: tuple[LeftOutFigures, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -79,6 +81,7 @@ class Conclusion:
                 asked=asked,
                 seconds=found.seconds,
                 spends=has_looked,
+                left_out=found.left_out,
             )
             event = await self._with_card(event, found)
             keeping = _Keeping(

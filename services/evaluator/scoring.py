@@ -5,7 +5,7 @@ as a reason; nothing is guessed.
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from dataclasses import asdict
 from timeit import default_timer
 from typing import Any
 
@@ -17,7 +17,7 @@ from services.evaluator.card import card_of
 from services.evaluator.checks import checked
 from services.evaluator.domain import verdict_to_plain
 from services.evaluator.evidence import Evidence, Predictor, read_evidence
-from services.evaluator.metrics import measure_of
+from services.evaluator.metrics import Insufficient, measure_of
 from services.evaluator.predictors import (
     Candidate,
     CannotCompare,
@@ -31,7 +31,7 @@ from services.evaluator.predictors import (
 from services.evaluator.verdict import GateTerms, Given, Rules, decide, given_of, rules_of
 from services.evaluator.verdict.validity import flaw_of
 from shared.errors import TidewheelError, Unprocessable
-from shared.events import Check
+from shared.events import Check, LeftOutFigures
 from shared.holdout import Holdout, read_holdout
 from shared.manifest import read_manifest
 from shared.spec_gate import Checks
@@ -48,7 +48,7 @@ def score(argument: Argument) -> dict[str, Any]:
             and `given` as plain values, `metric_packages` that may be imported.
 
     Returns:
-        `verdict`, `evidence` (bytes) and `rows`; or a `problem` with `detail` and `rows`.
+        `verdict`, `evidence` (bytes), `rows`, `left_out`; or a `problem` with `detail` and `rows`.
     """
     rows = 0
     try:
@@ -60,7 +60,12 @@ def score(argument: Argument) -> dict[str, Any]:
         return {"problem": "cannot_compare", "detail": str(error), "rows": rows}
     except TidewheelError as error:
         return {"problem": "invalid_input", "detail": str(error), "rows": rows}
-    return {"verdict": verdict_to_plain(verdict), "evidence": found.to_bytes(), "rows": rows}
+    return {
+        "verdict": verdict_to_plain(verdict),
+        "evidence": found.to_bytes(),
+        "rows": rows,
+        "left_out": [asdict(one) for one in on_left_out(argument)],
+    }
 
 
 def _rows(argument: Argument) -> Holdout:
@@ -72,13 +77,7 @@ def _rows(argument: Argument) -> Holdout:
     if held.times is not None:
         keys.append(held.times)
     order = np.lexsort(keys)
-    return replace(
-        held,
-        values={name: column[order] for name, column in held.values.items()},
-        y=held.y[order],
-        row_hashes=held.row_hashes[order],
-        times=None if held.times is None else held.times[order],
-    )
+    return held.taken(order)
 
 
 def evidence_of(argument: Argument, held: Holdout) -> Evidence:
@@ -132,6 +131,74 @@ def _own_losses(
                 kind = CannotCompare if predictor in ("champion", "anchor") else Unprocessable
                 raise kind(f"the {predictor} cannot be judged: {error}") from error
     return found
+
+
+# --- what was left out --------------------------------------------------------------------------
+
+
+def on_left_out(argument: Argument) -> list[LeftOutFigures]:
+    """Losses on the rows that the candidate was spared, by metric; empty where there are none.
+
+    Nothing depends on them, so whatever is wrong with them, or with somebody's answers to them, is
+    a missing figure and no reason against the candidate.
+    """
+    data = argument["candidate"].get("left_out")
+    if data is None:
+        return []
+    metrics = {gate.metric for gate in rules_of(argument["rules"]).gates if ":" not in gate.metric}
+    try:
+        held = read_holdout(data)
+        candidate = candidate_on(held, {**argument["candidate"], "holdout": data})
+        baseline = baseline_on(held, candidate.manifest)
+        champion = _spared_champion(argument["champion"], held)
+        return [
+            _figures(metric, held, candidate.scored, baseline, champion)
+            for metric in sorted(metrics)
+        ]
+    except (TidewheelError, Insufficient, ValueError):
+        return []
+
+
+def _spared_champion(files: Any, held: Holdout) -> tuple[Holdout, Scored] | None:
+    """The champion on those of the rows that it was not fitted on; it would know the others."""
+    if files is None:
+        return None
+    fitted = read_holdout(files["holdout"]).train_hashes
+    unknown = held.taken(~np.isin(held.row_hashes, fitted))
+    try:
+        return (unknown, other_on(unknown, files, "champion")) if len(unknown) else None
+    except CannotCompare:
+        return None
+
+
+def _figures(
+    metric: str,
+    held: Holdout,
+    candidate: Scored,
+    baseline: Scored,
+    champion: tuple[Holdout, Scored] | None,
+) -> LeftOutFigures:
+    return LeftOutFigures(
+        metric=metric,
+        rows=len(held),
+        candidate=_mean(metric, held, candidate),
+        baseline=_mean(metric, held, baseline),
+        champion=_mean(metric, *champion) if champion else None,
+        champion_rows=len(champion[0]) if champion else 0,
+    )
+
+
+def _mean(metric: str, held: Holdout, scored: Scored) -> float:
+    sides: tuple[Predictor, ...] = ("candidate",)
+    found = Evidence(
+        task=held.task,
+        ordered=False,
+        y=held.y,
+        row_hashes=held.row_hashes,
+        classes=dict.fromkeys(sides, scored.classes),
+        answers=dict.fromkeys(sides, scored.numbers),
+    )
+    return float(measure_of(found, "candidate", metric).of_weights(np.ones((1, len(held))))[0])
 
 
 # --- the best of several ----------------------------------------------------------------------

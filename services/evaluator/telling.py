@@ -6,7 +6,14 @@ from pydantic import TypeAdapter
 
 from services.evaluator.domain import Question, Standing, mode_of
 from services.evaluator.verdict import Rules, Verdict
-from shared.events import Digest, EvaluationCompleted, FleetClaim, Json, ModelRegistered
+from shared.events import (
+    Digest,
+    EvaluationCompleted,
+    FleetClaim,
+    Json,
+    LeftOutFigures,
+    ModelRegistered,
+)
 
 _EVENT: Final = TypeAdapter(EvaluationCompleted)
 
@@ -25,11 +32,13 @@ def said(
     asked: FleetClaim | None = None,
     seconds: float = 0.0,
     spends: bool = False,
+    left_out: tuple[LeftOutFigures, ...] = (),
 ) -> EvaluationCompleted:
     """The verdict as an event; a fleet that is not convinced turns an accepted one down.
 
     Args:
         spends: whether it takes a use of the held-out rows.
+        left_out: figures that are told and decide nothing.
     """
     registered, given = question.candidate, question.given()
     turned_down = verdict.accepted and asked is not None and not asked.passed
@@ -65,6 +74,7 @@ def said(
         engine=verdict.engine,
         authors=registered.authors,
         best=question.best,
+        left_out=left_out,
     )
 
 

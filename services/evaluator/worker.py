@@ -15,7 +15,7 @@ from shared.artifacts import ArtifactStore
 from shared.clock import Clock
 from shared.confined import Confined, Crashed, Done, Failed, OutOfMemory, TimedOut
 from shared.errors import ArtifactCorrupt, NotFound, Unavailable, Unprocessable
-from shared.events import Digest, Event, Json
+from shared.events import Digest, Event, Json, LeftOutFigures
 from shared.jobs import Job, Jobs, run_worker
 from shared.manifest import read_manifest
 from shared.patience import Patience
@@ -191,13 +191,19 @@ async def files_of(artifacts: ArtifactStore, digest: Digest) -> dict[str, bytes]
     model, held = await asyncio.gather(
         artifacts.aget(manifest.files["model.skops"].digest), artifacts.aget(manifest.holdout)
     )
-    return {"manifest": data, "model": model, "holdout": held}
+    files = {"manifest": data, "model": model, "holdout": held}
+    spared = manifest.left_out.rows_blob if manifest.left_out else None
+    return files | ({"left_out": await artifacts.aget(spared)} if spared else {})
 
 
 def _found(result: Any) -> Found:
     if "problem" in result:
         return Found(verdict=refused(result["problem"], result["detail"], rows=result["rows"]))
-    return Found(verdict=verdict_of(result["verdict"]), evidence=result["evidence"])
+    return Found(
+        verdict=verdict_of(result["verdict"]),
+        evidence=result["evidence"],
+        left_out=tuple(LeftOutFigures(**one) for one in result["left_out"]),
+    )
 
 
 def _gave_up(job: Job, detail: str) -> Sequence[Event]:
