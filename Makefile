@@ -15,9 +15,9 @@ CODE := shared services client/tidewheel local ops tests bench
 PY := .venv/bin/python
 export PYTHONPATH := $(CURDIR):$(CURDIR)/client
 
-.PHONY: bench-explain grafana system-tools monitoring
+.PHONY: bench-serving bench-peers bench-explain grafana system-tools monitoring
 .PHONY: help env demo up down status logs clean test test-fast test-nightly check isolated fmt lint \
-	types contracts deps locks lock hooks bench-cascade bench-bus bench-up bench-gate bench-canary bench-compiled bench-models bench-spool schemas
+	types contracts deps locks lock hooks bench-cascade bench-bus bench-up bench-gate bench-canary bench-compiled bench-models bench-monitor bench-spool schemas
 
 help: ## Print every verb with one line each
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  \033[1m%-14s\033[0m %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -128,6 +128,9 @@ bench-canary: env ## False aborts, false promotions and speed of the canary, bes
 
 bench-storm: env ## Retrainings asked for in a fleet of 1,000 against its lasting changes, beside other policies
 	@OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1 $(PY) -m bench.bench_storm
+
+bench-monitor: env ## Rows per second into sketches, windows closed, labels joined, restart, beside peers
+	@OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1 $(PY) -m bench.bench_monitor $(ARGS)
 
 bench-spool: env ## Whether each answer is logged once: outage of the broker and kill -9 under load
 	@OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1 $(PY) -m bench.bench_spool $(ARGS)

@@ -7,6 +7,7 @@ read from.
 
 import struct
 from dataclasses import dataclass, replace
+from functools import lru_cache
 from typing import Any, Final
 
 import numpy as np
@@ -15,7 +16,7 @@ from numpy.typing import NDArray
 
 from shared.errors import Unprocessable
 from shared.joint import Basis, scale_of
-from shared.sketch import CategoryCells, Layout, NumberCells
+from shared.sketch import CategoryCells, Layout, Level, NumberCells
 
 _FORM: Final = b"L1"
 _SIZE: Final = struct.Struct("<I")
@@ -137,13 +138,19 @@ class Grid:
             sizes=sizes,
             edges=np.frombuffer(data, dtype="<f8", count=edges, offset=start),
             words=tuple(
-                CategoryCells(name=name, levels=tuple(next(levels)))
+                _words(name, tuple(next(levels)))
                 for name, length in zip(names, sizes, strict=True)
                 if length is None
             ),
             paired=header["paired"] and _paired(header["paired"], data, start + 8 * edges),
             names=names,
         )
+
+
+@lru_cache(maxsize=10_000)
+def _words(name: str, levels: tuple[Level, ...]) -> CategoryCells:
+    """The same object for the same levels, which versions of one fleet mostly share."""
+    return CategoryCells(name=name, levels=levels)
 
 
 def _paired(header: dict[str, Any], data: bytes, start: int) -> Paired:

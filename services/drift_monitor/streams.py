@@ -8,8 +8,9 @@ from shared.postgres import Database
 from shared.streams import Stream
 from shared.topics import FEEDBACK, PREDICTIONS
 
-BATCHES: Final = 20
-"""Micro-batches of predictions, of up to 100 rows each, in one transaction."""
+BATCHES: Final = 40
+"""Micro-batches of predictions, of up to 100 rows each, in one transaction. Each of their models is
+locked, and a database has room for some thousands of locks."""
 LABELS: Final = 200
 
 

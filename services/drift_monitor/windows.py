@@ -96,6 +96,29 @@ class Kept:
             generation=row.generation,
         )
 
+    def in_window(self, number: int) -> "Kept":
+        """The same row, counted by this window; written out, because it is done for every row."""
+        return Kept(
+            id=self.id,
+            model=self.model,
+            version=self.version,
+            names=self.names,
+            features=self.features,
+            answer=self.answer,
+            score=self.score,
+            arm=self.arm,
+            rung=self.rung,
+            at=self.at,
+            window=number,
+            label=self.label,
+            entity=self.entity,
+            weight=self.weight,
+            arms=self.arms,
+            told=self.told,
+            manifest=self.manifest,
+            generation=self.generation,
+        )
+
     def row(self) -> dict[str, Any]:
         """The features by name."""
         return dict(zip(self.names, self.features, strict=False))
@@ -131,8 +154,9 @@ class Plan:
         return features, outputs[: self.width - len(self.columns)]
 
     def _fits(self, rows: Sequence[Kept]) -> bool:
-        """Whether all rows have the columns in their order; the names are nearly always one."""
-        return all(names == self.columns for names in {id(r.names): r.names for r in rows}.values())
+        """Whether all rows have the columns in their order; nearly always it is one object."""
+        columns = self.columns
+        return all(row.names is columns or row.names == columns for row in rows)
 
     def _ordered(self, row: Kept) -> tuple[Any, ...]:
         by_name = row.row()

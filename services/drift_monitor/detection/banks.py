@@ -1,6 +1,6 @@
 """Sketches of versions whose profiles have one shape, side by side in arrays."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import Any, Final
@@ -119,9 +119,6 @@ class Bank:
     taken: int = 0
     free: list[int] = field(default_factory=list)
     words: dict[int, tuple[CategoryCells, ...]] = field(default_factory=dict)
-    lookups: dict[int, tuple[tuple[Callable[[Any, int], int], int], ...]] = field(
-        default_factory=dict
-    )
     alike: dict[int, list[int]] = field(default_factory=dict)
     edges: dict[int, Floats] = field(default_factory=dict)
     gone: NDArray[np.int16] = field(init=False)
@@ -174,7 +171,6 @@ class Bank:
         self.gone[slot] = gone
         self.offsets[slot] = np.cumsum([0, *grid.cells])
         self.words[slot] = grid.words
-        self.lookups[slot] = tuple(cell.lookup for cell in grid.words)
         if grid.paired:
             self.scale[slot] = grid.paired.scale
             table = self.scores[slot]
@@ -227,7 +223,7 @@ class Bank:
 
     def drop(self, slot: int) -> None:
         """The slot may be used again."""
-        del self.words[slot], self.lookups[slot]
+        del self.words[slot]
         self.free.append(slot)
 
     def add(self, slots: Whole, sizes: Whole, columns: Sequence[Sequence[Any]]) -> None:
@@ -293,13 +289,17 @@ class Bank:
         """The cells of a category, which each version has levels of its own for."""
         feature = self.shape.words[number]
         is_plain = set(map(type, column)) <= WORDS
+        versions = {id(self.words[slot][number]): slot for slot in slots.tolist()}
+        if is_plain and len(versions) == 1:
+            get, other = self.words[int(slots[0])][number].lookup
+            return np.array([get(value, other) for value in column], dtype=np.int64)
         found: list[int] = []
         start = 0
         for slot, size in zip(slots.tolist(), sizes.tolist(), strict=True):
             some = column[start : start + size]
             start += size
             if is_plain:
-                get, other = self.lookups[slot][number]
+                get, other = self.words[slot][number].lookup
                 found += [get(value, other) for value in some]
             else:
                 cells = self.words[slot][number]
@@ -324,7 +324,7 @@ class Bank:
 
     def _next(self) -> int:
         if self.taken == len(self.rows):
-            self._grow(max(8, self.taken * 5 // 4))
+            self._grow(self.taken * 9 // 8 + 8)
         self.taken += 1
         return self.taken - 1
 

@@ -72,9 +72,7 @@ class Placing:
             for row in part.rows
         }
         return Placed(
-            rows=[
-                replace(row, window=windows[row.id]) if row.id in windows else row for row in rows
-            ],
+            rows=[row.in_window(windows[row.id]) if row.id in windows else row for row in rows],
             closed=closed,
         )
 

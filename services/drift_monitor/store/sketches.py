@@ -87,7 +87,8 @@ class SketchTable:
     async def every_open(self, limit: int) -> list[tuple[Key, Open, bytes]]:
         """The open windows, those that were begun last first."""
         rows = await self.database.fetch(
-            "select * from window_sketch where closed_at is null order by opened_at desc limit $1",
+            "select model, version, season, number, rows, begun_at, started_at, ended_at, absent, "
+            "counts from window_sketch where closed_at is null order by opened_at desc limit $1",
             limit,
         )
         return [((row["model"], row["version"]), _open(row), row["counts"]) for row in rows]
