@@ -3,8 +3,9 @@
 Every server answers by the same forest of 100 trees over ten numbers, pinned to one core; who asks
 is pinned to another. They are asked by turns, round after round, so that what else the machine does
 weighs on all alike. Ours runs as it always does: keys, checks of every value, one row of the log
-per answer in the spool before the answer leaves, metrics. No broker listens, so the spool keeps all
-of it. The peers log nothing, check less and ask for no key.
+per answer in the spool before the answer leaves, metrics. First no broker listens, so the spool
+keeps all of it; afterwards ours is asked once more while a broker on the client's core takes the
+log. The peers log nothing, check less and ask for no key.
 
 `python -m bench.bench_serving [rounds] [seconds]`. The last line is one JSON object.
 """
@@ -27,7 +28,9 @@ import uvloop
 
 from bench.serving_load import Load, WrongAnswer, ask
 from bench.serving_servers import Server, ours, peers
+from local.stack import Infrastructure
 from shared import telemetry
+from shared.bus import ensure_topics
 
 ROUNDS: Final = int(sys.argv[1]) if len(sys.argv) > 1 else 3
 SECONDS: Final = float(sys.argv[2]) if len(sys.argv) > 2 else 2.5
@@ -57,11 +60,11 @@ class Scene:
 Scenes = dict[tuple[str, int, int], Scene]
 
 
-async def measured(servers: Sequence[Server]) -> Scenes:
+async def measured(servers: Sequence[Server], scenes: Sequence[tuple[int, int]]) -> Scenes:
     found: Scenes = defaultdict(Scene)
     for number in range(ROUNDS + 1):
         print(f"round {number} of {ROUNDS}" if number else "warming up", file=sys.stderr)
-        for rows, connections in SCENES:
+        for rows, connections in scenes:
             for server in servers:
                 if server.name == "hello" and rows > 1:
                     continue
@@ -113,6 +116,8 @@ def figures(found: Scenes, missing: Sequence[str]) -> dict[str, object]:
         told[f"{prefix}rps_1"] = round(middle(found["ours", rows, 1].rps))
         told[f"{prefix}rps_32"] = round(middle(found["ours", rows, 32].rps))
     told["cpu_us_per_request"] = round(middle(single.cpu_us), 1)
+    if ("hello", 1, 32) in found:
+        told["hello_cpu_us"] = round(middle(found["hello", 1, 32].cpu_us), 1)
     told["peers"] = _of_peers(found) | dict.fromkeys(missing, "not installed")
     return told
 
@@ -139,14 +144,39 @@ async def run(folder: Path) -> None:
             else:
                 missing.append(server.name)
                 print(f"{server.name} did not start: {_tail(server)}", file=sys.stderr)
-        found = await measured(ready)
+        found = await measured(ready, SCENES)
     except WrongAnswer as error:
         raise SystemExit(f"a server did not answer: {error}") from error
     finally:
         for server in servers:
             server.stop()
     shown(found)
-    print(json.dumps(figures(found, missing)))
+    told = figures(found, missing)
+    told["ours_rps_with_broker"] = await with_broker(folder)
+    print(json.dumps(told))
+
+
+async def with_broker(folder: Path) -> object:
+    """Single rows at 32 connections while the log leaves for a broker; None without one."""
+    infrastructure = Infrastructure(folder / "stack")
+    server: Server | None = None
+    try:
+        await asyncio.to_thread(infrastructure.start)
+        await ensure_topics(infrastructure.kafka, partitions=2)
+        (folder / "logged").mkdir()
+        server = await ours(folder / "logged", kafka=infrastructure.kafka)
+        server.start(SERVER_CORE)
+        if not await server.ready():
+            return None
+        found = await measured([server], [(1, 32)])
+        return round(middle(found["ours", 1, 32].rps))
+    except (OSError, RuntimeError) as error:
+        print(f"no broker: {error}", file=sys.stderr)
+        return None
+    finally:
+        if server is not None:
+            server.stop()
+        await asyncio.to_thread(infrastructure.delete)
 
 
 def _tail(server: Server) -> str:
@@ -156,7 +186,7 @@ def _tail(server: Server) -> str:
 def main() -> None:
     print(f"Python {platform.python_version()}, {os.cpu_count()} cores, {platform.machine()}")
     print(f"{ROUNDS} rounds of {SECONDS:g} s for each server and load; medians of the rounds")
-    print("server on one core, client on another; no broker: the spool keeps what is logged")
+    print("server on one core, client on another; without a broker but for the last figure")
     telemetry.configure("bench", "error")
     cores = sorted(os.sched_getaffinity(0))
     os.sched_setaffinity(0, {cores[CLIENT_CORE % len(cores)]})
@@ -164,6 +194,7 @@ def main() -> None:
         tempfile.TemporaryDirectory(prefix="tidewheel-bench-") as name,
         asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner,
     ):
+        Path(name).chmod(0o711)  # the database of the stack runs under another user
         (Path(name) / "ours").mkdir()
         runner.run(run(Path(name)))
 
