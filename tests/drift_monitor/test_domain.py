@@ -38,7 +38,7 @@ def a_subject(window: int = 1, **changes: Any) -> Subject:
     return Subject(**given | changes)
 
 
-def found(severity: Severity | None, test: str = "location", **effect: float) -> Comparison:
+def found(severity: Severity | None, test: str = "location", **effect: Any) -> Comparison:
     p = 1e-9 if severity else 0.7
     drift = FeatureDrift(feature="a", test=test, statistic=6.0, p_value=p, effect=1.0, **effect)
     return Comparison(

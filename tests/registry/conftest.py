@@ -12,8 +12,8 @@ import httpx
 import pytest_asyncio
 from pydantic import SecretStr
 
+from services.registry.api import annotations as periods
 from services.registry.api import (
-    annotations,
     audit,
     datasets,
     events,
@@ -121,7 +121,7 @@ async def house(database_url: str, tmp_path: Path, examiner: Examiner) -> AsyncI
         _settings(tmp_path, database.url),
         [
             uploads.router(intake, database, seconds=30),
-            annotations.router(
+            periods.router(
                 Annotations(store=store, artifacts=artifacts, examiner=examiner, now=clock.now)
             ),
             datasets.router(store, artifacts),
