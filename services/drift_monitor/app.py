@@ -138,7 +138,7 @@ async def serve(settings: Settings) -> None:
             Ager(ageing=Ageing(predictions=predictions)).run,
             Settler(settling=Settling(store=store, judging=judging)).run,
             partial(idempotency.forgetting, database),
-            Teller(vitals=Vitals(VitalsTable(database))).run,
+            Teller(vitals=Vitals(VitalsTable(database), clock.now)).run,
         ],
         prepare=lambda: database.prepare([MIGRATIONS]),
         finish=database.close,

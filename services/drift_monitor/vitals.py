@@ -47,6 +47,20 @@ class Standing:
     alarms: Sequence[str] = ()
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Coverage:
+    """Labels of windows that are old enough to have them.
+
+    Attributes:
+        ratio: share of the rows of the newest few that have one.
+        expected: the same over many windows, those few included.
+    """
+
+    model: str
+    ratio: float
+    expected: float
+
+
 def series(found: Standing) -> Iterator[Series]:
     """Every gauge of one champion."""
     yield from _drift(found)
@@ -102,10 +116,6 @@ def _realised(found: Standing) -> Iterator[Series]:
     known = found.quality
     if known is None:
         return
-    model = {"model": found.model}
-    yield "tidewheel_label_coverage_ratio", model, known["completeness"]
-    if known.get("expected") is not None:
-        yield "tidewheel_label_coverage_expected_ratio", model, known["expected"]
     if known.get("state") == "censored":
         return
     yield from _figures(found, "realised", known["value"], known.get("margin"))

@@ -1,6 +1,7 @@
 """Draws reports outside the loop, and drops what is too old to matter."""
 
 import asyncio
+import itertools
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any, Final
@@ -24,6 +25,7 @@ from shared.sketch import NumberCells
 
 FORGET_EVERY_SECONDS: Final = 600.0
 TELL_EVERY_SECONDS: Final = 10.0
+LABELS_EVERY_TURNS: Final = 6
 LOOK_EVERY_SECONDS: Final = 5.0
 MOST_ALARMS: Final = 5
 """Reports queued at one look: a storm of alarms must not keep people's own reports waiting."""
@@ -234,15 +236,17 @@ class Ager:
 
 @dataclass(frozen=True, slots=True)
 class Teller:
-    """Tells how champions stand, every few seconds."""
+    """Tells how champions stand every few seconds, and how many labels came every minute."""
 
     vitals: Vitals
 
     async def run(self) -> None:
         """Until cancelled; a database that is away is waited for."""
-        while True:
+        for turn in itertools.count():
             try:
                 await self.vitals.tell()
+                if turn % LABELS_EVERY_TURNS == 0:
+                    await self.vitals.tell_labels()
             except Unavailable as error:
                 telemetry.log("vitals_wait", level="warning", reason=str(error))
             await asyncio.sleep(TELL_EVERY_SECONDS)

@@ -82,22 +82,19 @@ def test_a_closed_window_is_the_last_sign_of_life() -> None:
     assert found["drift_last_window_timestamp_seconds",] == closed.timestamp()
 
 
-def test_quality_is_told_with_its_coverage_and_beside_the_rule() -> None:
+def test_quality_is_told_beside_the_rule() -> None:
     quality = QUALITY | {"margin": -0.2, "baseline": 1.5, "rule_bound": 1.8}
     found = told(a_standing(quality=quality))
 
-    assert found["label_coverage_ratio",] == 0.4
-    assert found["label_coverage_expected_ratio",] == 0.5
     assert found["quality_value", "mae", "realised"] == 2.0
     assert found["quality_gap_lower_bound", "mae", "realised"] == -0.2
     assert found["quality_value", "mae", "baseline"] == 1.5
     assert found["quality_gap_lower_bound", "mae", "baseline"] == pytest.approx(0.2)
 
 
-def test_a_censored_figure_is_not_told_and_its_coverage_is() -> None:
+def test_a_censored_figure_is_not_told() -> None:
     found = told(a_standing(quality=QUALITY | {"state": "censored"}))
 
-    assert found["label_coverage_ratio",] == 0.4
     assert ("quality_value", "mae", "realised") not in found
 
 
@@ -129,7 +126,7 @@ async def test_only_champions_are_told_and_former_ones_no_longer(
     for version in (1, 2):
         await add_version(database, version)
     await add_windows(database)
-    vitals = Vitals(VitalsTable(database))
+    vitals = Vitals(VitalsTable(database), lambda: NOW)
 
     await vitals.tell()
     first = [
@@ -145,6 +142,35 @@ async def test_only_champions_are_told_and_former_ones_no_longer(
     assert sample("tidewheel_data_quality_alarm", kind="range") == 0
     assert sample("tidewheel_quality_value", metric="mae", kind="realised") is None
     assert sample("tidewheel_drift_windows_total", verdict="critical") == 0
+
+
+@pytest.mark.real
+async def test_labels_that_stopped_are_seen_against_those_that_used_to_come(
+    open_database: OpenDatabase,
+) -> None:
+    database = await open_database("drift_monitor", MIGRATIONS)
+    await database.execute("insert into model (model, champion, owner) values ('pump', 1, 'r')")
+    await add_version(database, 1)
+    await database.execute(
+        "insert into label_delay (model, came, settled) values ('pump', '{}', 3600)"
+    )
+    # Twenty windows an hour apart: the last two are too young, the five before have no label.
+    await database.execute(
+        "insert into window_sketch (model, version, number, rows, counts, started_at, ended_at, "
+        "closed_at) select 'pump', 1, n, 100, '', at, at, at from generate_series(1, 20) n, "
+        "lateral (select $1::timestamptz - (20 - n) * interval '59 minutes' as at) moments",
+        NOW,
+    )
+    await database.execute(
+        "insert into window_quality (model, version, number, labels) "
+        "select 'pump', 1, n, 90 from generate_series(1, 13) n"
+    )
+
+    await Vitals(VitalsTable(database), lambda: NOW).tell_labels()
+
+    assert sample("tidewheel_label_coverage_ratio") == 0
+    expected = sample("tidewheel_label_coverage_expected_ratio")
+    assert expected == pytest.approx(13 * 90 / (18 * 100))
 
 
 def sample(name: str, **labels: str) -> float | None:

@@ -8,6 +8,7 @@ from typing import Final
 from services.drift_monitor.store.vitals import VitalsTable
 from services.drift_monitor.vitals import series
 from shared import telemetry
+from shared.clock import Clock
 from shared.vocabulary import GaugeName
 
 _OWN: Final[tuple[GaugeName, ...]] = (
@@ -18,8 +19,6 @@ _OWN: Final[tuple[GaugeName, ...]] = (
     "tidewheel_drift_window_seconds",
     "tidewheel_quality_value",
     "tidewheel_quality_gap_lower_bound",
-    "tidewheel_label_coverage_ratio",
-    "tidewheel_label_coverage_expected_ratio",
     "tidewheel_data_quality_alarm",
 )
 
@@ -29,6 +28,7 @@ class Vitals:
     """Sets all gauges of champions anew; what is no champion any more is told no longer."""
 
     table: VitalsTable
+    now: Clock
 
     async def tell(self) -> None:
         """Once."""
@@ -39,3 +39,14 @@ class Vitals:
                 told[name].append((labels, value))
         for name in _OWN:
             telemetry.gauges(name, told[name])
+
+    async def tell_labels(self) -> None:
+        """How many of the labels that should be there are; it reads many windows."""
+        found = await self.table.coverages(self.now())
+        telemetry.gauges(
+            "tidewheel_label_coverage_ratio", [({"model": one.model}, one.ratio) for one in found]
+        )
+        telemetry.gauges(
+            "tidewheel_label_coverage_expected_ratio",
+            [({"model": one.model}, one.expected) for one in found],
+        )

@@ -1,9 +1,10 @@
 """Champions with their newest windows, as metrics tell of them."""
 
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Final
 
-from services.drift_monitor.vitals import Standing
+from services.drift_monitor.vitals import Coverage, Standing
 from shared.postgres import Database
 
 _STANDINGS: Final = """
@@ -45,11 +46,36 @@ _STANDINGS: Final = """
 """
 
 
+_NEWEST: Final = 5
+"""Windows whose labels are looked at together: one may be small or odd."""
+_BEFORE: Final = 200
+"""Windows that tell how many labels usually come; so long is it noticed that none do."""
+_COVERAGES: Final = """
+    select m.model, (sum(labels) filter (where place <= $2) / sum(rows) filter (where place <= $2)
+        )::float8 as ratio, (sum(labels) / sum(rows))::float8 as expected
+    from model m join label_delay d on d.model = m.model and d.settled is not null
+    cross join lateral (
+        select w.rows::numeric, coalesce(q.labels, 0)::numeric as labels,
+            row_number() over (order by w.number desc) as place
+        from window_sketch w left join window_quality q using (model, version, number)
+        where w.model = m.model and w.version = m.champion and w.closed_at is not null
+            and w.rows > 0 and w.ended_at < $1::timestamptz - make_interval(secs => d.settled)
+        order by w.number desc limit $3
+    ) windows
+    group by m.model
+"""
+
+
 @dataclass(frozen=True, slots=True)
 class VitalsTable:
     """Reads what others write."""
 
     database: Database
+
+    async def coverages(self, now: datetime) -> list[Coverage]:
+        """Of champions whose delays of labels are known, from windows that should have theirs."""
+        rows = await self.database.fetch(_COVERAGES, now, _NEWEST, _BEFORE)
+        return [Coverage(**dict(row)) for row in rows]
 
     async def standings(self) -> list[Standing]:
         """One of each champion."""
