@@ -176,6 +176,11 @@ async def test_a_graph_that_answers_otherwise_than_was_promised_is_found_in_the_
 ) -> None:
     good, bad = a_compiled_version(store, 1), a_compiled_version(store, 2, data=b"no graph")
 
-    said = await proved(apart(seconds=60, megabytes=512), settings, store, [good, bad])
+    prover = apart(seconds=60, megabytes=512)
+
+    said = await proved(prover, settings, store, [good, bad])
+
+    again = [await proved(prover, settings, store, some) for some in ([good], [bad, good])]
 
     assert said == ["onnx", "scikit-learn"]
+    assert again == [["onnx"], ["scikit-learn", "onnx"]]

@@ -122,9 +122,7 @@ class ProvesApart:
         is_compiled = names_compiled(manifest)
         self._waiting[is_compiled].append(_Waiting(digest, answer))
         if is_compiled not in self._working:
-            working = asyncio.create_task(self._work(is_compiled))
-            self._working[is_compiled] = working
-            working.add_done_callback(lambda _: self._working.pop(is_compiled, None))
+            self._working[is_compiled] = asyncio.create_task(self._work(is_compiled))
         return await answer
 
     async def close(self) -> None:
@@ -136,16 +134,22 @@ class ProvesApart:
             await template.close()
 
     async def _work(self, is_compiled: bool) -> None:
-        template, waiting = self._templates[is_compiled], self._waiting[is_compiled]
-        while waiting:
-            together, waiting[:TOGETHER] = waiting[:TOGETHER], []
-            try:
-                await self._prove(template, [one for one in together if not one.answer.done()])
-            finally:
-                for one in together:
-                    if not one.answer.done():  # only when this work itself was ended
-                        one.answer.set_exception(CannotLoad(_waits("serving stops")))
-            await asyncio.sleep(0)
+        waiting = self._waiting[is_compiled]
+        try:
+            while waiting:
+                together, waiting[:TOGETHER] = waiting[:TOGETHER], []
+                await self._prove_some(self._templates[is_compiled], together)
+        finally:
+            # In the same step in which nothing waits any more: who comes next begins anew.
+            del self._working[is_compiled]
+
+    async def _prove_some(self, template: Confined, together: Sequence[_Waiting]) -> None:
+        try:
+            await self._prove(template, [one for one in together if not one.answer.done()])
+        finally:
+            for one in together:
+                if not one.answer.done():  # only when this work itself was ended
+                    one.answer.set_exception(CannotLoad(_waits("serving stops")))
 
     async def _prove(self, template: Confined, together: Sequence[_Waiting]) -> None:
         if not together:
