@@ -18,7 +18,8 @@ from shared.tails import quantiles
 Floats = NDArray[np.float64]
 
 LEAST_EXPECTED: Final = 5.0
-"""Rows a group of cells must be expected to hold before chi square looks at it."""
+MOST_EXPECTED: Final = 20.0
+_PER_ROW: Final = 1 / 50
 GROUPS: Final = 10
 
 
@@ -82,6 +83,15 @@ def coarse_groups(cells: int, *, groups: int | None, is_number: bool) -> Counts:
     return np.asarray((groups * (inner + 0.5) / size).astype(np.int64))
 
 
+def least_expected(window: Floats | float) -> Floats:
+    """Rows a group of cells must be expected to hold before chi square looks at it.
+
+    Five are the usual rule, for levels of a twentieth; levels near 1e-6 need more, where a window
+    has them, because counts of few rows have a long tail.
+    """
+    return np.clip(np.asarray(window) * _PER_ROW, LEAST_EXPECTED, MOST_EXPECTED)
+
+
 def joined_groups(totals: Counts, window: int) -> Counts:
     """To which group each cell belongs, so that every group is expected to hold enough rows.
 
@@ -90,16 +100,17 @@ def joined_groups(totals: Counts, window: int) -> Counts:
         window: rows in the window.
     """
     expected = totals * window / max(int(totals.sum()), 1)
-    if not len(expected) or expected.min() >= LEAST_EXPECTED:
+    least = float(least_expected(window))
+    if not len(expected) or expected.min() >= least:
         return np.arange(len(expected))
     joined = np.zeros(len(expected), dtype=np.int64)
     group, held, last = 0, 0.0, len(expected) - 1
     for place, rows in enumerate(expected.tolist()):
         joined[place] = group
         held += rows
-        if held >= LEAST_EXPECTED and place < last:
+        if held >= least and place < last:
             group, held = group + 1, 0.0
-    if held < LEAST_EXPECTED and group:
+    if held < least and group:
         joined[joined == group] = group - 1
     return joined
 

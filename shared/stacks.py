@@ -73,7 +73,8 @@ def shapes(counts: Whole, totals: Whole, groups: Floats) -> tuple[Floats, Floats
     df = np.broadcast_to(np.maximum((whole > 0).sum(axis=-1) - 1.0, 0.0), statistic.shape).copy()
     with np.errstate(divide="ignore", invalid="ignore"):
         expected = whole * (window / whole.sum(axis=-1))[..., None]
-    few = np.any((expected < cells.LEAST_EXPECTED) & (whole > 0), axis=-1)
+    least = cells.least_expected(window)[..., None]
+    few = np.any((expected < least) & (whole > 0), axis=-1)
     for row, feature in _to_join(few, shared=len(totals) == 1):
         total = whole[row if len(totals) > 1 else 0, feature]
         into = cells.joined_groups(total, int(np.median(window[row, feature])))

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from shared import cells
 from shared.calibration import Factors, Scale
 from shared.reference import Reference
-from shared.sketch import CategoryCells
+from shared.sketch import CategoryCells, Layout
 from shared.stacks import Stack
 
 Floats = NDArray[np.float64]
@@ -26,6 +26,8 @@ class Prepared:
         stack, present, gone: its numbers, their rows per cell and missing rows.
         location, scale: reference scores of cells, shape (F, C), and what they tell per row, (F,).
         categories: places of its categories.
+        paired: what a row in each cell adds to the sum of scores of each number that takes part in
+            pairs, shape (cells of all, d).
     """
 
     reference: Reference
@@ -38,6 +40,7 @@ class Prepared:
     location_told: Floats
     scale_told: Floats
     categories: tuple[int, ...]
+    paired: Whole
 
 
 @lru_cache(maxsize=256)
@@ -67,7 +70,18 @@ def prepared(reference: Reference) -> Prepared:
         categories=tuple(
             i for i, cell in enumerate(layout.features) if isinstance(cell, CategoryCells)
         ),
+        paired=_paired(layout),
     )
+
+
+def _paired(layout: Layout) -> Whole:
+    basis = layout.basis
+    found = np.zeros((layout.size, basis.size if basis else 0), dtype=np.int64)
+    for number, place in enumerate(basis.features if basis else ()):
+        start = layout.offsets[place]
+        scores = basis.scores[number] if basis else ()
+        found[start : start + len(scores), number] = scores
+    return found
 
 
 def factors_of(known: Scale, name: str, features: tuple[int, ...]) -> Floats:

@@ -10,7 +10,6 @@ from services.drift_monitor.detection.finding import Finding
 from services.drift_monitor.detection.prepared import Prepared
 from services.drift_monitor.detection.scaling import Merged
 from shared.probability import t_quantile
-from shared.sketch import Layout
 from shared.tails import quantiles, t_tails
 from shared.together import Together, correlations, pair_z, waves_apart, waves_tail
 
@@ -36,7 +35,7 @@ def _pairs(base: Prepared, known: Together, scale: Merged, shift: float) -> list
     joint, layout = scale.sketch.joint, base.reference.layout
     basis = layout.basis
     assert joint is not None and basis is not None  # noqa: S101, PT018 - for the type checker
-    here = correlations(joint.moments, joint.pairs, _firsts(layout, scale))
+    here = correlations(joint.moments, joint.pairs, scale.sketch.counts @ base.paired)
     there = _usual(known)
     z, error = pair_z(here, joint.pairs, there, known.joint.pairs, np.array(known.spread))
     factors = np.array(scale.known.pairs) if scale.known.pairs else np.ones(len(z))
@@ -98,18 +97,4 @@ def _waves(known: Together, scale: Merged) -> Finding:
         level=scale.together,
         effect=float(apart * (1 / rows + 1 / known.rows)) ** 0.5,
         scale=scale.windows,
-    )
-
-
-def _firsts(layout: Layout, scale: Merged) -> NDArray[np.int64]:
-    """Sums of the scores of each number, from its counts."""
-    basis = layout.basis
-    assert basis is not None  # noqa: S101 - for the type checker
-    parts = layout.split(scale.sketch.counts)
-    return np.array(
-        [
-            int(parts[place] @ np.array(scores))
-            for place, scores in zip(basis.features, basis.scores, strict=True)
-        ],
-        dtype=np.int64,
     )
