@@ -38,6 +38,7 @@ from shared.vocabulary import (
 REGISTRY: Final = CollectorRegistry()
 _METRICS: Final[dict[str, Counter | Gauge | Histogram]] = {}
 _SERIES: Final[dict[tuple[object, ...], Any]] = {}
+_TOLD: Final[dict[str, dict[tuple[str, ...], Any]]] = {}
 _OURS: Final = {"service": "unknown"}
 
 QUIET_SECONDS: Final = 5.0
@@ -120,16 +121,20 @@ def gauge(name: GaugeName, value: float, **labels: object) -> None:
 
 
 def gauges(name: GaugeName, values: Iterable[tuple[Mapping[str, str], float]]) -> None:
-    """Set all series of a gauge; those that are not among them are told no longer."""
-    kept = set()
+    """Set all series of a gauge; those that are not among them are told no longer.
+
+    A gauge that is told so is told in no other way.
+    """
+    metric, before = _metric(name), _TOLD.get(name, {})
+    told: dict[tuple[str, ...], Any] = {}
     for labels, value in values:
-        gauge(name, value, **labels)
-        kept.add(_values_of(name, labels))
-    for key in [one for one in _SERIES if one[0] == name]:
-        told = _values_of(name, dict(key[1:]))  # type: ignore[arg-type] # keys are label pairs
-        if told not in kept:
-            del _SERIES[key]
-            _metric(name).remove(*told)
+        key = _values_of(name, labels)
+        series: Any = before.get(key) or metric.labels(*key)
+        series.set(value)
+        told[key] = series
+    for key in before.keys() - told.keys():
+        metric.remove(*key)
+    _TOLD[name] = told
 
 
 def observe(name: HistogramName, seconds: float, **labels: object) -> None:
@@ -189,10 +194,13 @@ def _series(name: str, labels: Mapping[str, object]) -> Any:
 
 def _values_of(name: str, labels: Mapping[str, object]) -> tuple[str, ...]:
     """Values in the order of the labels; the service is this process's."""
-    told = {**_OURS, **labels}
-    if set(told) - {"service"} != set(EVERY[name].labels) - {"service"}:
-        raise ValueError(f"{name} has the labels {EVERY[name].labels}, not {tuple(labels)}")
-    return tuple(str(told[label]) for label in EVERY[name].labels)
+    wanted = EVERY[name].labels
+    if len(labels) != len(wanted) - ("service" in wanted and "service" not in labels):
+        raise ValueError(f"{name} has the labels {wanted}, not {tuple(labels)}")
+    try:
+        return tuple([str(labels[n] if n in labels else _OURS[n]) for n in wanted])
+    except KeyError:
+        raise ValueError(f"{name} has the labels {wanted}, not {tuple(labels)}") from None
 
 
 def _metric(name: str) -> Counter | Gauge | Histogram:
@@ -216,6 +224,7 @@ def _begin_all(service: str) -> None:
     disable_created_metrics()  # type: ignore[no-untyped-call] # the library has no types here
     _OURS["service"] = service
     _SERIES.clear()
+    _TOLD.clear()
     for name in told_by(service):
         _metric(name)
         for labels in at_start(name):

@@ -21,10 +21,11 @@ class Standing:
 
     Attributes:
         window_rows: rows that fill a window.
-        shift: reference standard deviations that no drift is critical below.
         closed: of the newest closed window; None while there is none.
         open_rows, open_seconds: of the newest open one, up to its last row.
         quality, estimate: what labels and scores said last, as plain data.
+        drifted, critical: features that drifted, and how many of them surely by more than
+            `shift`; `shifted`: how far the worst of all surely lies off, whichever way.
         alarms: kinds of data quality that are alarmed.
     """
 
@@ -33,11 +34,11 @@ class Standing:
     registered_at: datetime
     window_rows: int
     close_after: float | None
-    shift: float
     tolerance: float
     severity: str | None = None
-    alpha: float | None = None
-    features: Sequence[Mapping[str, Any]] = ()
+    shifted: float | None = None
+    drifted: int | None = None
+    critical: int | None = None
     closed_at: datetime | None = None
     closed_seconds: float | None = None
     open_rows: int | None = None
@@ -75,24 +76,10 @@ def series(found: Standing) -> Iterator[Series]:
 def _drift(found: Standing) -> Iterator[Series]:
     model = {"model": found.model}
     yield "tidewheel_drift_severity", model, float(SEVERITIES.get(found.severity, 0))
-    lows = [abs_low(one) for one in found.features]
-    yield "tidewheel_drift_effect_lower_bound", model, max(lows, default=0.0)
-    drifted = [
-        low
-        for low, one in zip(lows, found.features, strict=True)
-        if found.alpha is not None and one["p_value"] < found.alpha
-    ]
-    critical = sum(low > found.shift for low in drifted)
+    yield "tidewheel_drift_effect_lower_bound", model, found.shifted or 0.0
+    drifted, critical = found.drifted or 0, found.critical or 0
     yield "tidewheel_drift_features", model | {"level": "critical"}, float(critical)
-    yield "tidewheel_drift_features", model | {"level": "warning"}, float(len(drifted) - critical)
-
-
-def abs_low(feature: Mapping[str, Any]) -> float:
-    """How far from nothing the effect surely is, whichever way; 0 where its interval holds it."""
-    low, high = feature.get("low"), feature.get("high")
-    if low is None or high is None:
-        return 0.0
-    return float(max(0.0, low, -high))
+    yield "tidewheel_drift_features", model | {"level": "warning"}, float(drifted - critical)
 
 
 def _windows(found: Standing) -> Iterator[Series]:

@@ -16,6 +16,12 @@ from shared.telemetry import REGISTRY
 from tests.conftest import OpenDatabase
 
 NOW = datetime(2026, 11, 21, 12, 0, tzinfo=UTC)
+FEATURES = [
+    {"feature": "a", "p_value": 1e-9, "low": -0.9, "high": -0.4},
+    {"feature": "b", "p_value": 1e-9, "low": 0.01, "high": 0.3},
+    {"feature": "c", "p_value": 0.5, "low": -0.2, "high": 0.2},
+    {"feature": "d", "p_value": 1e-9, "low": None, "high": None},
+]
 QUALITY = {"value": 2.0, "completeness": 0.4, "expected": 0.5, "state": "provisional"}
 
 
@@ -26,7 +32,6 @@ def a_standing(**changes: Any) -> Standing:
         "registered_at": NOW,
         "window_rows": 1000,
         "close_after": None,
-        "shift": 0.05,
         "tolerance": 0.1,
     }
     return Standing(**(facts | changes))
@@ -53,16 +58,10 @@ def test_severity_is_a_number(severity: str | None, value: int) -> None:
     assert told(a_standing(severity=severity))["drift_severity",] == value
 
 
-def test_a_shift_counts_by_what_it_surely_is_whichever_way_it_goes() -> None:
-    features = [
-        {"feature": "a", "p_value": 1e-9, "low": -0.9, "high": -0.4},
-        {"feature": "b", "p_value": 1e-9, "low": 0.01, "high": 0.3},
-        {"feature": "c", "p_value": 0.5, "low": -0.2, "high": 0.2},
-        {"feature": "d", "p_value": 1e-9, "low": None, "high": None},
-    ]
-    found = told(a_standing(severity="critical", alpha=1e-3, features=features))
+def test_features_that_drifted_are_told_by_level() -> None:
+    found = told(a_standing(severity="critical", shifted=0.4, drifted=3, critical=1))
 
-    assert found["drift_effect_lower_bound",] == pytest.approx(0.4)
+    assert found["drift_effect_lower_bound",] == 0.4
     assert found["drift_features", "critical"] == 1
     assert found["drift_features", "warning"] == 2
 
@@ -133,11 +132,14 @@ async def test_only_champions_are_told_and_former_ones_no_longer(
         sample("tidewheel_drift_severity"),
         sample("tidewheel_data_quality_alarm", kind="range"),
         sample("tidewheel_quality_value", metric="mae", kind="realised"),
+        sample("tidewheel_drift_effect_lower_bound"),
+        sample("tidewheel_drift_features", level="critical"),
+        sample("tidewheel_drift_features", level="warning"),
     ]
     await database.execute("update model set champion = 2")
     await vitals.tell()
 
-    assert first == [2, 1, 2.0]
+    assert first == [2, 1, 2.0, 0.4, 1, 2]
     assert sample("tidewheel_drift_severity") == 0
     assert sample("tidewheel_data_quality_alarm", kind="range") == 0
     assert sample("tidewheel_quality_value", metric="mae", kind="realised") is None
@@ -192,9 +194,10 @@ async def add_windows(database: Database) -> None:
     await database.execute(
         "insert into window_sketch (model, version, number, rows, counts, started_at, begun_at, "
         "ended_at, closed_at, severity, alpha, features) values "
-        "('pump', 1, 1, 100, '', $1, $1, $2, $2, 'critical', 0.001, '[]')",
+        "('pump', 1, 1, 100, '', $1, $1, $2, $2, 'critical', 0.001, $3)",
         NOW,
         NOW + timedelta(minutes=5),
+        FEATURES,
     )
     await database.execute(
         "insert into window_quality (model, version, number, quality) values ('pump', 1, 1, $1)",

@@ -1,5 +1,6 @@
 """Tells how every champion stands, as metrics."""
 
+import asyncio
 from collections import defaultdict
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -39,6 +40,7 @@ class Vitals:
                 told[name].append((labels, value))
         for name in _OWN:
             telemetry.gauges(name, told[name])
+            await asyncio.sleep(0)  # thousands of series; others have their turn between
 
     async def tell_labels(self) -> None:
         """How many of the labels that should be there are; it reads many windows."""
