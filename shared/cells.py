@@ -59,7 +59,8 @@ def skewness(counts: NDArray[np.int64], totals: NDArray[np.int64], scores: Float
     total = totals.sum(axis=-1).astype(np.float64)
     with np.errstate(divide="ignore", invalid="ignore"):
         off = scores - ((totals * scores).sum(axis=-1) / total)[..., None]
-        second, third = ((totals * off**power).sum(axis=-1) / total for power in (2, 3))
+        second = (totals * off * off).sum(axis=-1) / total
+        third = (totals * off * off * off).sum(axis=-1) / total
         rest = total - window
         shape = (rest - window) * np.sqrt((total - 1) / (window * rest)) / (total - 2)
         found = shape * third / second**1.5

@@ -86,8 +86,10 @@ def _waves(known: Together, scale: Merged) -> Finding:
     apart = waves_apart(joint.waves, np.array(rows), known.joint.waves, np.array(float(known.rows)))
     eigenvalues = np.array(known.eigenvalues)
     fair = apart / scale.known.waves
-    tail = waves_tail(np.atleast_1d(fair), eigenvalues)
-    if scale.known.waves_spread > 1 or scale.known.waves_df < 1e9:
+    usual = float(eigenvalues.sum()) + 2 * float(np.sqrt(2 * np.sum(np.square(eigenvalues))))
+    # Nobody asks how likely it is to be near to what is expected.
+    tail = waves_tail(np.atleast_1d(fair), eigenvalues) if fair > usual else np.ones(1)
+    if fair > usual and (scale.known.waves_spread > 1 or scale.known.waves_df < 1e9):
         tail = t_tails(-quantiles(tail) / scale.known.waves_spread, scale.known.waves_df)
     return Finding(
         feature=TOGETHER,
