@@ -16,13 +16,11 @@ from collections.abc import Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from functools import partial
-from importlib import import_module
-from importlib.util import find_spec
 from typing import Any, Final
 
 import numpy as np
 
-from bench import drift_real, drift_river
+from bench import drift_cbpe, drift_concept, drift_real, drift_river
 from bench.drift_rules import Rules, tally
 from bench.drift_runs import (
     ALIKE,
@@ -101,20 +99,11 @@ def main() -> None:
             rule_figures(pool, sizes, seed),
         ]
     said += [river_figures(seed, sizes), real_figures(seed, sizes)]
-    said += [_part("drift_concept"), _part("drift_cbpe")]
+    said += [drift_concept.run(), drift_cbpe.run()]
     figures = {name: value for part in said for name, value in part.items()}
     print_json(
         {**facts, **figures, "seconds": round(time.perf_counter() - started), "full": is_full}
     )
-
-
-def _part(name: str) -> dict[str, Any]:
-    """A further benchmark with sizes of its own: losses of labelled rows, and estimates of them."""
-    if find_spec(f"bench.{name}") is None:
-        screen.print(f"{name}: not there")
-        return {}
-    found: dict[str, Any] = import_module(f"bench.{name}").run()
-    return found
 
 
 # --- the mixed world ----------------------------------------------------------------------------
