@@ -277,6 +277,24 @@ async def test_a_version_that_rests_is_not_forgotten(
     assert deployments.endpoints.warm(FLOW) is not None
 
 
+async def test_models_are_listed_in_pages_and_stay_cold(
+    settings: Settings, store: ArtifactStore
+) -> None:
+    async with a_replica(settings) as replica:
+        await with_models(replica, store, 5)
+
+    async with a_replica(settings, lambda _: []) as again:
+        first = (await again.client.get("/v1/models?limit=3")).json()
+        second = (await again.client.get(f"/v1/models?limit=3&cursor={first['next']}")).json()
+        wrong = await again.client.get("/v1/models?limit=0")
+
+        assert [one["model"] for one in first["items"] + second["items"]] == names(5)
+        assert (first["next"], second["next"]) == ("m-2", None)
+        assert all(one["arms"][0]["loaded"] for one in first["items"])
+        assert list(again.serving.deployments.endpoints.values()) == []
+        assert wrong.status_code == 422
+
+
 class Counted:
     """A prover that counts what it is asked."""
 

@@ -1,9 +1,10 @@
 """What is served, and what came of it: the routes of serving that do not predict."""
 
+import asyncio
 from collections.abc import Callable
 from typing import Annotated, Any, Final
 
-from fastapi import APIRouter, Depends, Request
+from fastapi import APIRouter, Depends, Query, Request
 from fastapi.responses import Response
 
 from services.serving.api.wire import check_media_type
@@ -17,6 +18,7 @@ from shared.errors import NotFound
 from shared.events import ModelName
 from shared.http import Json, allow
 
+MOST_LISTED: Final = 500
 MAY_OBSERVE: Final = allow(*OBSERVERS)
 Looking = Annotated[Principal, Depends(allow())]
 
@@ -38,16 +40,24 @@ def router(
         return Json({"accepted": taken}, status_code=202)
 
     @routes.get("/v1/models")
-    async def models(principal: Looking) -> Response:
-        """What this replica serves."""
-        now = monotonic()
-        endpoints = [deployments.endpoints[name] for name in sorted(deployments.endpoints)]
-        found = [
-            summary(one, now)
-            for one in endpoints
-            if principal.may_see(deployments.owner_of(one.model) or "")
-        ]
-        return Json({"items": found, "next": None})
+    async def models(
+        principal: Looking,
+        cursor: str = "",
+        limit: Annotated[int, Query(ge=1, le=MOST_LISTED)] = MOST_LISTED,
+    ) -> Response:
+        """What this replica serves, by name; `next` is the cursor of the next page."""
+        names = sorted(
+            name
+            for name in deployments.endpoints
+            if name > cursor and principal.may_see(deployments.owner_of(name) or "")
+        )
+        found = []
+        for name in names[:limit]:
+            endpoint = deployments.seen(name)
+            if endpoint is not None:
+                found.append(summary(endpoint, monotonic()))
+            await asyncio.sleep(0)  # whoever asks for answers goes first
+        return Json({"items": found, "next": names[limit - 1] if len(names) > limit else None})
 
     @routes.get("/v1/models/{model}")
     async def model(model: str, principal: Looking) -> Response:

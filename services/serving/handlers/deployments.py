@@ -386,7 +386,17 @@ class Deployments:
         self._loaded[digest] = loaded
         return loaded
 
+    def seen(self, model: ModelName) -> Endpoint | None:
+        """The endpoint as it is or would be, for somebody who only looks."""
+        return self.endpoints.warm(model) or self._built(model)
+
     def _make(self, model: ModelName) -> Endpoint | None:
+        endpoint = self._built(model)
+        if endpoint is not None:
+            self._put(endpoint)
+        return endpoint
+
+    def _built(self, model: ModelName) -> Endpoint | None:
         """The endpoint of a model that was not asked of late, from the own disk."""
         remembered = self._disk.remembered(model)
         if remembered is None:
@@ -402,9 +412,7 @@ class Deployments:
             except CannotLoad as error:  # it is fetched again; until then the rung below answers
                 self.problems.setdefault(model, {})[digest] = error.problem
                 self.touch(model)
-        endpoint = build_endpoint(heard, found, self._manifests_of(heard.event, found))
-        self._put(endpoint)
-        return endpoint
+        return build_endpoint(heard, found, self._manifests_of(heard.event, found))
 
     def _manifests_of(
         self, desired: DeploymentDesired, found: Mapping[Digest, Loaded]
