@@ -96,29 +96,6 @@ class Kept:
             generation=row.generation,
         )
 
-    def in_window(self, number: int) -> "Kept":
-        """The same row, counted by this window; written out, because it is done for every row."""
-        return Kept(
-            id=self.id,
-            model=self.model,
-            version=self.version,
-            names=self.names,
-            features=self.features,
-            answer=self.answer,
-            score=self.score,
-            arm=self.arm,
-            rung=self.rung,
-            at=self.at,
-            window=number,
-            label=self.label,
-            entity=self.entity,
-            weight=self.weight,
-            arms=self.arms,
-            told=self.told,
-            manifest=self.manifest,
-            generation=self.generation,
-        )
-
     def row(self) -> dict[str, Any]:
         """The features by name."""
         return dict(zip(self.names, self.features, strict=False))

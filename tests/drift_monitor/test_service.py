@@ -31,6 +31,7 @@ from tests.drift_monitor.building import (
     a_spec,
     autoregressive,
     kinds,
+    published,
     registered,
 )
 from tests.drift_monitor.conftest import Site, heard_of
@@ -107,14 +108,16 @@ async def test_what_is_rolled_back_is_counted_when_it_comes_again(watched: Site)
 
 
 async def test_drift_is_said_and_a_fresh_model_asked_for(watched: Site) -> None:
+    await watched.hear(published(1, 100), published(2, 200))
+
     said = await watched.hear(*watched.serving.batches_of(QUIET[:100] + np.array([3.0, 0, 0])))
 
     assert kinds(said) == [
         "WindowEvaluated",
         "DriftDetected",
         "RetrainingRequested",
+        "DataQualityAlarmed",
         "WindowEvaluated",
-        "RetrainingRequested",
     ]
     detected = next(event for event in said if isinstance(event, DriftDetected))
     assert detected.severity == "critical"

@@ -100,7 +100,7 @@ class Judging:
     ) -> list[Event]:
         """Look at the windows in which labels have come or changed."""
         said: list[Event] = []
-        for place in sorted({*joined, *revised}):
+        for place in sorted(await self.store.closed({*joined, *revised})):
             key = (place[0], place[1])
             window = await self._window(place) if key in versions else None
             if window is not None:

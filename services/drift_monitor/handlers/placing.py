@@ -22,11 +22,13 @@ class Placed:
     """What became of rows.
 
     Attributes:
-        rows: in their order, each with the number of its window.
+        rows: in their order.
+        windows: the number of the window of each, by its id; none where no version claims it.
         closed: windows that were closed, in the order in which they were filled, with sketches.
     """
 
-    rows: list[Kept]
+    rows: Sequence[Kept]
+    windows: Mapping[str, int]
     closed: list[Window]
 
 
@@ -71,10 +73,7 @@ class Placing:
             for part in some
             for row in part.rows
         }
-        return Placed(
-            rows=[row.in_window(windows[row.id]) if row.id in windows else row for row in rows],
-            closed=closed,
-        )
+        return Placed(rows=rows, windows=windows, closed=closed)
 
     async def close(self, key: Key, season: str) -> list[Window]:
         """Close an open window as it is."""

@@ -80,7 +80,7 @@ class Predictions:
         unseen = await self.store.add_unseen(unseen)
         known = await self.store.known_ids(list(rows))
         placed = await self.placing.place([row for row in rows.values() if row.id not in known])
-        await self.store.add_predictions(placed.rows)
+        await self.store.add_predictions(placed.rows, placed.windows)
         said = await self.conclude(placed.closed, placed.rows)
         told = await self.telling.tell_late(unseen, placed.rows)
         return [*said, *told]

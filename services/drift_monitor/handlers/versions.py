@@ -90,7 +90,7 @@ class Versions:
 
     async def _count(self, rows: Sequence[Kept], version: Watched) -> list[Event]:
         placed = await self.predictions.placing.place(rows)
-        await self.store.place_predictions(placed.rows)
+        await self.store.place_predictions(placed.windows)
         said = await self.predictions.conclude(placed.closed)
         return [*said, *await self.predictions.labels.adopt(placed.rows, version)]
 

@@ -1,7 +1,7 @@
 """Predictions, kept until their labels come, and the batches that were counted."""
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any, Final
@@ -56,8 +56,8 @@ class PredictionTable:
         )
         return {row["id"] for row in rows}
 
-    async def add_predictions(self, rows: Sequence[Kept]) -> None:
-        """Keep rows; their labels are kept by themselves."""
+    async def add_predictions(self, rows: Sequence[Kept], windows: Mapping[str, int]) -> None:
+        """Keep rows, each with the number of its window; their labels are kept by themselves."""
         if not rows:
             return
         # As text: an array of arrays would become one array of two dimensions.
@@ -72,8 +72,7 @@ class PredictionTable:
             list(lists),
             list(lists.values()),
         )
-        columns = zip(*map(_row_of, rows), strict=True)
-        await self.database.execute(_ADD_PREDICTIONS, *(list(column) for column in columns))
+        await self.database.execute(_ADD_PREDICTIONS, *_columns(rows, windows))
 
     async def claim_unclaimed(self, model: str, version: int) -> list[Kept]:
         """Rows of a version that came before it was known, in the order in which they came."""
@@ -85,13 +84,13 @@ class PredictionTable:
         )
         return [_kept(row) for row in rows]
 
-    async def place_predictions(self, rows: Sequence[Kept]) -> None:
+    async def place_predictions(self, windows: Mapping[str, int]) -> None:
         """Put rows that were kept before into their windows."""
         await self.database.execute(
             'update prediction p set "window" = r.number '
             "from unnest($1::text[], $2::int[]) as r (id, number) where p.id = r.id",
-            [row.id for row in rows],
-            [row.window for row in rows],
+            list(windows),
+            list(windows.values()),
         )
 
     async def predictions(self, ids: Sequence[str]) -> dict[str, Kept]:
@@ -149,24 +148,25 @@ def _digest_of(names: tuple[str, ...]) -> str:
     return hashlib.sha256(orjson.dumps(list(names))).hexdigest()[:32]
 
 
-def _row_of(row: Kept) -> tuple[Any, ...]:
+def _columns(rows: Sequence[Kept], windows: Mapping[str, int]) -> tuple[list[Any], ...]:
+    """Column by column, in the order of the statement: there are a great many rows."""
     return (
-        row.id,
-        row.model,
-        row.version,
-        row.window,
-        _digest_of(row.names),
-        orjson.dumps(row.features),
-        orjson.dumps(row.answer).decode(),
-        row.score,
-        row.arm,
-        row.rung,
-        row.at,
-        row.entity,
-        row.weight,
-        orjson.dumps(row.arms).decode(),
-        row.manifest,
-        row.generation,
+        [row.id for row in rows],
+        [row.model for row in rows],
+        [row.version for row in rows],
+        [windows.get(row.id) for row in rows],
+        [_digest_of(row.names) for row in rows],
+        [orjson.dumps(row.features) for row in rows],
+        [orjson.dumps(row.answer).decode() for row in rows],
+        [row.score for row in rows],
+        [row.arm for row in rows],
+        [row.rung for row in rows],
+        [row.at for row in rows],
+        [row.entity for row in rows],
+        [row.weight for row in rows],
+        [orjson.dumps(row.arms).decode() if row.arms else "[]" for row in rows],
+        [row.manifest for row in rows],
+        [row.generation for row in rows],
     )
 
 

@@ -84,6 +84,20 @@ class SketchTable:
         )
         return {(row["model"], row["version"], row["number"]): row["counts"] for row in rows}
 
+    async def closed(self, places: Collection[Place]) -> set[Place]:
+        """Those of the windows that are closed; of the others nothing is said yet."""
+        if not places:
+            return set()
+        rows = await self.database.fetch(
+            "select model, version, number from window_sketch "
+            "join unnest($1::text[], $2::int[], $3::int[]) as k (model, version, number) "
+            "using (model, version, number) where closed_at is not null",
+            [model for model, _, _ in places],
+            [version for _, version, _ in places],
+            [number for _, _, number in places],
+        )
+        return {(row["model"], row["version"], row["number"]) for row in rows}
+
     async def every_open(self, limit: int) -> list[tuple[Key, Open, bytes]]:
         """The open windows, those that were begun last first."""
         rows = await self.database.fetch(
