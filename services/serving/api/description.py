@@ -92,6 +92,7 @@ def _post(summary: str, request: str, examples: Mapping[str, Any], response: str
         "responses": {
             "200": {"description": "Answered.", "content": answered},
             "4XX": {"description": "Not a request of this model.", "content": problem},
+            "429": {"description": "This key asks too often; see Retry-After.", "content": problem},
             "503": {"description": "Not at the moment; see Retry-After.", "content": problem},
         },
     }
