@@ -8,7 +8,7 @@ import logging
 import sys
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Any, Final, Literal
 
 import structlog
@@ -100,7 +100,8 @@ class _LibraryLines(logging.Handler):
 
 def log(event: str, *, level: Level = "info", **fields: Any) -> None:
     """One line: what happened, as a constant name, and its particulars."""
-    getattr(structlog.get_logger(), level)(event, **fields)
+    with suppress(OSError):  # a disk too full for its logs must not stop what they are about
+        getattr(structlog.get_logger(), level)(event, **fields)
 
 
 @contextmanager

@@ -346,17 +346,23 @@ def _held_alone(place: Path) -> int:
 # --- databases of this folder -----------------------------------------------------------------
 
 
+_DAMAGED: Final = frozenset({sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB})
+
+
 def open_database(path: Path, tables: str, *, synchronous: str) -> sqlite3.Connection:
     """A database of this folder. A damaged one is set aside: the log brings its content back.
 
+    A full disk is no damage: what is in the database can be read all the same.
+
     Raises:
-        DiskRefused: it has another format.
+        DiskRefused: it has another format, or cannot be opened.
     """
     try:
         return _opened(path, tables, synchronous)
     except sqlite3.DatabaseError as error:
-        if isinstance(error, sqlite3.OperationalError) and "unable to open" in str(error):
-            raise DiskRefused(f"{path} cannot be opened: {error}") from error
+        if error.sqlite_errorcode & 0xFF not in _DAMAGED:
+            telemetry.log("disk_not_writable", level="error", path=str(path), reason=str(error))
+            return _opened_alone(path, tables, synchronous)
         telemetry.log("database_set_aside", level="error", path=str(path), reason=str(error))
         path.replace(path.with_suffix(".damaged"))
         for rest in ("-wal", "-shm"):
@@ -364,14 +370,27 @@ def open_database(path: Path, tables: str, *, synchronous: str) -> sqlite3.Conne
         return _opened(path, tables, synchronous)
 
 
-def _opened(path: Path, tables: str, synchronous: str) -> sqlite3.Connection:
+def _opened_alone(path: Path, tables: str, synchronous: str) -> sqlite3.Connection:
+    """Without the file that several connections share, for which there is no room."""
+    try:
+        return _opened(path, tables, synchronous, locking="exclusive")
+    except sqlite3.DatabaseError as error:
+        raise DiskRefused(f"{path} cannot be opened: {error}") from error
+
+
+def _opened(
+    path: Path, tables: str, synchronous: str, *, locking: str = "normal"
+) -> sqlite3.Connection:
     connection = sqlite3.connect(path, isolation_level=None, check_same_thread=False)
     try:
+        connection.execute(f"pragma locking_mode = {locking}")
         connection.execute("pragma journal_mode = wal")
         connection.execute(f"pragma synchronous = {synchronous}")
-        _check_format(path, connection.execute("pragma user_version").fetchone()[0])
+        found = connection.execute("pragma user_version").fetchone()[0]
+        _check_format(path, found)
         connection.executescript(tables)
-        connection.execute(f"pragma user_version = {DISK_FORMAT}")
+        if found != DISK_FORMAT:
+            connection.execute(f"pragma user_version = {DISK_FORMAT}")
         connection.execute("pragma quick_check(1)")
     except BaseException:
         connection.close()

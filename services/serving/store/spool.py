@@ -149,9 +149,13 @@ class Spool:
         # Without its database the journal is told from its beginning: twice is better than never.
         start = known or (segments[0].first if segments else self._journal.next)
         self._reader = Reader(self._journal, start)
-        self._sealed = {batch.number: batch for batch in self._batches_to_send()}
-        self._set("told", min(self._counter("told"), self.gaps))
-        self._take_over()
+        self._sealed: dict[int, Sealed] = {}
+        try:
+            self._sealed |= {batch.number: batch for batch in self._batches_to_send()}
+            self._mend_told()
+            self._take_over()
+        except StoreUnavailable as error:  # the next process does it
+            telemetry.log("spool_not_mended", level="error", reason=str(error))
 
     def _batches_to_send(self) -> list[Sealed]:
         """Batches that were sealed and not acknowledged, with their rows."""
@@ -172,6 +176,12 @@ class Spool:
             )
             found.append(batch)
         return found
+
+    def _mend_told(self) -> None:
+        """The page of totals was lost: what was told of it is not told again."""
+        if self._counter("told") > self.gaps:
+            with transaction(self._connection):
+                self._set("told", self.gaps)
 
     def _note_missing(self, number: int, missing: int, left: int) -> None:
         """Rows of a sealed batch are lost with their file."""
