@@ -422,6 +422,32 @@ SERVING: Final = Board(
             unit="ops",
         ),
         Panel(
+            title="Oldest rows in the spool",
+            queries=(("max by (instance) (tidewheel_spool_oldest_seconds)", "{{instance}}"),),
+            help="Minutes mean that the broker does not take them; they are lost at last.",
+            unit="s",
+        ),
+        Panel(
+            title="Requests not taken",
+            queries=(
+                (
+                    "sum by (reason) (rate(tidewheel_requests_limited_total[$__rate_interval]))",
+                    "{{reason}}",
+                ),
+            ),
+            help="Rate: a key asked too often. Queue: too many waited; that needs more replicas.",
+            unit="reqps",
+        ),
+        Panel(
+            title="Versions open, opened and closed",
+            queries=(
+                ("max by (instance) (tidewheel_versions_open)", "open {{instance}}"),
+                ("sum(rate(tidewheel_versions_opened_total[$__rate_interval]))", "opened/s"),
+                ("sum(rate(tidewheel_versions_closed_total[$__rate_interval]))", "closed/s"),
+            ),
+            help="Opened and closed at the same pace for long: memory is too small.",
+        ),
+        Panel(
             title="Models served",
             queries=(("max by (instance) (tidewheel_models_served)", "{{instance}}"),),
             help="By each replica.",
