@@ -18,6 +18,10 @@ from services.drift_monitor.quality.delays import (
 DAY = 86_400.0
 
 
+def step_of(age: float) -> int:
+    return int(np.searchsorted(EDGES, age, side="right"))
+
+
 def test_it_is_the_estimate_of_the_textbooks() -> None:
     # Weeks of remission of 21 patients under 6-mercaptopurine, Freireich et al. (1963).
     ended = [6, 6, 6, 7, 10, 13, 16, 22, 23]
@@ -47,7 +51,7 @@ def test_labels_that_never_come_lower_the_level_and_not_the_delay(seed: int) -> 
     chance = np.random.default_rng(seed)
     came = chance.exponential(DAY, 3000)
 
-    delays = Delays.of(counted(came), censored([60 * DAY], [2000]))
+    delays = Delays.of(counted(came), censored([step_of(60 * DAY)], [2000]))
 
     assert delays is not None
     assert delays.level == pytest.approx(0.6)
@@ -60,7 +64,8 @@ def test_young_predictions_do_not_make_delays_look_short(seed: int) -> None:
     delay = chance.exponential(5 * DAY, 20_000)
     known = delay <= ages
 
-    delays = Delays.of(counted(delay[known]), censored(ages[~known].tolist(), [1] * (~known).sum()))
+    steps = [step_of(age) for age in ages[~known].tolist()]
+    delays = Delays.of(counted(delay[known]), censored(steps, [1] * len(steps)))
 
     assert delays is not None
     edge = max(e for e in EDGES if e <= 5 * DAY)

@@ -133,6 +133,7 @@ class Judging:
         Windows whose labels are all there by now are measured for the last time, and losses that
         have reached the age at which they are fed are fed.
         """
+        await self.measuring.learn_delays(model)
         places = [(model, *place) for place in await self.store.unsettled(model, limit)]
         keys = {(model, version) for _, version, _ in places}
         keys |= set(await self.store.labelled_versions(model))

@@ -93,9 +93,11 @@ class Measuring:
         found = await self._measured(version, look, scope)
         if found is None:
             return None
-        revision = await self.store.save_quality(
-            _place(version, look.number), steps, found, settled=settled
-        )
+        place = _place(version, look.number)
+        if not is_news and found.state == look.state:
+            await self.store.mark_settled(place)
+            return None
+        revision = await self.store.save_quality(place, steps, found, settled=settled)
         said = _measured(version, look.number, found, revision, self.now())
         return Told(found=found, said=said)
 
@@ -145,10 +147,10 @@ class Measuring:
             per_cell=look.per_cell,
             youngest=max((now - look.ended_at).total_seconds(), 0.0),
             oldest=max((now - look.begun_at).total_seconds(), 0.0),
-            delays=await self._delays(version.model),
+            delays=await self.learn_delays(version.model),
         )
 
-    async def _delays(self, model: str) -> Delays | None:
+    async def learn_delays(self, model: str) -> Delays | None:
         """How long labels of a model take, as known now; written down for the running tests."""
         came, left = await self.store.delays(model, self.now())
         found = Delays.of(came, left)

@@ -24,6 +24,7 @@ SETTLED: Final = 0.95
 SAMPLES: Final = 16
 
 Counts = NDArray[np.int64]
+Floats = NDArray[np.float64]
 
 
 def no_delays() -> Counts:
@@ -37,20 +38,23 @@ def counted(seconds: Iterable[float]) -> Counts:
     return np.bincount(places, minlength=len(EDGES) + 1).astype(np.int64)
 
 
-def censored(ages: Sequence[float], rows: Sequence[int]) -> Counts:
-    """Unlabelled predictions, at the last step that they have lived through without a label.
+def censored(steps: Sequence[int], rows: Sequence[int]) -> Floats:
+    """Unlabelled predictions by the steps that they have lived through without a label.
+
+    An age within a step counts as half of it: one half has lived through, the other half has not.
 
     Args:
-        ages: in seconds, shape (n,).
-        rows: predictions of each age, shape (n,).
+        steps: of their ages, as `np.searchsorted(EDGES, age, side="right")` has it, shape (n,).
+        rows: predictions of each, shape (n,).
     """
-    places = np.searchsorted(EDGES, np.asarray(ages, dtype=np.float64), side="right") - 1
-    found = no_delays()
-    np.add.at(found, places[places >= 0], np.asarray(rows, dtype=np.int64)[places >= 0])
+    found = np.zeros(len(EDGES) + 1)
+    for step, count in zip(steps, rows, strict=True):
+        found[step] += count / 2
+        found[max(step - 1, 0)] += count / 2
     return found
 
 
-def survival(came: Counts, left: Counts) -> NDArray[np.float64]:
+def survival(came: Counts, left: Floats | Counts) -> NDArray[np.float64]:
     """The share that has no label after each step.
 
     Args:
@@ -74,7 +78,7 @@ class Delays:
     reached: tuple[float, ...]
 
     @classmethod
-    def of(cls, came: Counts, left: Counts) -> "Delays | None":
+    def of(cls, came: Counts, left: Floats | Counts) -> "Delays | None":
         """None while too few labels have come."""
         if came.sum() < LEAST:
             return None

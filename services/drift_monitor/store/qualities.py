@@ -9,7 +9,7 @@ import numpy as np
 import orjson
 
 from services.drift_monitor.quality import Detector, Estimated, Measured
-from services.drift_monitor.quality.delays import EDGES, Counts, no_delays
+from services.drift_monitor.quality.delays import EDGES, Counts, Floats, censored, no_delays
 from services.drift_monitor.store.sketches import Place
 from services.drift_monitor.store.versions import Key
 from shared.events import Json
@@ -28,6 +28,7 @@ class Look:
         per_cell: rows per cell of the score, missing ones last; None where nobody knows.
         steps: looks that were taken.
         revision: of what was said last; 0 while nothing was.
+        state: of what was said last.
         settled: whether it was measured when no more labels were to be waited for.
     """
 
@@ -40,6 +41,7 @@ class Look:
     labels: int
     steps: int
     revision: int
+    state: str | None
     settled: bool
 
 
@@ -112,6 +114,14 @@ class QualityTable:
             )
         )
 
+    async def mark_settled(self, place: Place) -> None:
+        """Nothing more is to be said of a window unless a label changes."""
+        await self.database.execute(
+            "update window_quality set settled = true "
+            "where model = $1 and version = $2 and number = $3",
+            *place,
+        )
+
     async def save_estimate(self, place: Place, found: Estimated | None, per_cell: Counts) -> None:
         """Write down what a closed window is estimated at, and its rows per cell of the score."""
         await self.database.execute(
@@ -166,13 +176,11 @@ class QualityTable:
         found = await self._came(sorted(set(models)))
         return {model: settled for model, (_, settled) in found.items()}
 
-    async def delays(self, model: str, now: datetime) -> tuple[Counts, Counts]:
-        """Labels per step of delay, and predictions without one per step of age."""
+    async def delays(self, model: str, now: datetime) -> tuple[Counts, Floats]:
+        """Labels per step of delay, and predictions without one by the steps of their ages."""
         known = await self._came([model])
         rows = await self.database.fetch(_LEFT, model, now, list(EDGES))
-        left = no_delays()
-        for row in rows:
-            left[row["step"] - 1] = row["left_over"]
+        left = censored([row["step"] for row in rows], [row["left_over"] for row in rows])
         return known.get(model, (no_delays(), None))[0], left
 
     async def save_settled(self, model: str, settled: float | None) -> None:
@@ -225,7 +233,7 @@ _LOOK: Final = """
     select w.number, w.rows, w.started_at, w.ended_at,
         w.closed_at is not null as is_closed, coalesce(q.labels, 0) as labels,
         coalesce(q.steps, 0) as steps, coalesce(q.revision, 0) as revision,
-        coalesce(q.settled, false) as settled, q.per_cell
+        coalesce(q.settled, false) as settled, q.state, q.per_cell
     from window_sketch w left join window_quality q using (model, version, number)
     where w.model = $1 and w.version = $2 and w.number = $3
 """
@@ -235,7 +243,7 @@ _LEFT: Final = """
             extract(epoch from $2::timestamptz - w.ended_at)::float8, $3::float8[]) as step
         from window_sketch w left join window_quality q using (model, version, number)
         where w.model = $1 and w.rows > coalesce(q.labels, 0)
-    ) as unlabelled where step > 0 group by step
+    ) as unlabelled group by step
 """
 
 
@@ -250,6 +258,7 @@ def _look(row: Row) -> Look:
         labels=row["labels"],
         steps=row["steps"],
         revision=row["revision"],
+        state=row["state"],
         settled=row["settled"],
     )
 
