@@ -17,7 +17,7 @@ from fastapi import FastAPI
 from services.serving import api
 from services.serving.api import protocols
 from services.serving.api.lane import quick_door
-from services.serving.crew import Crew
+from services.serving.crew import Crew, send_left_behind
 from services.serving.handlers.admission import Admission
 from services.serving.handlers.asking import Asker, Limits
 from services.serving.handlers.bringing import Bringer
@@ -212,6 +212,7 @@ class Serving:
             self.places.keep,
             self.follow,
             self.become_ready,
+            self.send_left_behind,
         ]
 
     async def follow(self) -> None:
@@ -224,6 +225,11 @@ class Serving:
             positions=self.places.known(),
             caught_up=self.caught_up,
         )
+
+    async def send_left_behind(self) -> None:
+        """The first of a crew sends what workers that it no longer has left in their spools."""
+        if self.settings.artifacts_folder is None:
+            await send_left_behind(self.settings)
 
     async def become_ready(self) -> None:
         """Ready once the own disk answers; an empty one first gives the broker a moment.

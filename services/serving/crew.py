@@ -13,11 +13,16 @@ import signal
 import socket
 import time
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Final
 
 from services.serving.settings import Settings
-from shared import telemetry
+from services.serving.store.disk import Disk, DiskRefused
+from services.serving.store.spool import Spool
+from services.serving.worker import Sender
+from shared import clock, running, telemetry
+from shared.broker import Publisher
 
 QUEUE: Final = 2048
 """Connections that the system keeps for workers that are busy."""
@@ -165,6 +170,43 @@ def settings_of(settings: Settings, number: int) -> Settings:
 def folder_of(data: Path, number: int) -> Path:
     """Where a worker beyond the first keeps what is its own."""
     return data / f"worker-{number}"
+
+
+async def send_left_behind(settings: Settings) -> None:
+    """Send what workers beyond the crew have not sent: it was larger at its last start."""
+    number = settings.workers
+    while (folder := folder_of(settings.data, number)).exists():
+        try:
+            await _send_left(settings, folder, number)
+        except DiskRefused as error:
+            telemetry.log("left_behind", level="error", folder=str(folder), reason=str(error))
+        number += 1
+
+
+async def _send_left(settings: Settings, folder: Path, number: int) -> None:
+    disk = Disk(folder, settings.data / "artifacts")
+    spool = Spool(folder / "spool.db", cap_bytes=settings.spool_bytes, now=clock.now)
+    sender = Sender(
+        spool=spool,
+        publisher=Publisher(settings.kafka, settings.topic_prefix),
+        replica=f"{settings.replica}-{number}",
+        now=clock.now,
+        batch_rows=settings.batch_rows,
+        batch_seconds=settings.batch_seconds,
+    )
+    try:
+        await running.patiently(partial(_send_all, sender))
+    finally:
+        await sender.publisher.close()
+        spool.close()
+        disk.close()
+
+
+async def _send_all(sender: Sender) -> None:
+    while await sender.send_some(at_once=True):
+        telemetry.log(
+            "left_behind_sent", replica=sender.replica, bytes_left=sender.spool.size_bytes
+        )
 
 
 def bound(host: str, port: int) -> socket.socket:

@@ -15,11 +15,14 @@ from pathlib import Path
 import httpx
 import pytest
 
-from services.serving.crew import settings_of
+from services.serving.crew import send_left_behind, settings_of
 from services.serving.settings import Settings
 from services.serving.store.disk import Disk
+from shared.bus import ensure_topics
+from shared.events import PredictionsLogged
+from shared.topics import PREDICTIONS
 from tests.serving.building import A_ROW, a_desired, a_replica, settings_for
-from tests.serving.child import Child, free_port
+from tests.serving.child import Child, free_port, heard_on, logged_ids
 
 WORKERS = 2
 
@@ -171,3 +174,23 @@ def test_the_first_worker_is_the_replica_that_one_worker_alone_would_be(tmp_path
 def test_a_number_of_workers_that_makes_no_sense_is_refused(tmp_path: Path, workers: int) -> None:
     with pytest.raises(ValueError, match="workers"):
         Settings(**{**settings_for(tmp_path).model_dump(), "workers": workers})
+
+
+@pytest.mark.real
+async def test_what_a_worker_too_many_has_not_sent_is_sent_by_a_smaller_crew(
+    tmp_path: Path, kafka: str, topic_prefix: str
+) -> None:
+    before = settings_for(tmp_path, workers=2, topic_prefix=topic_prefix)
+    async with a_replica(settings_of(before, 1)) as second:
+        await second.want(a_desired(1))
+        answered = {one["prediction_id"] for one in await second.answers(A_ROW, A_ROW)}
+    await ensure_topics(kafka, prefix=topic_prefix, partitions=2)
+
+    await send_left_behind(before.model_copy(update={"workers": 1, "kafka": kafka}))
+
+    heard = await heard_on(
+        kafka, topic_prefix, PREDICTIONS, lambda h: answered <= logged_ids(h).keys()
+    )
+    assert {one.event.replica for one in heard if isinstance(one.event, PredictionsLogged)} == {
+        "0-1"
+    }

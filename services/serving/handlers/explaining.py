@@ -26,7 +26,7 @@ from services.serving.prediction.reading import Row
 from services.serving.store.disk import Disk
 from shared import telemetry
 from shared.background import BACKGROUND_FILE, Background, read_background, rough_background
-from shared.errors import Saturated, Unprocessable
+from shared.errors import NotFound, Saturated, Unprocessable
 from shared.events import Digest, ModelName
 from shared.manifest import Manifest
 
@@ -262,8 +262,8 @@ def open_version(disk: Disk, loaded: Loaded) -> _Opened:
     choosing: Any = import_module("services.serving.explanation.choosing")
     manifest = loaded.manifest
     try:
-        estimator = models.load(disk.place_of(manifest.files[MODEL_FILE].digest).read_bytes())
-    except OSError as error:
+        estimator = models.load(disk.read(manifest.files[MODEL_FILE].digest))
+    except NotFound as error:
         raise Unprocessable(f"its files cannot be read: {error}") from error
     background = background_of(disk, manifest)
     workshop = choosing.workshop_of(estimator, manifest.columns, manifest.task, background)
@@ -276,7 +276,7 @@ def background_of(disk: Disk, manifest: Manifest) -> Background:
     if file is None:
         return rough_background(manifest.columns)
     try:
-        return read_background(disk.place_of(file.digest).read_bytes())
-    except (OSError, Unprocessable) as error:
+        return read_background(disk.read(file.digest))
+    except (NotFound, Unprocessable) as error:
         telemetry.log("background_not_read", level="warning", reason=str(error)[:300])
         return rough_background(manifest.columns)
