@@ -143,17 +143,24 @@ def rate_of(server: Server, folder: Path, options: argparse.Namespace) -> float:
 
 
 def rates(folder: Path, options: argparse.Namespace) -> dict[str, float]:
-    """Without a log, and with the spool alone: the broker does not answer."""
-    found = {}
+    """Without a log, and with the spool alone, in turn: the broker does not answer.
+
+    The better of the rounds counts; the other one had less of the machine.
+    """
+    found: dict[str, float] = {}
+    servers = {}
     for name, module in (("without_log", "bench.spool_without_log"), ("spool", "")):
         own = folder / name
         own.mkdir()
-        server = asyncio.run(ours(own, kafka=NOBODY))
+        servers[name] = server = asyncio.run(ours(own, kafka=NOBODY))
         server.name = name
         if module:
             server.argv = [sys.executable, "-m", module]
-        found[name] = rate_of(server, own, options)
-        screen.print(f"{name}: {found[name]:.0f} answers/s")
+    for number in range(options.rounds):
+        for name, server in servers.items():
+            rate = rate_of(server, folder / name, options)
+            screen.print(f"round {number + 1}, {name}: {rate:.0f} answers/s")
+            found[name] = max(rate, found.get(name, 0.0))
     return found
 
 
@@ -324,7 +331,8 @@ def main() -> None:
 def arguments() -> argparse.Namespace:
     """What may be chosen."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--seconds", type=float, default=10.0, help="of each measured rate")
+    parser.add_argument("--seconds", type=float, default=6.0, help="of each measured rate")
+    parser.add_argument("--rounds", type=int, default=2, help="of the two rates side by side")
     parser.add_argument("--outage", type=float, default=60.0, help="seconds without the broker")
     parser.add_argument("--kills", type=int, default=3)
     parser.add_argument("--connections", type=int, default=32)

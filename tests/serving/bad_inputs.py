@@ -401,6 +401,33 @@ def bad_binary() -> Iterator[Bad]:
         )
 
 
+# --- Arrow
+
+
+ARROWS: dict[str, bytes] = {
+    "empty": b"",
+    "JSON": b'{"rows": [{}]}',
+    "a file's magic": b"ARROW1\x00\x00",
+    "a huge message": b"\xff\xff\xff\xff\xff\xff\xff\x7f" + b"\x00" * 100,
+    "a negative message": b"\xff\xff\xff\xff\x00\x00\x00\x80" + b"\x00" * 100,
+    "zeros": b"\x00" * 10_000,
+    "ones": b"\xff" * 10_000,
+    "Parquet": b"PAR1" + b"\x15\x04" * 50 + b"PAR1",
+}
+
+
+def bad_arrow() -> Iterator[Bad]:
+    for path in (f"{MODEL}/predict", f"{MODEL}/versions/1/predict"):
+        for name, body in ARROWS.items():
+            yield Bad(
+                name=f"{path}: Arrow, {name}",
+                path=path,
+                body=body,
+                kind="application/vnd.apache.arrow.stream",
+                statuses=(400, 413, 415, 422),
+            )
+
+
 # --- media types, names, sizes, outcomes
 
 
@@ -509,6 +536,7 @@ def every_bad_request() -> Sequence[Bad]:
         *bad_rows(),
         *bad_csv(),
         *bad_binary(),
+        *bad_arrow(),
         *bad_kinds(),
         *bad_places(),
         *bad_outcomes(),
