@@ -14,6 +14,7 @@ from services.drift_monitor.domain import Policy
 from shared.artifacts import ArtifactStore
 from shared.events import (
     DatasetName,
+    DatasetPublished,
     Digest,
     Event,
     GroundTruthObserved,
@@ -199,6 +200,21 @@ class Serving:
             score=None,
             at=self.at,
         )
+
+
+def published(version: int, rows: int) -> DatasetPublished:
+    """A version of what the models of these tests learn from."""
+    return DatasetPublished(
+        dataset=DatasetName("flow"),
+        version=version,
+        digest=NOWHERE,
+        format="csv",
+        size_bytes=1,
+        rows=rows,
+        columns={},
+        profile=NOWHERE,
+        published_by="ada",
+    )
 
 
 def shadowed(batch: PredictionsLogged, version: int = 2, off: float = 0.5) -> PredictionsLogged:

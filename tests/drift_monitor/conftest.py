@@ -9,8 +9,11 @@ import httpx
 import pytest
 
 from services.drift_monitor import api, reports
+from services.drift_monitor.api import brakes as brake_routes
 from services.drift_monitor.app import MIGRATIONS
 from services.drift_monitor.handlers import (
+    Brakes,
+    Courses,
     Judging,
     Labels,
     Predictions,
@@ -69,7 +72,10 @@ class Site:
         self.forgetter = Forgetter(
             store=self.store, now=lambda: self.now, horizon=timedelta(days=30)
         )
-        self._facts = {reaction.kind: reaction for reaction in self.versions.reactions()}
+        self.courses = Courses(deciding=self.judging.deciding)
+        self.brakes = Brakes(store=self.store, deciding=self.judging.deciding, now=lambda: self.now)
+        facts = [*self.versions.reactions(), *self.courses.reactions()]
+        self._facts = {reaction.kind: reaction for reaction in facts}
 
     def reporter(self, confined: Confined, *, seconds: float) -> Reporter:
         return Reporter(
@@ -153,7 +159,8 @@ async def client(site: Site, tmp_path: Path) -> AsyncIterator[httpx.AsyncClient]
         site.judging.profiles,
         site.reporter(confined, seconds=100).page,
     )
-    app = http.build("drift_monitor", settings, [routes], ready=lambda: {"ready": True})
+    doors = [routes, brake_routes.router(site.brakes)]
+    app = http.build("drift_monitor", settings, doors, ready=lambda: {"ready": True})
     async with httpx.AsyncClient(
         transport=httpx.ASGITransport(app=app),
         base_url="http://monitor",

@@ -196,9 +196,12 @@ class Deciding:
         stepped = change(kept.course, version)
         if stepped.course == kept.course or version is None:
             return list(stepped.events)
-        about = await self.about(version, self.now())
-        said = await self.go_on(about, replace(kept, course=stepped.course), version, None)
-        return [*stepped.events, *said]
+        # Nothing is asked for here: without a cool-down question and answer would chase each other.
+        now, until = self.now(), stepped.course.cools_until
+        about = await self.about(version, now)
+        due_at = until if until is not None and until > now else None
+        await self.store.save_course(about, stepped.course, due_at, now)
+        return list(stepped.events)
 
     async def look(self, model: ModelName) -> list[Event]:
         """The moment has come at which the course of a locked model is looked at."""

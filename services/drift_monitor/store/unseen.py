@@ -53,8 +53,9 @@ class UnseenTable:
         """The newest predictions with a label that a version answered unseen, newest first."""
         rows = await self.database.fetch(
             "select u.seen from unseen u join prediction p on p.id = u.seen "
-            "where u.model = $1 and u.version = $2 and p.label is not null "
-            "and u.predicted_at >= $3 order by u.predicted_at desc limit $4",
+            "join outcome o on o.place = p.place and o.counts "
+            "where u.model = $1 and u.version = $2 and u.predicted_at >= $3 "
+            "order by u.predicted_at desc limit $4",
             *key,
             since,
             limit,
