@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from typing import Any, Final
+from zlib import crc32
 
 import numpy as np
 from numpy.typing import NDArray
@@ -45,7 +46,7 @@ from shared.ids import derived, uuid7
 from shared.manifest import Column, File, Manifest
 from shared.postgres import Cause, Database
 from shared.reference import build_reference, read_reference
-from shared.topics import PREDICTIONS
+from shared.topics import FEEDBACK, PREDICTIONS
 
 MODELS: Final = 1_000
 WINDOW: Final = 1_000
@@ -331,15 +332,22 @@ class Watching:
             return time.perf_counter() - began
 
     async def join(self, labels: list[GroundTruthObserved]) -> float:
-        """Labels per second, two thousand in a transaction."""
-        heards = [in_envelope(label) for label in labels]
+        """Labels per second, up to two thousand of one partition in a transaction."""
+        partitions: dict[int, list[Heard[Any]]] = {}
+        for label in labels:
+            number = crc32(label.model.encode()) % FEEDBACK.partitions
+            partitions.setdefault(number, []).append(in_envelope(label))
+        batches = [
+            some[start : start + 2_000]
+            for some in partitions.values()
+            for start in range(0, len(some), 2_000)
+        ]
         await self.database.execute("analyze")
         began = time.perf_counter()
-        for start in range(0, len(heards), 2_000):
-            some = heards[start : start + 2_000]
-            async with self.database.transaction(Cause.of(some[-1])) as transaction:
-                await transaction.say(await self.labels.take(some, {}))
-        return len(heards) / (time.perf_counter() - began)
+        for batch in batches:
+            async with self.database.transaction(Cause.of(batch[-1])) as transaction:
+                await transaction.say(await self.labels.take(batch, {}))
+        return len(labels) / (time.perf_counter() - began)
 
 
 async def labels_of(watching: Watching, count: int) -> list[GroundTruthObserved]:
