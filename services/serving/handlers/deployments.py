@@ -398,10 +398,9 @@ class Deployments:
 
     def _built(self, model: ModelName) -> Endpoint | None:
         """The endpoint of a model that was not asked of late, from the own disk."""
-        remembered = self._disk.remembered(model)
-        if remembered is None:
+        heard = self._disk.answering(model)
+        if heard is None:
             return None
-        heard = remembered.applied or remembered.wanted
         found: dict[Digest, Loaded] = {}
         for digest, version in named_by(heard.event).items():
             try:

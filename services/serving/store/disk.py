@@ -149,6 +149,13 @@ class Disk:
         applied = None if row[1] is None else _read(row[1])
         return Remembered(wanted=wanted, applied=applied)
 
+    def answering(self, model: ModelName) -> Heard[DeploymentDesired] | None:
+        """The state by which a model is answered: the last one applied, else the newest."""
+        row = self._state.execute(
+            "select coalesce(applied, wanted) from desired where model = ?", (model,)
+        ).fetchone()
+        return None if row is None else _read(row[0])
+
     def states(self) -> Iterator[bytes]:
         """Every state that is kept, as it is written; for a thread, on a connection of its own."""
         connection = sqlite3.connect(self.folder / "state.db")
