@@ -39,6 +39,7 @@ class _Round:
     filled: dict[Place, Filled] = field(default_factory=dict)
     sketches: dict[Place, Sketch] = field(default_factory=dict)
     marks: dict[Slot, Mark] = field(default_factory=dict)
+    rows: int = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -145,7 +146,7 @@ class Placing:
             self._count(pairs, plans, done)
         saved = await self.store.save_windows(list(done.filled.values()), self.now())
         async with self.store.database.transaction() as transaction:
-            transaction.after_commit.append(lambda: self.memory.settle(turn, done.marks))
+            transaction.after_commit.append(lambda: self._settle(turn, done))
         return [
             replace(saved[key[0], key[1], part.window.number], sketch=done.sketches[place])
             for key, some in parts.items()
@@ -158,7 +159,7 @@ class Placing:
     ) -> None:
         """One part of every slot at most: what follows it is counted after it has closed."""
         self.memory.count((slot, plans[slot[0], slot[1]], part.rows) for slot, part in pairs)
-        telemetry.count("tidewheel_monitor_rows_total", sum(len(part.rows) for _, part in pairs))
+        done.rows += sum(len(part.rows) for _, part in pairs)
         for slot, part in pairs:
             self._note(slot, part, done)
 
@@ -177,6 +178,10 @@ class Placing:
         if part.closes:
             done.sketches[place] = read_sketch(parts)
             self.memory.filling.clear(slot)
+
+    def _settle(self, turn: object, done: _Round) -> None:
+        self.memory.settle(turn, done.marks)
+        telemetry.count("tidewheel_monitor_rows_total", done.rows)
 
     def _missing(
         self, slots: Iterable[Slot], progress: Mapping[Key, Progress]
