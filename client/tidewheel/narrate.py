@@ -143,6 +143,13 @@ def _drifted(data: Data) -> str:
     return f"window {data['window']}" + (f", worst {worst['feature']}" if worst else "")
 
 
+def _degraded(data: Data) -> str:
+    told = f"{data['metric']} {data['value']:.3f}, promised {data['reference']:.3f}"
+    if data.get("by") == "detector":
+        return f"{told}, {data['evidence']:.3g} times what no change lets expect"
+    return f"{told}, bound {data['bound']:.3f}"
+
+
 _TOLD: Final[Mapping[str, Callable[[Data], str]]] = {
     "dataset.offered": lambda d: f"{d['dataset']} at {d['uri']}",
     "dataset.published": _published,
@@ -193,9 +200,7 @@ _TOLD: Final[Mapping[str, Callable[[Data], str]]] = {
     "drift.detected": _drifted,
     "drift.cleared": lambda d: f"window {d['window']} of v{d['version']}",
     "quality.recovered": lambda d: f"{d['metric']} {d['value']:.3f}, window {d['window']}",
-    "quality.degraded": lambda d: (
-        f"{d['metric']} {d['value']:.3f}, promised {d['reference']:.3f}, bound {d['bound']:.3f}"
-    ),
+    "quality.degraded": _degraded,
     "retraining.requested": lambda d: f"{d['reason']}: {d['detail']}",
     "retraining.withheld": lambda d: f"{d['reason']}: {d['detail']}",
     "quality.estimated": lambda d: (

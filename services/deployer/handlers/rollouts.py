@@ -156,12 +156,8 @@ class Rollouts:
         said = heard.event
         endpoint = await self.acting.lock(said.model)
         if endpoint is not None:
-            detail = (
-                f"{said.metric} {said.value:.6g} on {said.labels} labels is beyond {said.bound:.6g}"
-            )
-            await self.acting.act(
-                endpoint, Degraded(version=said.version, detail=detail), Cause.of(heard)
-            )
+            degraded = Degraded(version=said.version, detail=_worsened(said))
+            await self.acting.act(endpoint, degraded, Cause.of(heard))
         return ()
 
     async def fall_back(self, heard: Heard[FallbackAdvised]) -> Iterable[Event]:
@@ -211,3 +207,10 @@ def _is_watched(endpoint: Endpoint) -> bool:
     """Whether anything depends on what the arms do."""
     on_trial = any(rollout.stage in ANSWERING for rollout in endpoint.active)
     return on_trial or endpoint.probation is not None
+
+
+def _worsened(said: QualityDegraded) -> str:
+    if said.by == "detector":
+        seen = f"losses add up to {said.evidence or 0:.3g} times what no change lets expect"
+        return f"{said.metric} has worsened on {said.labels} labels: {seen}"
+    return f"{said.metric} {said.value:.6g} on {said.labels} labels is beyond {said.bound:.6g}"

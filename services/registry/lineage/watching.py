@@ -67,6 +67,9 @@ def of_monitoring(event: Event) -> str:
             return f"{metric} of version {version} cannot be told from {labels} labels yet."
         case QualityMeasured(version=version, metric=metric, value=value, labels=labels):
             return f"{metric} of version {version} was {value:.4g} over {labels} labels."
+        case QualityDegraded(version=version, metric=metric, by="detector", evidence=evidence):
+            seen = f"{evidence or 0:.3g} times what no change lets expect"
+            return f"{metric} of version {version} has worsened: losses add up to {seen}."
         case QualityDegraded(version=version, metric=metric, value=value, bound=bound):
             return f"{metric} of version {version} is {value:.4g}, above {bound:.4g}."
         case QualityRecovered(version=version, metric=metric, value=value):
