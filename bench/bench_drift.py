@@ -12,6 +12,7 @@ from __future__ import annotations
 import os
 import sys
 import time
+from collections import Counter
 from collections.abc import Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
@@ -76,7 +77,7 @@ class Sizes:
 
 
 USUAL: Final = Sizes(
-    models=20, windows=150, trials=10, alike=6, alike_windows=40, ruled=80, shuffles=4
+    models=16, windows=150, trials=10, alike=6, alike_windows=40, ruled=40, shuffles=3
 )
 FULL: Final = Sizes(
     models=100, windows=200, trials=10, alike=20, alike_windows=50, ruled=200, shuffles=20
@@ -224,11 +225,11 @@ def rule_figures(pool: ProcessPoolExecutor, sizes: Sizes, seed: int) -> dict[str
     return figures
 
 
-def _ruled(job: tuple[int, str, int]) -> dict[str, int]:
+def _ruled(job: tuple[int, str, int]) -> Counter[str]:
     seed, kind, count = job
     draw = chance(seed, "rules")
     world = Mixed.drawn(draw)
-    rules = Rules(world.rows(draw, REFERENCE)).all()
+    rules = Rules.of(world.rows(draw, REFERENCE))
     draw = chance(seed, "rules", kind)
     windows = [
         world.rows(draw, WINDOW) if kind == "clean" else DRIFTS[kind](draw, world, i, WINDOW)

@@ -10,7 +10,7 @@ from typing import Final
 ALPHA: Final = 5e-4
 """The default level of a window."""
 
-SCALES: Final = {1: 0.30, 2: 0.05, 4: 0.36, 8: 0.09, 16: 0.20}
+SCALES: Final = {1: 0.28, 2: 0.04, 4: 0.34, 8: 0.08, 16: 0.26}
 """Windows that are taken together, the newest ones, and the part of each."""
 
 EACH: Final = 0.88
@@ -19,13 +19,13 @@ TOGETHER: Final = 0.05
 """Features by themselves, pairs of numbers, and all numbers at once."""
 
 NUMBER: Final = {
-    "location": 0.78,
+    "location": 0.70,
     "scale": 0.09,
     "shape": 0.04,
     "fine shape": 0.02,
-    "missing": 0.03,
-    "below": 0.02,
-    "above": 0.02,
+    "missing": 0.05,
+    "below": 0.05,
+    "above": 0.05,
 }
 CATEGORY: Final = {"shape": 0.40, "level": 0.20, "unseen": 0.30, "missing": 0.10}
 

@@ -85,18 +85,25 @@ class Numbers:
             self.p[test] = self._known(np.minimum(2 * _far_tails(np.abs(z), df), 1.0))
 
     def _shape(self, test: str, groups: Floats) -> None:
-        name = "shape" if test == "shape" else "fine"
         found, df = shapes(self.present, self.present + self.base.present, groups)
-        found = found / self._factors(name)
-        left = self._factors(f"{name}_cells")
-        tail = _far_chi_square_tails(found * left, df * left)
-        spread, free = self._factors(f"{name}_spread"), self._factors(f"{name}_df")
-        z = -quantiles(tail) / spread
-        # Where neighbours do not matter the tail stands as it is.
-        known = (spread == 1) & (free >= 1e9)
-        calibrated = tail if known.all() else np.where(known, tail, _far_tails(z, free))
+        found = found / self._swelling(test)
+        tail = _far_chi_square_tails(found, df)
+        free = self._factors("location_df")
+        if self.scales[0].known.blocks:
+            # The factor is known from few blocks only: the same allowance as where it comes from.
+            tail = _far_tails(-quantiles(tail), free)
         self.statistic[test] = found
-        self.p[test] = self._known(np.where(df > 0, calibrated, 1.0))
+        self.p[test] = self._known(np.where(df > 0, tail, 1.0))
+
+    def _swelling(self, test: str) -> Floats:
+        """By how much chi square is larger than for independent rows, at most.
+
+        Where neighbours resemble each other it is a sum of parts that swell unevenly; far out the
+        largest one decides, and that is nearly always where the rows lie.
+        """
+        means = self._factors("shape" if test == "shape" else "fine")
+        ranks = [np.square(self._factors(name)) for name in ("location", "scale")]
+        return np.asarray(np.maximum.reduce([means, *ranks]))
 
     def _shares(self) -> None:
         stack, rows = self.base.stack, np.arange(len(self.base.stack.features))
