@@ -8,7 +8,7 @@ from typing import Self
 
 import httpx
 
-from tidewheel import calls, context, governance
+from tidewheel import calls, context, governance, periods
 from tidewheel.calling import Call, Json, Progress, Row, answer, document
 from tidewheel.errors import Failure
 from tidewheel.sending import RECONNECT_SECONDS, async_chunks, no_answer, pause_after, request_of
@@ -274,6 +274,51 @@ class AsyncClient:
     async def lift(self, freeze: str, reason: str) -> Json:
         """End a freeze before its time."""
         return await self.send(governance.lift(freeze, reason))
+
+    async def annotations(self, dataset: str, *, state: str | None = None, limit: int = 50) -> Json:
+        """What was said of periods of a dataset, and what the monitor suggests."""
+        return await self.send(periods.annotations(dataset, state, limit))
+
+    async def annotate(
+        self,
+        dataset: str,
+        reason: str,
+        *,
+        tag: str | None = None,
+        starts_at: str | None = None,
+        ends_at: str | None = None,
+        column: str | None = None,
+        models: Sequence[str] = (),
+        evidence: Sequence[str] = (),
+        proposal: str | None = None,
+    ) -> Json:
+        """Say what a period is; what is not given comes from a proposal of the monitor."""
+        call = periods.annotate(
+            dataset,
+            reason,
+            tag=tag,
+            starts_at=starts_at,
+            ends_at=ends_at,
+            column=column,
+            models=models,
+            evidence=evidence,
+            proposal=proposal,
+        )
+        return await self.send(call)
+
+    async def decide_annotation(
+        self, dataset: str, annotation: str, verb: str, reason: str
+    ) -> Json:
+        """`approve` or `decline` what waits for a second person, `lift` what is active."""
+        return await self.send(periods.decide_annotation(dataset, annotation, verb, reason))
+
+    async def brakes(self, *, limit: int = 50) -> Json:
+        """Brakes that keep models from being retrained."""
+        return await self.send(periods.brakes(limit))
+
+    async def release(self, scope: str, reason: str) -> Json:
+        """Let the models of a brake be retrained."""
+        return await self.send(periods.release(scope, reason))
 
     async def explain_prediction(self, prediction: str) -> Json:
         """One answer with everything that it rests on, also after rollbacks."""

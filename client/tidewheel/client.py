@@ -8,7 +8,7 @@ from typing import Self
 
 import httpx
 
-from tidewheel import calls, context, governance
+from tidewheel import calls, context, governance, periods
 from tidewheel.calling import Call, Json, Progress, Row, answer, document
 from tidewheel.errors import Failure
 from tidewheel.sending import RECONNECT_SECONDS, chunks, no_answer, pause_after, request_of
@@ -260,6 +260,49 @@ class Client:
     def lift(self, freeze: str, reason: str) -> Json:
         """End a freeze before its time."""
         return self.send(governance.lift(freeze, reason))
+
+    def annotations(self, dataset: str, *, state: str | None = None, limit: int = 50) -> Json:
+        """What was said of periods of a dataset, and what the monitor suggests."""
+        return self.send(periods.annotations(dataset, state, limit))
+
+    def annotate(
+        self,
+        dataset: str,
+        reason: str,
+        *,
+        tag: str | None = None,
+        starts_at: str | None = None,
+        ends_at: str | None = None,
+        column: str | None = None,
+        models: Sequence[str] = (),
+        evidence: Sequence[str] = (),
+        proposal: str | None = None,
+    ) -> Json:
+        """Say what a period is; what is not given comes from a proposal of the monitor."""
+        call = periods.annotate(
+            dataset,
+            reason,
+            tag=tag,
+            starts_at=starts_at,
+            ends_at=ends_at,
+            column=column,
+            models=models,
+            evidence=evidence,
+            proposal=proposal,
+        )
+        return self.send(call)
+
+    def decide_annotation(self, dataset: str, annotation: str, verb: str, reason: str) -> Json:
+        """`approve` or `decline` what waits for a second person, `lift` what is active."""
+        return self.send(periods.decide_annotation(dataset, annotation, verb, reason))
+
+    def brakes(self, *, limit: int = 50) -> Json:
+        """Brakes that keep models from being retrained."""
+        return self.send(periods.brakes(limit))
+
+    def release(self, scope: str, reason: str) -> Json:
+        """Let the models of a brake be retrained."""
+        return self.send(periods.release(scope, reason))
 
     def explain_prediction(self, prediction: str) -> Json:
         """One answer with everything that it rests on, also after rollbacks."""
