@@ -1,6 +1,6 @@
 """A window that is full is compared; one whose labels have come is measured; both are said."""
 
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Final
@@ -15,15 +15,17 @@ from services.drift_monitor.domain import (
     after_window,
 )
 from services.drift_monitor.handlers.deciding import Deciding
-from services.drift_monitor.handlers.measuring import Measuring, below_rule
+from services.drift_monitor.handlers.measuring import Measuring, below_rule, is_due
 from services.drift_monitor.handlers.profiles import Profiles
 from services.drift_monitor.store import Key, PostgresStore
+from services.drift_monitor.store.outcomes import Fed
+from services.drift_monitor.store.qualities import Look
 from services.drift_monitor.store.sketches import Place
 from services.drift_monitor.windows import Watched, Window
 from shared import telemetry
 from shared.artifacts import digest_of
 from shared.clock import Clock
-from shared.events import Event, ModelName, WindowEvaluated
+from shared.events import Event, WindowEvaluated
 from shared.sketch import Sketch
 
 MOST_UNSETTLED: Final = 100
@@ -76,54 +78,58 @@ class Judging:
         return version, [_evaluated(version, window, newest, found), *estimated, *said]
 
     async def look(
-        self, version: Watched, window: Window, *, revised: bool = False
+        self, version: Watched, look: Look, *, revised: bool = False
     ) -> tuple[Watched, list[Event]]:
         """Measure a closed window when its labels have reached a further step, or one changed."""
-        place = (str(window.model), window.version, window.number)
-        look = await self.store.look_at(place)
-        if look is None:
-            return version, []
         told = await self.measuring.look(version, look, revised=revised)
         if told is None:
             return version, []
         found = told.found
-        subject = await self._subject(version, window)
+        subject = await self._subject(version, _window(version, look))
         said: list[Event] = [told.said]
-        if await self.store.change_rule((place[0], place[1]), found.rule) and found.rule == "worse":
-            said.append(below_rule(version, window.number, found))
+        key = (str(version.model), version.version)
+        if await self.store.change_rule(key, found.rule) and found.rule == "worse":
+            said.append(below_rule(version, look.number, found))
         decided = after_measure(version.watch, subject, version.metric, found)
         version, follows = await self.deciding.settle(version, subject, decided)
         return version, [*said, *follows]
 
     async def after_labels(
-        self, versions: dict[Key, Watched], joined: Iterable[Place], revised: Collection[Place]
+        self, joined: Collection[Place], revised: Collection[Place] = ()
     ) -> list[Event]:
-        """Look at the windows in which labels have come or changed."""
+        """Measure the windows whose labels have reached a further step, or in which one changed."""
+        looks = await self.store.looks({*joined, *revised})
+        due = {place: look for place, look in looks.items() if is_due(look, place in revised)}
+        return await self._look_at(due, revised)
+
+    async def _look_at(
+        self, looks: Mapping[Place, Look], revised: Collection[Place] = ()
+    ) -> list[Event]:
+        keys = {(model, version) for model, version, _ in looks}
+        versions = await self.store.versions(keys) if keys else {}
         said: list[Event] = []
-        for place in sorted(await self.store.closed({*joined, *revised})):
+        for place, look in sorted(looks.items(), key=lambda one: one[0]):
             key = (place[0], place[1])
-            window = await self._window(place) if key in versions else None
-            if window is not None:
+            if key in versions:
                 versions[key], events = await self.look(
-                    versions[key], window, revised=place in revised
+                    versions[key], look, revised=place in revised
                 )
                 said += events
         return said
 
     async def feed(
-        self,
-        versions: dict[Key, Watched],
-        late: Mapping[Key, Sequence[tuple[int | None, float]]],
+        self, versions: Mapping[Key, Watched], first: Mapping[Key, Sequence[Fed]]
     ) -> list[Event]:
         """Feed the running tests of versions; what their alarms lead to."""
         said: list[Event] = []
-        for alarmed in await self.measuring.feed(versions, late):
+        for alarmed in await self.measuring.feed(versions, first):
             key = (str(alarmed.version.model), alarmed.version.version)
-            window = await self._window((*key, alarmed.window))
-            version = versions[key]
-            subject = await self._subject(version, window or _nowhere(version, self.now()))
+            look = (await self.store.looks([(*key, alarmed.window)])).get((*key, alarmed.window))
+            version = (await self.store.versions([key]))[key]
+            window = _window(version, look) if look else _nowhere(version, self.now())
+            subject = await self._subject(version, window)
             decided = after_detector(version.watch, subject, version.metric, alarmed.alarm)
-            versions[key], events = await self.deciding.settle(version, subject, decided)
+            _, events = await self.deciding.settle(version, subject, decided)
             said += events
         return said
 
@@ -135,25 +141,9 @@ class Judging:
         """
         await self.measuring.learn_delays(model)
         places = [(model, *place) for place in await self.store.unsettled(model, limit)]
-        keys = {(model, version) for _, version, _ in places}
-        keys |= set(await self.store.labelled_versions(model))
-        versions = await self.store.versions(keys) if keys else {}
-        said = await self.after_labels(versions, places, ())
+        said = await self._look_at(await self.store.looks(places))
+        versions = await self.store.versions(await self.store.labelled_versions(model))
         return [*said, *await self.feed(versions, {})]
-
-    async def _window(self, place: Place) -> Window | None:
-        look = await self.store.look_at(place)
-        if look is None:
-            return None
-        return Window(
-            model=ModelName(place[0]),
-            version=place[1],
-            number=place[2],
-            rows=look.rows,
-            started_at=look.begun_at,
-            ended_at=look.ended_at,
-            is_closed=look.is_closed,
-        )
 
     async def _estimate(
         self, version: Watched, window: Window, subject: Subject
@@ -180,6 +170,18 @@ class Judging:
             started_at=window.started_at,
             ended_at=window.ended_at,
         )
+
+
+def _window(version: Watched, look: Look) -> Window:
+    return Window(
+        model=version.model,
+        version=version.version,
+        number=look.number,
+        rows=look.rows,
+        started_at=look.begun_at,
+        ended_at=look.ended_at,
+        is_closed=look.is_closed,
+    )
 
 
 def _nowhere(version: Watched, now: datetime) -> Window:

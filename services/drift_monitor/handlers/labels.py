@@ -12,7 +12,7 @@ from services.drift_monitor.handlers.telling import Telling
 from services.drift_monitor.quality import Given, Joined, Label, Observed, Outcome, Value, join
 from services.drift_monitor.quality.delays import Counts, counted
 from services.drift_monitor.store import Key, PostgresStore
-from services.drift_monitor.store.outcomes import Weighed
+from services.drift_monitor.store.outcomes import Fed, Weighed
 from services.drift_monitor.store.sketches import Place
 from services.drift_monitor.windows import Kept, Watched
 from shared import telemetry
@@ -31,13 +31,13 @@ class _News:
     Attributes:
         joined: how many answers of each window have their first label.
         revised: windows in which a label was replaced by another value.
-        first: first labels by version.
+        first: losses by first labels, by version.
         delays: of first labels in seconds, by model.
     """
 
     joined: Counter[Place] = field(default_factory=Counter)
     revised: set[Place] = field(default_factory=set)
-    first: dict[Key, list[Weighed]] = field(default_factory=lambda: defaultdict(list))
+    first: dict[Key, list[Fed]] = field(default_factory=lambda: defaultdict(list))
     delays: dict[str, list[float]] = field(default_factory=lambda: defaultdict(list))
 
 
@@ -99,7 +99,7 @@ class Labels:
 
     async def _versions(self, rows: Iterable[Given]) -> Versions:
         keys = {(row.model, row.version) for row in rows if row.version is not None}
-        return await self.store.versions(keys) if keys else {}
+        return await self.judging.profiles.versions(self.store, keys) if keys else {}
 
     async def _conclude(self, joined: Joined, versions: Versions) -> list[Event]:
         for became, count in joined.became.items():
@@ -110,7 +110,7 @@ class Labels:
         news = _news(weighed)
         await self.store.count_labels(news.joined)
         await self._count_delays(news.delays)
-        said = await self.judging.after_labels(versions, news.joined, news.revised)
+        said = await self.judging.after_labels(news.joined, news.revised)
         said += await self._feed(news, versions)
         compared = [one.given.id for one in outcomes if one.given.is_compared]
         if compared:
@@ -161,19 +161,8 @@ class Labels:
 
     async def _feed(self, news: _News, versions: Versions) -> list[Event]:
         """Feed the running tests: what was waiting for its age, and what has come after it."""
-        own = {key: version for key, version in versions.items() if news.first.get(key)}
-        if not own:
-            return []
-        fed_to = await self.judging.measuring.fed_to(own)
-        late: dict[Key, list[tuple[int | None, float]]] = {}
-        for key, moment in fed_to.items():
-            ordered = sorted(news.first[key], key=lambda one: _turn(one.outcome.given))
-            late[key] = [
-                (one.outcome.given.window, one.loss)
-                for one in ordered
-                if one.loss is not None and one.outcome.given.at <= moment
-            ]
-        return await self.judging.feed(own, late)
+        own = {key: version for key, version in versions.items() if key in news.first}
+        return await self.judging.feed(own, news.first) if own else []
 
 
 def is_sane(told: GroundTruthObserved) -> bool:
@@ -214,17 +203,14 @@ def _news(weighed: Sequence[Weighed]) -> _News:
             place = (given.model, given.version, given.window)
         if given.label is None:
             news.delays[given.model].append(max((known_at - given.at).total_seconds(), 0.0))
-            if given.version is not None:
-                news.first[given.model, given.version].append(one)
+            if given.version is not None and one.loss is not None:
+                fed = Fed(given.at, given.place, given.window, one.loss)
+                news.first[given.model, given.version].append(fed)
             if place is not None:
                 news.joined[place] += 1
         elif place is not None and given.label.value != label.value:
             news.revised.add(place)
     return news
-
-
-def _turn(given: Given) -> tuple[object, int]:
-    return given.at, given.place
 
 
 def _count(outcome: str, labels: int) -> None:

@@ -3,6 +3,7 @@
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
+from typing import Final
 
 from services.drift_monitor.handlers.profiles import Profiles, Yardstick
 from services.drift_monitor.quality import (
@@ -21,10 +22,14 @@ from services.drift_monitor.quality import (
 )
 from services.drift_monitor.quality.estimating import in_unit
 from services.drift_monitor.store import Key, PostgresStore
+from services.drift_monitor.store.outcomes import Fed
 from services.drift_monitor.store.qualities import BEGINNING, Look, Running
 from services.drift_monitor.windows import Watched, Window
 from shared.clock import Clock
 from shared.events import QualityDegraded, QualityEstimated, QualityMeasured
+
+OFTEN: Final = timedelta(seconds=10)
+"""Without a loss to feed, the moment that a running test was fed to is written down so often."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -42,6 +47,12 @@ class Alarmed:
     version: Watched
     window: int
     alarm: Alarm
+
+
+def is_due(look: Look, revised: bool) -> bool:
+    """Whether the labels of a window have something new to say."""
+    is_news = step_of(look.labels, look.rows) > look.steps or (revised and look.revision > 0)
+    return look.is_closed and is_news
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -82,8 +93,7 @@ class Measuring:
 
     async def look(self, version: Watched, look: Look, *, revised: bool = False) -> Told | None:
         """Measure a closed window when there is something new to say; None when there is not."""
-        steps = step_of(look.labels, look.rows)
-        is_news = steps > look.steps or (revised and look.revision > 0)
+        steps, is_news = step_of(look.labels, look.rows), is_due(look, revised)
         if not look.is_closed or not look.labels or (look.settled and not is_news):
             return None
         scope = await self._scope(version, look)
@@ -106,12 +116,13 @@ class Measuring:
 
         Rows and labels are those of that moment. How long labels take is as known now.
         """
-        look = await self.store.look_at(_place(version, number))
+        place = _place(version, number)
+        look = (await self.store.looks([place])).get(place)
         if look is None:
             return None
         rows = look.rows
         if at < look.ended_at:
-            rows = await self.store.rows_until(_place(version, look.number), at)
+            rows = await self.store.rows_until(place, at)
         scope = Scope(
             rows=rows,
             per_cell=look.per_cell if at >= look.ended_at else None,
@@ -160,9 +171,7 @@ class Measuring:
     # --- running tests ----------------------------------------------------------------------------
 
     async def feed(
-        self,
-        versions: Mapping[Key, Watched],
-        late: Mapping[Key, Sequence[tuple[int | None, float]]],
+        self, versions: Mapping[Key, Watched], first: Mapping[Key, Sequence[Fed]]
     ) -> list[Alarmed]:
         """Feed losses to the running tests, all at the same age of their predictions.
 
@@ -170,39 +179,30 @@ class Measuring:
         predictions of its age are there. What comes later still is fed when it comes.
 
         Args:
-            late: windows and losses of predictions beyond that age whose first label came now.
+            first: losses by labels that have come now, the first ones of their predictions.
         """
-        limits = {key: await self._limit(version) for key, version in versions.items()}
-        limits = {key: limit for key, limit in limits.items() if limit is not None}
-        known = await self.store.running(limits)
-        until = await self._until(versions[key] for key in limits)
-        wanted = {
-            key: (known[key].fed_to if key in known else BEGINNING, until[key[0]])
-            for key in limits
-            if key[0] in until
+        until = await self._until(versions.values())
+        limits = {
+            key: limit
+            for key, version in versions.items()
+            if key[0] in until and (limit := await self._limit(version)) is not None
         }
-        due = await self.store.due({k: span for k, span in wanted.items() if span[0] < span[1]})
-        alarmed: list[Alarmed] = []
+        known = await self.store.running(limits) if limits else {}
+        before = {key: known[key].fed_to if key in known else BEGINNING for key in limits}
+        due = await self.store.due({key: (moment, until[key[0]]) for key, moment in before.items()})
         fed: dict[Key, Running] = {}
-        for key, (before, moment) in wanted.items():
-            losses = [
-                *late.get(key, []),
-                *((row["window"], row["loss"]) for row in due.get(key, [])),
-            ]
+        alarmed: list[Alarmed] = []
+        for key, limit in limits.items():
+            late = sorted(one for one in first.get(key, ()) if one.at <= before[key])
+            losses = [*late, *due.get(key, ())]
             running = known.get(key, Running(fed_to=BEGINNING))
-            limit = limits[key]
-            if limit is None or (not losses and moment <= before):
-                continue
-            detector, alarms = feed(running.detector, [loss for _, loss in losses], limit)
-            fed[key] = Running(fed_to=max(before, moment), detector=detector, rule=running.rule)
-            alarmed += [_alarmed(versions[key], losses[one.at][0], one) for one in alarms]
+            if losses or until[key[0]] - before[key] > OFTEN:
+                detector, alarms = feed(running.detector, [one.loss for one in losses], limit)
+                moment = max(before[key], until[key[0]])
+                fed[key] = Running(fed_to=moment, detector=detector, rule=running.rule)
+                alarmed += [_alarmed(versions[key], losses[one.at].window, one) for one in alarms]
         await self.store.save_running(fed)
         return alarmed
-
-    async def fed_to(self, keys: Iterable[Key]) -> dict[Key, datetime]:
-        """The moments of predictions up to which the running tests were fed."""
-        found = await self.store.running(keys)
-        return {key: running.fed_to for key, running in found.items()}
 
     async def _limit(self, version: Watched) -> Limit | None:
         yardstick = await self.profiles.yardstick(version.reference)

@@ -101,7 +101,5 @@ class Predictions:
             versions[window.model, window.version] = version
             said += [*drift, *data]
         early = await self.labels.join_early(arrived) if arrived else []
-        if early and keys:
-            versions = await self.store.versions(keys)
-        places = [(one.model, one.version, one.number) for one in closed]
-        return [*said, *early, *await self.judging.after_labels(versions, places, ())]
+        places = [(str(one.model), one.version, one.number) for one in closed]
+        return [*said, *early, *await self.judging.after_labels(places)]

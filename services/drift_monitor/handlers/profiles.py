@@ -1,9 +1,11 @@
 """What versions looked like when they were made, fetched once and kept for a while."""
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Collection
 from dataclasses import dataclass, field
 from typing import Final
 
+from services.drift_monitor.store import Key, PostgresStore
+from services.drift_monitor.windows import Watched
 from shared.events import Digest
 from shared.reference import ANSWER, SCORE, Losses, Reference, read_reference
 from shared.scores import Scores
@@ -53,6 +55,7 @@ class Profiles:
     fetch: Fetch
     _known: dict[Digest, Reference] = field(default_factory=dict)
     _yardsticks: dict[Digest, Yardstick] = field(default_factory=dict)
+    _versions: dict[Key, Watched] = field(default_factory=dict)
 
     async def of(self, digest: Digest) -> Reference:
         """The profile with this digest.
@@ -64,6 +67,16 @@ class Profiles:
         self._known[digest] = found
         if len(self._known) > MOST_PROFILES:
             del self._known[next(iter(self._known))]
+        return found
+
+    async def versions(self, store: PostgresStore, keys: Collection[Key]) -> dict[Key, Watched]:
+        """Versions by what never changes of them; how they stand may be long past here."""
+        missing = [key for key in keys if key not in self._versions]
+        if missing:
+            self._versions |= await store.versions(missing)
+        found = {key: self._versions[key] for key in keys if key in self._versions}
+        while len(self._versions) > MOST_YARDSTICKS:
+            del self._versions[next(iter(self._versions))]
         return found
 
     async def yardstick(self, digest: Digest) -> Yardstick:

@@ -27,6 +27,15 @@ class Weighed(NamedTuple):
     cell: int | None = None
 
 
+class Fed(NamedTuple):
+    """A loss as the running tests get it, in the order of predictions."""
+
+    at: datetime
+    place: int
+    window: int | None
+    loss: float
+
+
 class OutcomeTable:
     """One row per label that counts, or that counted once."""
 
@@ -95,7 +104,7 @@ class OutcomeTable:
             return Labelled.of([])
         return Labelled.of(row["losses"], row["rule"], row["cells"])
 
-    async def due(self, wanted: Mapping[Key, tuple[datetime, datetime]]) -> dict[Key, list[Row]]:
+    async def due(self, wanted: Mapping[Key, tuple[datetime, datetime]]) -> dict[Key, list[Fed]]:
         """Losses of predictions of versions after one moment and up to another, in their order."""
         if not wanted:
             return {}
@@ -106,9 +115,9 @@ class OutcomeTable:
             [after for after, _ in wanted.values()],
             [until for _, until in wanted.values()],
         )
-        found: dict[Key, list[Row]] = {}
-        for row in rows:
-            found.setdefault((row["model"], row["version"]), []).append(row)
+        found: dict[Key, list[Fed]] = {}
+        for model, version, *fed in rows:
+            found.setdefault((model, version), []).append(Fed(*fed))
         return found
 
     async def count_labels(self, joined: Mapping[Place, int]) -> None:
@@ -175,7 +184,7 @@ _LABELLED_THEN: Final = """
     ) as then_known where loss is not null
 """
 _DUE: Final = """
-    select o.model, o.version, o."window", o.loss
+    select o.model, o.version, o.at, o.place, o."window", o.loss
     from unnest($1::text[], $2::int[], $3::timestamptz[], $4::timestamptz[])
         as k (model, version, after, until)
     join outcome o on o.model = k.model and o.version = k.version and o.at > k.after

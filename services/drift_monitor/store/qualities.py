@@ -1,6 +1,6 @@
 """What labels have said about windows, how long they take, and the running tests on losses."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Final
@@ -65,10 +65,18 @@ class QualityTable:
     def __init__(self, database: Database) -> None:
         self.database = database
 
-    async def look_at(self, place: Place) -> Look | None:
-        """A window as it was saved."""
-        row = await self.database.fetchrow(_LOOK, *place)
-        return _look(row) if row else None
+    async def looks(self, places: Collection[Place]) -> dict[Place, Look]:
+        """Windows as they were saved; without those that are not known."""
+        if not places:
+            return {}
+        wanted = sorted(places)
+        rows = await self.database.fetch(
+            _LOOK,
+            [model for model, _, _ in wanted],
+            [version for _, version, _ in wanted],
+            [number for _, _, number in wanted],
+        )
+        return {(row["model"], row["version"], row["number"]): _look(row) for row in rows}
 
     async def unsettled(self, model: str, limit: int) -> list[tuple[int, int]]:
         """Version and number of closed windows that were measured and not for the last time."""
@@ -207,6 +215,8 @@ class QualityTable:
     async def save_running(self, found: Mapping[Key, Running]) -> None:
         """Write down where running tests stand, in the transaction of the labels they were fed."""
         keys = sorted(found)
+        if not keys:
+            return
         await self.database.executemany(
             "insert into detector (model, version, fed_to, bets, labels, level, rule) "
             "values ($1, $2, $3, $4, $5, $6, $7) on conflict (model, version) do update "
@@ -230,12 +240,13 @@ class QualityTable:
 
 
 _LOOK: Final = """
-    select w.number, w.rows, w.started_at, w.ended_at,
+    select w.model, w.version, w.number, w.rows, w.started_at, w.ended_at,
         w.closed_at is not null as is_closed, coalesce(q.labels, 0) as labels,
         coalesce(q.steps, 0) as steps, coalesce(q.revision, 0) as revision,
         coalesce(q.settled, false) as settled, q.state, q.per_cell
     from window_sketch w left join window_quality q using (model, version, number)
-    where w.model = $1 and w.version = $2 and w.number = $3
+    join unnest($1::text[], $2::int[], $3::int[]) as k (model, version, number)
+        using (model, version, number)
 """
 _LEFT: Final = """
     select step, sum(left_over)::bigint as left_over from (
