@@ -87,8 +87,8 @@ def realised(rows: Rows) -> dict[str, float]:
     """The metrics by the labels, exactly: one cell per row, in the order of the scores."""
     order = np.argsort(rows.score, kind="stable")
     edges, cells = np.unique(rows.score[order], return_inverse=True)
-    positive: Floats = np.bincount(cells, weights=rows.hit[order].astype(np.float64))
-    total: Floats = np.bincount(cells).astype(np.float64)
+    positive = np.bincount(cells[rows.hit[order]], minlength=len(edges)).astype(np.float64)
+    total = np.bincount(cells).astype(np.float64)
     table = Table(positive=positive, negative=total - positive, above=edges > 0.5)
     return {name: value for name, (value, _) in metrics_of(table).items()}
 
