@@ -81,7 +81,7 @@ _STANDINGS: Final = f"""
     ) served on true
     order by f.name
 """  # noqa: S608 - put together from constants
-# `materialized` and `offset` keep the two questions apart: asked together, every claim is looked at.
+# `materialized` and `offset` keep the two questions apart: together they look at every claim.
 _PENDING: Final = """
     with ended as materialized (
         select m.name, m.dataset, m.definition, coalesce((
