@@ -2,7 +2,8 @@
 
 A request is taken here when all of it is plain: its path, its headers, its key, its body.
 Everything else goes on to the application behind, as if this were not here, with the body that was
-read. So refusals, other forms and other protocols have one place, and here nothing is refused.
+read. So refusals, other forms and other protocols have one place, and here nothing is refused but
+what a key asks beyond its rate.
 """
 
 import time
@@ -18,9 +19,9 @@ from services.serving.handlers.lanes import Lane, Lanes
 from services.serving.handlers.predictions import Predictions
 from shared import telemetry
 from shared.access import Keys, Principal
-from shared.errors import Refused
+from shared.errors import Refused, TooMany
 from shared.events import ModelName
-from shared.http import COMMON_HEADERS, KEY_PREFIX, new_request_id
+from shared.http import COMMON_HEADERS, KEY_PREFIX, new_request_id, problem_of
 
 START: Final = "/v1/models/"
 END: Final = "/predict"
@@ -77,9 +78,16 @@ class QuickDoor:
             await self.app(scope, receive, send)
             return
         started = time.perf_counter()
-        if not self._may_ask(lane, plain.key, scope):
+        principal = self.keys.principal(plain.key)
+        if principal is None or not self._is_permitted(lane, principal):
             await self.app(scope, receive, send)
             return
+        try:
+            self.admission.check(principal)
+        except TooMany as error:
+            await self._refuse(error, plain, scope, receive, send)
+            return
+        scope.setdefault("state", {})["is_counted"] = True
         received = [await receive()]
         while received[-1].get("more_body") and _size(received) <= plain.size:
             received.append(await receive())
@@ -106,15 +114,15 @@ class QuickDoor:
             return None
         return self.lanes.find(ModelName(path[len(START) : -len(END)]))
 
-    def _may_ask(self, lane: Lane, key: str, scope: Scope) -> bool:
-        """Whether this key may ask this model now; if not, the layers behind say why."""
-        principal = self.keys.principal(key)
-        if principal is None or not self._is_permitted(lane, principal):
-            return False
-        if not self.admission.may_ask(principal):
-            return False
-        scope.setdefault("state", {})["is_counted"] = True
-        return True
+    async def _refuse(
+        self, error: TooMany, plain: _Plain, scope: Scope, receive: Receive, send: Send
+    ) -> None:
+        """Refused here, because whoever asks far too often must not cost much more than this."""
+        request_id = plain.request_id.decode("latin-1") or new_request_id()
+        refusal = problem_of(error, request_id, scope["path"])
+        refusal.raw_headers += [(b"x-request-id", request_id.encode("latin-1")), *COMMON_HEADERS]
+        await refusal(scope, receive, send)
+        telemetry.count("tidewheel_http_requests_total", route=ROUTE, code_class="4xx")
 
     def _is_permitted(self, lane: Lane, principal: Principal) -> bool:
         model = lane.endpoint.model

@@ -35,11 +35,6 @@ class Admission:
     bytes: int = 0
     _buckets: dict[str, Bucket] = field(default_factory=dict)
 
-    def may_ask(self, principal: Principal) -> bool:
-        """Take one of the tokens of a key, if it has any."""
-        rate = principal.rate or self.rate
-        return rate is None or self._waits(principal, rate) == 0.0
-
     def check(self, principal: Principal) -> None:
         """Take one of the tokens of a key.
 

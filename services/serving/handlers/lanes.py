@@ -177,6 +177,7 @@ class Lanes:
         entities = _entities(lane, rows)
         shown = list(map(orjson.dumps, values))
         log = _log_rows(lane, ids, rows, entities, shown, shares, orjson.dumps(self.now()))
+        bodies = _bodies(lane, taken, ids, shown, shares)
         try:
             self.spool.keep_rows(log, is_required=lane.endpoint.is_lineage_required)
         except Saturated:
@@ -185,7 +186,7 @@ class Lanes:
         self._note(lane, taken, entities)
         if lane.endpoint.shadows:
             self._follow(lane, ids, rows, entities, answers)
-        return _bodies(lane, taken, ids, shown, shares)
+        return bodies
 
     def _note(self, lane: Lane, taken: list[Waiting], entities: list[str | None]) -> None:
         endpoint = lane.endpoint
