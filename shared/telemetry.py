@@ -7,6 +7,7 @@ a reaction it carries the ids of the event and of the cascade.
 import logging
 import sys
 import time
+from bisect import bisect_left
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from typing import Any, Final, Literal
@@ -167,9 +168,17 @@ def timed(name: HistogramName, **labels: object) -> Iterator[None]:
 
 def observe_each(name: HistogramName, durations: Iterable[float], **labels: object) -> None:
     """Add many durations to one series of a histogram."""
-    observe_one = _series(name, labels).observe
+    # The library adds one at a time; of thousands in a batch that would be an eighth of all work.
+    series = _series(name, labels)
+    bounds, total = series._upper_bounds, 0.0  # noqa: SLF001
+    counts = [0] * len(bounds)
     for seconds in durations:
-        observe_one(seconds)
+        counts[bisect_left(bounds, seconds)] += 1
+        total += seconds
+    for bucket, count in zip(series._buckets, counts, strict=True):  # noqa: SLF001
+        if count:
+            bucket.inc(count)
+    series._sum.inc(total)  # noqa: SLF001
 
 
 def begin(name: MetricName, **labels: str) -> None:

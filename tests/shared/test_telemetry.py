@@ -125,3 +125,23 @@ def test_series_of_a_gauge_that_are_told_no_longer_are_gone() -> None:
 
 def some_labels(name: str) -> dict[str, Any]:
     return {label: "x" for label in vocabulary.EVERY[name].labels if label != "service"}
+
+
+def test_many_durations_at_once_are_what_they_are_one_by_one() -> None:
+    seconds = [0.0, 59.9, 60.0, 3600.0, 1e9]
+    for one in seconds:
+        telemetry.observe("tidewheel_label_delay_seconds", one, model="one-by-one")
+
+    telemetry.observe_each("tidewheel_label_delay_seconds", seconds, model="together")
+
+    found = {
+        model: [
+            (sample.name, sample.labels.get("le"), sample.value)
+            for metric in REGISTRY.collect()
+            for sample in metric.samples
+            if sample.labels.get("model") == model and not sample.name.endswith("_created")
+        ]
+        for model in ("one-by-one", "together")
+    }
+    assert found["together"] == found["one-by-one"]
+    assert len(found["together"]) > 5
