@@ -8,6 +8,7 @@ from datetime import datetime, timedelta
 
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 
 from services.drift_monitor.handlers import Settling
 from services.drift_monitor.windows import Watched
@@ -17,16 +18,21 @@ from shared.events import (
     Event,
     GroundTruthObserved,
     LossesObserved,
+    ModelRegistered,
     QualityDegraded,
     QualityEstimated,
     QualityMeasured,
 )
+from shared.manifest import Column
 from shared.postgres import Cause
+from shared.reference import build_reference
 from tests.drift_monitor.building import (
     NOON,
     PUMP,
+    Answered,
     Floats,
     a_label,
+    a_manifest,
     a_profile,
     a_spec,
     autoregressive,
@@ -194,6 +200,79 @@ async def test_answers_that_changed_where_scores_look_the_same_open_the_gap(
     assert said.gap_low > 0
     assert said.estimated is not None
     assert said.estimated < 0.2
+
+
+# --- two classes ----------------------------------------------------------------------------------
+
+WEATHER = ("dry", "wet")
+
+
+def scored(rows: int, seed: int) -> tuple[Floats, NDArray[np.bool_]]:
+    """Probabilities of rain, and whether it rained, as often as they say."""
+    chance = np.random.default_rng(seed)
+    scores = chance.beta(2, 2, rows)
+    return scores, chance.random(rows) < scores
+
+
+def a_forecast(site: Site) -> ModelRegistered:
+    """A version that answers whether it rains, with its probability."""
+    scores, rained = scored(2000, 1)
+    both = np.column_stack([1 - scores, scores])
+    names = np.array(WEATHER, dtype=object)
+    profile = build_reference(
+        columns=[Column(name="a", kind="number")],
+        train={"a": np.random.default_rng(2).normal(size=4000)},
+        holdout_answers=Answered(names[(scores > 0.5).astype(int)], both),
+        holdout_targets=names[rained.astype(int)],
+        holdout_losses=(scores - rained) ** 2,
+        metric="brier",
+        classes=WEATHER,
+        seed=1,
+        time_ordered=True,
+        window=100,
+    )
+    manifest = a_manifest(
+        site.artifacts.put(profile),
+        task="classification",
+        metric="brier",
+        columns=(Column(name="a", kind="number"),),
+        classes=WEATHER,
+        baseline={"rule": "majority", "shares": [["wet", 0.5], ["dry", 0.5]]},
+    )
+    told = registered(site.artifacts, PROFILE, spec=a_spec(window=100))
+    return replace(told, manifest=site.artifacts.put(manifest.to_bytes()))
+
+
+async def test_scores_of_two_classes_tell_what_metrics_to_expect_and_labels_what_they_are(
+    site: Site,
+) -> None:
+    await site.hear(a_forecast(site))
+    scores, rained = scored(100, 3)
+    batch = site.serving.batch(np.zeros((100, 2)), names=("a", "b"))
+    rows = tuple(
+        replace(row, answer=WEATHER[int(score > 0.5)], score=float(score))
+        for row, score in zip(batch.rows, scores, strict=True)
+    )
+
+    said = await site.hear(replace(batch, rows=rows))
+    labels = [
+        replace(a_label(row.id, 0.0), value=WEATHER[int(wet)])
+        for row, wet in zip(rows, rained, strict=True)
+    ]
+    (found,) = measured(await tell(site, labels, NOON + DAY))
+
+    (estimated,) = [event for event in said if isinstance(event, QualityEstimated)]
+    brier = float(np.mean((scores - rained) ** 2))
+    right = float(np.mean((scores > 0.5) == rained))
+    others = {other.metric: other for other in estimated.others}
+    assert set(others) == {"roc_auc", "accuracy", "f1", "precision", "recall"}
+    assert others["accuracy"].low <= right <= others["accuracy"].high
+    assert (found.metric, found.state) == ("brier", "final")
+    assert found.value == pytest.approx(brier)
+    assert found.baseline == pytest.approx(0.25)
+    assert found.gap_low is not None
+    assert found.gap_high is not None
+    assert found.gap_low < 0 < found.gap_high
 
 
 # --- the running test -----------------------------------------------------------------------------
