@@ -67,11 +67,8 @@ def of_monitoring(event: Event) -> str:
             return f"{metric} of version {version} cannot be told from {labels} labels yet."
         case QualityMeasured(version=version, metric=metric, value=value, labels=labels):
             return f"{metric} of version {version} was {value:.4g} over {labels} labels."
-        case QualityDegraded(version=version, metric=metric, by="detector", evidence=evidence):
-            seen = f"{evidence or 0:.3g} times what no change lets expect"
-            return f"{metric} of version {version} has worsened: losses add up to {seen}."
-        case QualityDegraded(version=version, metric=metric, value=value, bound=bound):
-            return f"{metric} of version {version} is {value:.4g}, above {bound:.4g}."
+        case QualityDegraded():
+            return _worsened(event)
         case QualityRecovered(version=version, metric=metric, value=value):
             return f"{metric} of version {version} is {value:.4g}, as on the held-out rows again."
         case LossesObserved(champion=champion, challenger=challenger, pairs=pairs, singles=single):
@@ -80,6 +77,14 @@ def of_monitoring(event: Event) -> str:
         case QualityEstimated(version=version, metric=metric, value=value, window=window):
             return f"{metric} of version {version} is estimated as {value:.4g} in window {window}."
     return _of_disturbance(event) or _of_retraining(event)
+
+
+def _worsened(event: QualityDegraded) -> str:
+    what = f"{event.metric} of version {event.version}"
+    if event.by == "detector":
+        seen = f"{event.evidence or 0:.3g} times what no change lets expect"
+        return f"{what} has worsened: losses add up to {seen}."
+    return f"{what} is {event.value:.4g}, above {event.bound:.4g}."
 
 
 def _of_disturbance(event: Event) -> str:
