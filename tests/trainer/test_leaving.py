@@ -15,7 +15,7 @@ from services.trainer.fitting.splitting import split_rows
 from shared.holdout import read_holdout
 from shared.manifest import read_manifest
 from shared.spec import read_spec
-from tests.trainer.builders import a_spec
+from tests.support.house import a_spec
 
 SECOND = 1_000_000
 TAGS = ("transient", "corrupt", "held_out")

@@ -1,4 +1,4 @@
-"""Rows that are not learned from because somebody annotated their period; and if they would help."""
+"""Rows not learned from because somebody annotated their period; and whether they would help."""
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
