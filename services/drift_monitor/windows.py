@@ -2,8 +2,9 @@
 
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta
+from operator import attrgetter
 from typing import Any, Final
 
 from services.drift_monitor.domain import Policy, Watch
@@ -12,6 +13,8 @@ from shared.events import Digest, Json, ModelName, PredictionRow, PredictionsLog
 from shared.seasons import Season, season_of
 from shared.sketch import Counts, Sketch
 
+_NAMES: Final = attrgetter("names")
+_AT: Final = attrgetter("at")
 LEAST_ROWS: Final = 20
 """A window with fewer says nothing; it goes on, however old it is."""
 
@@ -132,8 +135,9 @@ class Plan:
 
     def _fits(self, rows: Sequence[Kept]) -> bool:
         """Whether all rows have the columns in their order; nearly always it is one object."""
-        columns = self.columns
-        return all(row.names is columns or row.names == columns for row in rows)
+        if set(map(id, map(_NAMES, rows))) == {id(self.columns)}:
+            return True
+        return all(row.names == self.columns for row in rows)
 
     def _ordered(self, row: Kept) -> tuple[Any, ...]:
         by_name = row.row()
@@ -170,10 +174,12 @@ class Open:
 
     def with_rows(self, rows: Sequence[Kept], absent: Mapping[str, int]) -> "Open":
         """The same window with these rows."""
-        moments = [row.at for row in rows]
-        return replace(
-            self,
+        moments = list(map(_AT, rows))
+        return Open(
+            number=self.number,
+            season=self.season,
             rows=self.rows + len(rows),
+            begun_at=self.begun_at,
             started_at=min(self.started_at, *moments),
             ended_at=max(self.ended_at, *moments),
             absent=_added(self.absent, absent) if absent else self.absent,
