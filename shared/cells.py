@@ -20,6 +20,7 @@ Floats = NDArray[np.float64]
 LEAST_EXPECTED: Final = 5.0
 MOST_EXPECTED: Final = 20.0
 _PER_ROW: Final = 1 / 50
+_LEAST_SPREAD: Final = 1e-12
 GROUPS: Final = 10
 
 
@@ -47,7 +48,9 @@ def rank_z(counts: NDArray[np.int64], totals: NDArray[np.int64], scores: Floats)
         spread = (totals * np.square(scores - mean[..., None])).sum(axis=-1)
         variance = window * (total - window) / (total * (total - 1)) * spread
         z = ((counts * scores).sum(axis=-1) - window * mean) / np.sqrt(variance)
-    return np.where(variance > 0, np.nan_to_num(z), 0.0)
+    # What rounding leaves of equal scores is no variance.
+    varies = (variance > 0) & (spread > _LEAST_SPREAD * total)
+    return np.where(varies, np.nan_to_num(z), 0.0)
 
 
 def skewness(counts: NDArray[np.int64], totals: NDArray[np.int64], scores: Floats) -> Floats:
@@ -63,7 +66,7 @@ def skewness(counts: NDArray[np.int64], totals: NDArray[np.int64], scores: Float
         third = (totals * off * off * off).sum(axis=-1) / total
         rest = total - window
         shape = (rest - window) * np.sqrt((total - 1) / (window * rest)) / (total - 2)
-        found = shape * third / second**1.5
+        found = np.where(second > _LEAST_SPREAD, shape * third / second**1.5, 0.0)
     return np.asarray(np.nan_to_num(found, posinf=0.0, neginf=0.0))
 
 

@@ -179,3 +179,45 @@ def test_most_shifts_of_a_fifth_of_a_deviation_are_found_in_two_windows() -> Non
     ]
 
     assert sum(severity is not None for severity in found) >= 24
+
+
+def odd_columns(rows: int) -> dict[str, Any]:
+    chance = np.random.default_rng(20)
+    x = chance.normal(size=rows)
+    return {
+        "number": x,
+        "copy": x.copy(),
+        "constant": np.full(rows, 3.0),
+        "nothing": np.full(rows, np.nan),
+        "two values": (chance.normal(size=rows) > 0).astype(np.float64),
+        "endless": np.where(chance.random(rows) < 0.3, np.inf, x),
+    }
+
+
+@pytest.mark.parametrize("rows", [2, 30, 300, 6000])
+def test_odd_columns_are_judged_like_others_and_never_end_in_an_error(rows: int) -> None:
+    columns, window = odd_columns(rows), min(rows, 50)
+    answers = np.arange(float(max(rows // 5, 1)))
+    reference = read_reference(
+        build_reference(
+            columns=[Column(name=name, kind="number") for name in columns],
+            train=columns,
+            holdout_answers=Answered(answers),
+            holdout_targets=answers,
+            holdout_losses=answers,
+            metric="mae",
+            classes=(),
+            seed=1,
+            time_ordered=True,
+            window=50,
+        )
+    )
+    usual = [column[:window] for column in columns.values()]
+    said = answers[np.arange(window) % len(answers)]
+    wild = [np.full(window, 1e300) for _ in columns]
+
+    same = compare(reference, [reference.layout.sketch([*usual, np.full(window, said[0])])])
+    changed = compare(reference, [reference.layout.sketch([*wild, said])])
+
+    assert not {f.feature for f in same.features if f.p_value <= same.alpha} - {"(answer)"}
+    assert changed.severity is not None

@@ -18,6 +18,8 @@ from shared.probability import t_quantile
 from shared.stacks import shapes
 from shared.tails import chi_square_tails, normal_tails, quantiles, t_tails
 
+LEAST_TOLD: Final = 1e-9
+"""Of a row about how wide a number is: two values of one share each tell nothing."""
 NEAR: Final = 2.0
 """Standard errors within which no test is anywhere near its level."""
 Floats = NDArray[np.float64]
@@ -177,7 +179,7 @@ class Numbers:
         )
         here, rows = self.present[s, f], int(base.present[f].sum())
         window = int(here.sum())
-        if told <= 0 or not window or not rows:
+        if told <= LEAST_TOLD or not window or not rows:
             return 0.0, None, None
         effect = float(here @ scores) / window / float(told)
         error = factor * float(np.sqrt((1 / window + 1 / rows) / told))

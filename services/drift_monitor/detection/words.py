@@ -14,7 +14,7 @@ def in_words(drift: FeatureDrift) -> str:
             said = f"lies {size:.2f} standard deviations {side} the reference"
         case "scale":
             side = "wider" if drift.effect > 0 else "narrower"
-            said = f"is {exp(size):.2f} times {side} than the reference"
+            said = f"is {exp(min(size, 20)):.2f} times {side} than the reference"
         case "shape" | "fine shape":
             said = f"has another shape (a share moved by {size:.1%})"
         case "level":
