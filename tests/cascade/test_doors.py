@@ -56,6 +56,16 @@ class Things:
             "/v1/rollouts/{rollout}/override": words,
             "/v1/freezes": freeze,
             "/v1/freezes/{freeze}/lift": words,
+            "/v1/brakes/release": {"scope": "fleet", **words},
+            "/v1/datasets/{name}/annotations": {
+                "tag": "transient",
+                "starts_at": LATER,
+                "ends_at": LATER,
+                **words,
+            },
+            "/v1/datasets/{name}/annotations/{annotation}/approve": words,
+            "/v1/datasets/{name}/annotations/{annotation}/decline": words,
+            "/v1/datasets/{name}/annotations/{annotation}/lift": words,
             "/v1/models/{model}/anchor/retire": words,
             "/v1/models/{model}/best": {"metric": "mae", **words},
             "/v1/models/{model}/predict": {"rows": [ROW]},
@@ -77,7 +87,16 @@ NOTHING = Things(
     model="m-there-is-none",
     names={
         name: uuid4()
-        for name in ("run", "event_id", "rollout", "report", "cascade", "freeze", "batch")
+        for name in (
+            "run",
+            "event_id",
+            "rollout",
+            "report",
+            "cascade",
+            "freeze",
+            "batch",
+            "annotation",
+        )
     }
     | {"version": 1, "prediction": "p-there-is-none"},
 )
@@ -111,6 +130,7 @@ def things(house: House) -> Things:
             "freeze": freeze.json()["freeze"],
             "batch": batch.json()["batch"],
             "prediction": answered["prediction_id"],
+            "annotation": uuid4(),
         },
     )
 
