@@ -45,6 +45,9 @@ from shared.topics import DEPLOYMENT
 
 FIRST_SIGHT_SECONDS: Final = 5.0
 """A replica with an empty disk waits so long for its first desired states before it is ready."""
+WARM_SECONDS: Final = 30.0
+"""One with models is ready once what was asked last is open again, or else after so long: until
+then other replicas answer by better rungs."""
 
 
 class Serving:
@@ -234,12 +237,12 @@ class Serving:
     async def become_ready(self) -> None:
         """Ready once the own disk answers; an empty one first gives the broker a moment.
 
-        What was asked last before the stop is open again by then, or after the same moment.
+        What was asked last before the stop is open again by then.
         """
         is_new = not self.deployments.endpoints
         awaited = self.caught_up if is_new else self.deployments.is_warm
         try:
-            async with asyncio.timeout(FIRST_SIGHT_SECONDS):
+            async with asyncio.timeout(FIRST_SIGHT_SECONDS if is_new else WARM_SECONDS):
                 await awaited.wait()
         except TimeoutError:
             telemetry.log("nothing_to_serve_yet" if is_new else "still_opening", level="warning")
