@@ -247,7 +247,7 @@ class Serving:
         except TimeoutError:
             telemetry.log("nothing_to_serve_yet" if is_new else "still_opening", level="warning")
         # What start-up made stays for good. The collector would look through all of it again and
-        # again, which costs a request more than its answer does.
+        # again: up to a third of the time of small requests, where it was measured.
         gc.collect()
         gc.freeze()
         self.is_ready = True
