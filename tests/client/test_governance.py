@@ -138,6 +138,16 @@ def test_approving_one_s_own_work_is_77_and_says_who_may(
             {"metric": "mae", "reason": "old ones"},
         ),
         (
+            ("annotation", "lift", "flow", "a-1", "--reason", "over"),
+            "datasets/flow/annotations/a-1/lift",
+            {"reason": "over"},
+        ),
+        (
+            ("release", "fleet", "--reason", "new sensors"),
+            "brakes/release",
+            {"scope": "fleet", "reason": "new sensors"},
+        ),
+        (
             ("anchor", "retire", "pump", "--reason", "wrong labels"),
             "models/pump/anchor/retire",
             {"reason": "wrong labels"},

@@ -103,7 +103,12 @@ def annotation(
         raise typer.BadParameter("use approve, decline or lift", param_hint="VERB")
     with client() as tidewheel:
         answer = tidewheel.decide_annotation(dataset, annotation_id, verb, reason)
-    _done(answer, f"the annotation is {answer['state']}", json)
+    words = {
+        "approve": "approved: trainings leave it out by its tag",
+        "decline": "declined",
+        "lift": "lifted: the rows are as all others",
+    }
+    _done(answer, words[verb], json)
 
 
 def brakes(limit: Limit = 50, json: AsJson = False) -> None:

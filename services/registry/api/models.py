@@ -204,4 +204,6 @@ async def _lineage(store: Store, version: ModelVersion) -> dict[str, Any]:
         "run": version.run,
         "split": training["split"],
         "exclusions_digest": training["exclusions_digest"],
+        "rows_left_out": training.get("rows_left_out", 0),
+        "annotations": training.get("periods", []),
     }

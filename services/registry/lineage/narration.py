@@ -142,7 +142,8 @@ def _of_training(event: Event) -> str:
             return f"Training on version {data} failed after {attempts} attempts: {detail}."
         case TrainingCompleted(dataset_version=data, use=use, rows_trained=rows):
             why = event.requested_by or event.trigger
-            return f"{use} was trained on {rows} rows of version {data}, because of {why}."
+            spared = f", {event.rows_left_out} left out by annotations" if event.periods else ""
+            return f"{use} was trained on {rows} rows of version {data}{spared}, because of {why}."
         case CandidateSuperseded(dataset_version=data, by_version=version):
             return f"The candidate of version {data} came late: version {version} has newer data."
         case BatchPredicted(version=version, dataset_version=data, rows=rows):
