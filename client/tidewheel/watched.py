@@ -17,6 +17,8 @@ def drift(found: Data) -> list[str]:
     lines: list[str] = []
     for version in found["versions"]:
         lines += _version(found["model"], version)
+    if found.get("phase") not in (None, "healthy"):
+        lines.append(f"the model is {found['phase']}: {found.get('phase_detail') or 'no detail'}")
     if found.get("retraining_asked_at"):
         lines.append(f"a retraining was asked for at {moment(found['retraining_asked_at'])}")
     return lines

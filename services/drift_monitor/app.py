@@ -119,7 +119,7 @@ async def serve(settings: Settings) -> None:
         "drift_monitor",
         settings,
         [
-            api.router(store, reading, reporting, jobs, profiles, reporter.page),
+            api.router(store, reading, reporting, jobs, judging.measuring, reporter.page),
             brake_routes.router(brakes),
             dead_letters.router(database, heard),
         ],

@@ -156,7 +156,7 @@ async def client(site: Site, tmp_path: Path) -> AsyncIterator[httpx.AsyncClient]
         site.reading,
         site.reporting,
         site.jobs,
-        site.judging.profiles,
+        site.judging.measuring,
         site.reporter(confined, seconds=100).page,
     )
     doors = [routes, brake_routes.router(site.brakes)]

@@ -130,8 +130,12 @@ _QUALITY = {
     "window": "window",
     "rows": "rows",
     "labels": "labels",
+    "of all": "completeness",
+    "state": "state",
     "value": "quality.value",
+    "from": "quality.low",
+    "to": "quality.high",
     "promised": "quality.reference",
-    "bound": "quality.bound",
+    "rule": "quality.baseline",
     "worse": "quality.is_worse",
 }

@@ -3,7 +3,7 @@
 from fastapi import APIRouter
 
 from services.drift_monitor.api import answers, drawing, pictures, watching
-from services.drift_monitor.handlers import Profiles
+from services.drift_monitor.handlers.measuring import Measuring
 from services.drift_monitor.store import PostgresStore, Reading, Reporting
 from shared.jobs import Jobs
 
@@ -13,7 +13,7 @@ def router(
     reading: Reading,
     reporting: Reporting,
     jobs: Jobs,
-    profiles: Profiles,
+    measuring: Measuring,
     opened: drawing.Opened,
 ) -> APIRouter:
     """The routes of the monitor.
@@ -22,8 +22,8 @@ def router(
         opened: a finished report as HTML, by its digest.
     """
     routes = APIRouter(prefix="/v1")
-    routes.include_router(watching.router(store, reading))
+    routes.include_router(watching.router(store, reading, measuring))
     routes.include_router(answers.router(store))
-    routes.include_router(pictures.router(store, reading, profiles))
+    routes.include_router(pictures.router(store, reading, measuring.profiles))
     routes.include_router(drawing.router(store, reading, reporting, jobs, opened))
     return routes

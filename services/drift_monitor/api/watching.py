@@ -1,19 +1,23 @@
 """How the versions of a model stand: drift, quality, windows."""
 
+from dataclasses import asdict
+from datetime import datetime
 from typing import Annotated, Final
 
-from fastapi import APIRouter, Query
+from fastapi import APIRouter, Path, Query
 
 from services.drift_monitor.api.common import Looking, versions_of
 from services.drift_monitor.api.features import HISTORY, worst_of
+from services.drift_monitor.handlers.measuring import Measuring
 from services.drift_monitor.store import PostgresStore, Reading
 from services.drift_monitor.store.reading import NEWEST
 from services.drift_monitor.windows import Watched
-from shared.errors import Fault, InvalidInput
+from shared.errors import Fault, InvalidInput, NotFound
 from shared.events import Json
 from shared.http import page
 
 Limit = Annotated[int, Query(ge=1, le=1000)]
+Number = Annotated[int, Path(ge=1, le=2**31 - 1)]
 Version = Annotated[int | None, Query(ge=1, le=2**31 - 1)]
 _QUALITY: Final = (
     "version",
@@ -23,13 +27,17 @@ _QUALITY: Final = (
     "completeness",
     "started_at",
     "ended_at",
+    "state",
+    "revision",
     "quality",
+    "estimate",
 )
 
 
-def router(store: PostgresStore, reading: Reading) -> APIRouter:
+def router(store: PostgresStore, reading: Reading, measuring: Measuring) -> APIRouter:
     """The routes that only look."""
     routes = APIRouter()
+    routes.include_router(_at_a_moment(store, measuring))
 
     @routes.get("/models/{model}/drift")
     async def drift(model: str, principal: Looking) -> Json:
@@ -39,10 +47,14 @@ def router(store: PostgresStore, reading: Reading) -> APIRouter:
         for version in versions:
             newest = await reading.windows(model, version=version.version, limit=HISTORY + 1)
             shown.append(_state(version, standing.champion, newest))
+        course = (await store.course(model)).course
         return {
             "model": model,
             "champion": standing.champion,
-            "retraining_asked_at": standing.asked_at,
+            "phase": course.phase,
+            "phase_detail": course.detail,
+            "cools_until": course.cools_until,
+            "retraining_asked_at": course.asked_at or standing.asked_at,
             "versions": shown,
         }
 
@@ -75,6 +87,38 @@ def router(store: PostgresStore, reading: Reading) -> APIRouter:
         return page(found, _next(found, limit))
 
     return routes
+
+
+def _at_a_moment(store: PostgresStore, measuring: Measuring) -> APIRouter:
+    routes = APIRouter()
+
+    @routes.get("/models/{model}/versions/{version}/windows/{window}/quality")
+    async def as_known(
+        model: str, version: Number, window: Number, principal: Looking, at: datetime | None = None
+    ) -> Json:
+        """How wrong the answers of a window were, as far as could be known at a moment."""
+        by_number = {one.version: one for one in await versions_of(store, model, principal)}
+        if version not in by_number:
+            raise NotFound(f"Version {version} of this model is not watched.")
+        moment = _aware(at) if at else measuring.now()
+        found = await measuring.as_known(by_number[version], window, moment)
+        plain = None if found is None else asdict(found)
+        return {
+            "model": model,
+            "version": version,
+            "window": window,
+            "at": moment,
+            "quality": plain,
+        }
+
+    return routes
+
+
+def _aware(at: datetime) -> datetime:
+    if at.tzinfo is None:
+        fault = Fault("/query/at", "without an offset", "add Z or an offset such as +01:00")
+        raise InvalidInput("A moment needs its offset.", [fault])
+    return at
 
 
 def _state(version: Watched, champion: int | None, newest: list[Json]) -> Json:
