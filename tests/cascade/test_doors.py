@@ -98,7 +98,7 @@ NOTHING = Things(
             "annotation",
         )
     }
-    | {"version": 1, "prediction": "p-there-is-none"},
+    | {"version": 1, "window": 1, "prediction": "p-there-is-none"},
 )
 
 
@@ -122,6 +122,7 @@ def things(house: House) -> Things:
         model=name,
         names={
             "version": 1,
+            "window": 1,
             "run": house.get("trainer", "/v1/runs", model=name)["items"][0]["run"],
             "event_id": verdict["id"],
             "rollout": promoted["data"]["rollout"],
@@ -256,7 +257,7 @@ def _told(answer: httpx.Response, things: Things) -> Any:
     """What an answer says, without what the request itself says."""
     text = answer.text.replace(things.model, "NAME")
     for name, value in things.names.items():
-        if name != "version":
+        if name not in ("version", "window"):
             text = text.replace(str(value), "ID")
     told = json.loads(text)
     return {name: value for name, value in told.items() if name not in ("instance", "request_id")}

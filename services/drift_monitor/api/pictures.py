@@ -18,7 +18,7 @@ from shared.sketch import Cells, NumberCells
 
 Limit = Annotated[int, Query(ge=1, le=500)]
 Number = Annotated[int | None, Query(ge=1, le=2**31 - 1)]
-Feature = Annotated[str, Query(min_length=1, max_length=300, pattern=r"^[^\x00]*$")]
+Feature = Annotated[str | None, Query(min_length=1, max_length=300, pattern=r"^[^\x00]*$")]
 _HEADERS: Final = {
     # Names in it were chosen by others: it may be looked at, and nothing in it may run.
     "Content-Security-Policy": "sandbox; default-src 'none'; style-src 'unsafe-inline'",
@@ -57,16 +57,17 @@ def router(store: PostgresStore, reading: Reading, profiles: Profiles) -> APIRou
     async def one_feature(
         model: str,
         principal: Looking,
-        feature: Feature,
+        feature: Feature = None,
         version: Number = None,
         window: Number = None,
     ) -> Response:
-        """One feature of a window, the newest by default, beside the reference."""
+        """One feature, the worst by default, of a window, the newest by default."""
         chosen = await _chosen(store, await versions_of(store, model, principal), version)
         seen = await _window(reading, chosen, window)
         place = (str(chosen.model), chosen.version, int(seen["window"]))
         reference = await profiles.of(chosen.reference)
         names = [cell.name for cell in reference.layout.features]
+        feature = feature or _worst(seen, names)
         if feature not in names:
             fault = Fault("/query/feature", "it is not watched", f"one of {', '.join(names)}")
             raise InvalidInput("This version has no such feature.", [fault])
@@ -92,6 +93,12 @@ def cells_of(place: int, window: Json) -> list[Cell]:
         )
         for found in window["features"] or ()
     ]
+
+
+def _worst(window: Json, names: list[str]) -> str:
+    """Of those that have a distribution: some findings are about several features together."""
+    found = (one["feature"] for one in window["features"] or () if one["feature"] in names)
+    return next(found, names[0])
 
 
 def _said(window: Json, feature: str) -> str:
