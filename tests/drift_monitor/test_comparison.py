@@ -337,7 +337,7 @@ async def test_what_is_rolled_back_is_told_when_it_comes_again(two: Site) -> Non
 async def test_a_challengers_own_windows_are_measured_as_ever(two: Site) -> None:
     batch = two.serving.batch(QUIET[:50], version=2)
     arms = {"arm": "challenger", "rung": "challenger", "weight": 0.5, "arms": (1, 2)}
-    rows = tuple(replace(row, **arms) for row in batch.rows)  # type: ignore[arg-type]
+    rows = tuple(replace(row, **arms) for row in batch.rows)  # type: ignore[arg-type] # by name
     await two.hear(replace(batch, rows=rows))
 
     said = await two.hear_together([a_label(p, y + 0.1) for p, y in two.serving.asked])

@@ -67,7 +67,7 @@ async def listening(replica: Replica) -> AsyncIterator[str]:
         replica.serving.app(), host="127.0.0.1", port=0, log_config=None, lifespan="off"
     )
     server = uvicorn.Server(config)
-    server.install_signal_handlers = lambda: None  # type: ignore[attr-defined]
+    server.install_signal_handlers = lambda: None  # type: ignore[attr-defined] # a thread has none
     serving = asyncio.create_task(server._serve())
     await until(lambda: server.started)
     try:

@@ -93,7 +93,7 @@ async def test_what_is_desired_is_applied_answered_logged_and_measured(
     assert of_kind(serving, ServingMeasured)[0].arms[0].requests == 2
     assert [row.id for row in rows] == [a["prediction_id"] for a in answers]
     assert of_kind(feedback, GroundTruthObserved)[0].prediction == answers[0]["prediction_id"]
-    sequences = [one.event.replica_sequence for one in serving]  # type: ignore[attr-defined]
+    sequences = [one.event.replica_sequence for one in serving]  # type: ignore[attr-defined] # its own
     assert len(set(sequences)) == len(sequences)
 
 
