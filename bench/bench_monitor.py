@@ -102,7 +102,7 @@ def bytes_per_model(profile: bytes, models: int) -> float:
     memory = Memory()
     for number in range(models):
         slot = (f"model-{number:05}", 1, "")
-        memory.plan(slot[:2], replace(plan))
+        memory.plan_all({slot[:2]: replace(plan)})
         memory.open(slot, plan, Grid.read(packed), None)
         memory.settle(memory.begin([slot]), {slot: (1, number)})
     after, _ = tracemalloc.get_traced_memory()

@@ -225,6 +225,14 @@ def crowned(course: Course, version: int) -> Course:
     )
 
 
+def still_cooling(course: Course, subject: Subject) -> Course:
+    """A request of the time before courses were kept has its cool-down, too."""
+    if course.asked_at is not None or subject.asked_at is None:
+        return course
+    until = subject.asked_at + subject.policy.cool_down
+    return replace(course, asked_at=subject.asked_at, cools_until=until)
+
+
 def cooled(course: Course, now: datetime) -> Course:
     """After its cool-down a model is as it would be without one."""
     if course.phase not in (Phase.COOLING, Phase.BACKOFF):

@@ -43,10 +43,13 @@ class Memory:
     _marks: dict[Slot, Mark] = field(default_factory=dict)
     _turns: dict[Slot, object] = field(default_factory=dict)
 
-    def plan(self, key: Key, plan: Plan) -> Plan:
-        """Remember how a version is cut; it never changes."""
-        self.plans[key] = plan
-        return plan
+    def plan_all(self, plans: Mapping[Key, Plan]) -> None:
+        """Remember how versions are cut; it never changes."""
+        self.plans |= plans
+
+    def knows(self, slot: Slot) -> bool:
+        """Whether there is a sketch here, or somebody is about to bring one."""
+        return slot in self.filling or slot in self._turns
 
     def holds(self, slot: Slot, window: Open) -> bool:
         """Whether the sketch of this window is here as the database has it."""

@@ -15,6 +15,7 @@ from shared.errors import StoreUnavailable
 from shared.events import (
     DataQualityAlarmed,
     DataQualityCleared,
+    DeploymentRolledBack,
     Event,
     ModelPromoted,
     PredictionsLogged,
@@ -60,6 +61,18 @@ def promoted(version: int = 1) -> ModelPromoted:
         generation=version,
         evaluation=derived(None, "evaluation"),
         evidence={},
+    )
+
+
+def rolled_back(version: int, to: int) -> DeploymentRolledBack:
+    return DeploymentRolledBack(
+        model=PUMP,
+        from_version=version,
+        to_version=to,
+        to_manifest=NOWHERE,
+        generation=9,
+        by="ada",
+        reason="x",
     )
 
 
@@ -310,6 +323,30 @@ async def test_a_champion_that_lacks_data_for_too_long_is_stale_until_a_newer_on
     assert isinstance(cleared, DataQualityCleared)
     assert (alarmed.kind, alarmed.version, cleared.kind, cleared.version) == ("stale", 1) * 2
     assert "flow@2" in alarmed.detail
+
+
+async def test_a_stale_champion_that_comes_back_is_said_to_be_stale_once_more(site: Site) -> None:
+    spec = a_spec(freshness="2h")
+    await site.hear(registered(site.artifacts, PROFILE, spec=spec), promoted())
+    checking = site.predictions.checking
+    await publish(site, 1, NOON - timedelta(days=9))
+    await publish(site, 2, NOON)
+    site.now = NOON + timedelta(hours=3)
+    await checking.check_age()
+    newer = replace(registered(site.artifacts, PROFILE, 2, spec=spec), dataset_version=2)
+    await site.hear(newer, promoted(2))
+    await checking.check_age()
+
+    site.now += timedelta(minutes=1)
+    await site.hear(rolled_back(2, 1))
+    await checking.check_age()
+
+    said = await site.said(DataQualityAlarmed, DataQualityCleared)
+    assert [type(event).__name__ for event in said] == [
+        "DataQualityAlarmed",
+        "DataQualityCleared",
+        "DataQualityAlarmed",
+    ]
 
 
 async def test_memory_keeps_the_windows_that_were_used_last(watched: Site) -> None:

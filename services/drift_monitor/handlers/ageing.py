@@ -5,6 +5,8 @@ from dataclasses import dataclass
 from services.drift_monitor.handlers.predictions import Predictions
 from services.drift_monitor.memory import Key
 from services.drift_monitor.windows import LEAST_ROWS
+from shared import telemetry
+from shared.errors import NotFound, Unprocessable
 from shared.ids import derived
 
 
@@ -19,7 +21,11 @@ class Ageing:
         store, now = self.predictions.store, self.predictions.judging.now
         closed = 0
         for key, season in await store.old_windows(now(), LEAST_ROWS):
-            closed += await self._close(key, season)
+            try:
+                closed += await self._close(key, season)
+            except (NotFound, Unprocessable) as error:
+                # Its profile is gone or broken; the others do not wait for it.
+                telemetry.log("closing_failed", level="error", model=key[0], reason=str(error))
         return closed
 
     async def _close(self, key: Key, season: str) -> int:

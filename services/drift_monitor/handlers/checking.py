@@ -63,7 +63,9 @@ class Checking:
             for one in [one for key, one in stale.items() if key not in said]:
                 alarm = _stale(one)
                 await self.store.raise_stale((one.model, one.version), alarm.detail, now)
-                base = derived(None, "stale", one.model, one.version, one.lacking)
+                # After a rollback the same version may lack the same data a second time.
+                told = (one.model, one.version, one.lacking, now.isoformat())
+                base = derived(None, "stale", *told)
                 await transaction.say([alarm], base=base)
 
 

@@ -7,6 +7,7 @@ from services.drift_monitor.course import (
     Course,
     Stepped,
     came_to_nothing,
+    crowned,
     promoted,
     training_began,
 )
@@ -16,6 +17,7 @@ from shared.events import (
     CandidateSuperseded,
     DatasetAnnotated,
     DatasetPublished,
+    DeploymentRolledBack,
     EvaluationCompleted,
     Event,
     Heard,
@@ -64,9 +66,14 @@ class Courses:
 
     async def note_training(self, heard: Heard[TrainingStarted]) -> Iterable[Event]:
         """One is on its way; a second at its side would be the same again."""
-        return await self._change(
-            heard.event.model, lambda course, _: training_began(course, self.deciding.now())
-        )
+
+        def began(course: Course, champion: Watched | None) -> Course:
+            # Heard late, or for the first time by a monitor that did not listen before.
+            if champion is not None and heard.time <= champion.registered_at:
+                return course
+            return training_began(course, heard.time)
+
+        return await self._change(heard.event.model, began)
 
     async def note_failed(self, heard: Heard[TrainingFailed]) -> Iterable[Event]:
         """Nothing came of it."""
@@ -100,6 +107,12 @@ class Courses:
             lambda course, version: promoted(
                 course, said.version, version.policy if version else None
             ),
+        )
+
+    async def note_rollback(self, said: DeploymentRolledBack) -> list[Event]:
+        """An earlier champion answers again, and not through the rung below it; as above."""
+        return await self._of_locked(
+            said.model, lambda course, _: crowned(course, said.to_version or 0)
         )
 
     async def _vain(self, model: ModelName) -> list[Event]:

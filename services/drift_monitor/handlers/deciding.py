@@ -21,6 +21,7 @@ from services.drift_monitor.course import (
     follow,
     is_as_good,
     objection,
+    still_cooling,
 )
 from services.drift_monitor.domain import Decided, Spell, Subject
 from services.drift_monitor.periods import Tag, has_outlasted, has_passed, is_known, proposal
@@ -53,7 +54,7 @@ class Deciding:
     fetch: Fetch
     now: Clock
     limits: Limits = USUAL
-    _manifests: dict[Digest, Manifest] = field(default_factory=dict)
+    manifests: dict[Digest, Manifest] = field(default_factory=dict)
 
     async def settle(
         self, version: Watched, subject: Subject, decided: Decided
@@ -66,6 +67,7 @@ class Deciding:
         if not subject.is_champion:
             return version, said
         kept = await self.store.course(subject.model)
+        kept = replace(kept, course=still_cooling(kept.course, subject))
         stepped = follow(kept.course, decided.signs, subject)
         about = await self.about(version, subject.now)
         said += stepped.events
@@ -78,11 +80,15 @@ class Deciding:
 
     async def about(self, version: Watched, now: datetime) -> About:
         """What a decision about this version needs besides its course."""
+        policy = version.policy
+        if not policy.dataset:
+            # Registered before it was noted: not all of these learn from one and the same source.
+            policy = replace(policy, dataset=(await self._manifest(version.manifest)).dataset)
         return About(
             model=version.model,
             version=version.version,
             owner=await self.store.owner(version.model),
-            policy=version.policy,
+            policy=policy,
             now=now,
         )
 
@@ -143,10 +149,10 @@ class Deciding:
         )
 
     async def _manifest(self, digest: Digest) -> Manifest:
-        found = self._manifests.pop(digest, None) or read_manifest(await self.fetch(digest))
-        self._manifests[digest] = found
-        if len(self._manifests) > MOST_MANIFESTS:
-            del self._manifests[next(iter(self._manifests))]
+        found = self.manifests.pop(digest, None) or read_manifest(await self.fetch(digest))
+        self.manifests[digest] = found
+        if len(self.manifests) > MOST_MANIFESTS:
+            del self.manifests[next(iter(self.manifests))]
         return found
 
     async def _proposed(self, about: About, spell: Spell | None, tag: Tag | None) -> list[Event]:

@@ -1,7 +1,7 @@
 """A window that is full is compared; one whose labels have come is measured; both are said."""
 
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Final
 
@@ -25,7 +25,8 @@ from services.drift_monitor.windows import Watched, Window
 from shared import telemetry
 from shared.artifacts import digest_of
 from shared.clock import Clock
-from shared.events import Event, WindowEvaluated
+from shared.events import Digest, Event, WindowEvaluated
+from shared.manifest import Manifest
 from shared.sketch import Sketch
 
 MOST_UNSETTLED: Final = 100
@@ -41,6 +42,7 @@ class Judging:
     now: Clock
     alpha: float
     limits: Limits = USUAL
+    _manifests: dict[Digest, Manifest] = field(default_factory=dict)
 
     @property
     def measuring(self) -> Measuring:
@@ -51,7 +53,11 @@ class Judging:
     def deciding(self) -> Deciding:
         """Where signs lead."""
         return Deciding(
-            store=self.store, fetch=self.profiles.fetch, now=self.now, limits=self.limits
+            store=self.store,
+            fetch=self.profiles.fetch,
+            now=self.now,
+            limits=self.limits,
+            manifests=self._manifests,
         )
 
     async def close(self, version: Watched, window: Window) -> tuple[Watched, list[Event]]:

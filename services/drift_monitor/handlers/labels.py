@@ -93,7 +93,8 @@ class Labels:
         joined = join(await self.store.given(ids), observed, lambda _: version.classes)
         for counted_before in ("joined", "revised", "duplicate", "conflict"):
             del joined.became[counted_before]
-        return await self._conclude(joined, {(str(version.model), version.version): version})
+        known = {(str(version.model), version.version): version}
+        return await self._conclude(joined, known, is_new=False)
 
     # --- steps ------------------------------------------------------------------------------------
 
@@ -101,7 +102,10 @@ class Labels:
         keys = {(row.model, row.version) for row in rows if row.version is not None}
         return await self.judging.profiles.versions(self.store, keys) if keys else {}
 
-    async def _conclude(self, joined: Joined, versions: Versions) -> list[Event]:
+    async def _conclude(
+        self, joined: Joined, versions: Versions, *, is_new: bool = True
+    ) -> list[Event]:
+        """Keep what was joined, and what follows; delays of labels that are not new are known."""
         for became, count in joined.became.items():
             _count(became, count)
         outcomes = list(joined.now.values())
@@ -109,7 +113,8 @@ class Labels:
         await self.store.keep(weighed)
         news = _news(weighed)
         await self.store.count_labels(news.joined)
-        await self._count_delays(news.delays)
+        if is_new:
+            await self._count_delays(news.delays)
         said = await self.judging.after_labels(news.joined, news.revised)
         said += await self._feed(news, versions)
         compared = [one.given.id for one in outcomes if one.given.is_compared]

@@ -3,11 +3,12 @@
 from collections import defaultdict
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from itertools import zip_longest
 
 from services.drift_monitor.handlers.profiles import Profiles
 from services.drift_monitor.layouts import Grid
-from services.drift_monitor.memory import Key, Mark, Memory, Slot, after_parts
+from services.drift_monitor.memory import Key, Mark, Memory, Slot, after_parts, interned
 from services.drift_monitor.store import PostgresStore
 from services.drift_monitor.store.sketches import Filled, Place, Progress
 from services.drift_monitor.windows import Kept, Open, Part, Plan, Window, allot
@@ -89,14 +90,14 @@ class Placing:
     async def recall(self) -> int:
         """Bring back the open windows after a start; how many there were."""
         found = await self.store.every_open(self.memory.most)
-        keys = {key for key, _, _ in found}
-        grids = await self.store.grids(keys)
-        plans = await self.plans(keys)
+        # Versions whose cells were not kept yet are read from their profiles when rows come.
+        grids = await self.store.grids({key for key, _, _ in found})
+        plans = await self.plans(grids)
         marks: dict[Slot, Mark] = {}
         for key, window, saved in reversed(found):
             slot, grid = (*key, window.season), grids.get(key)
-            # What is there already is newer: rows may have come since the start.
-            if grid is not None and slot not in self.memory.filling:
+            # What is there already is newer: rows may have come since the start, or come now.
+            if grid is not None and not self.memory.knows(slot):
                 self.memory.open(slot, plans[key], grid, saved)
                 marks[slot] = (window.number, window.rows)
         self.memory.settle(self.memory.begin(marks), marks)
@@ -105,22 +106,28 @@ class Placing:
     async def plans(self, keys: Collection[Key]) -> dict[Key, Plan]:
         """How versions are cut into windows; without those that nobody has registered."""
         known = self.memory.plans
-        missing = [key for key in keys if key not in known]
+        found = {key: known[key] for key in keys if key in known}
+        missing = [key for key in keys if key not in found]
         if missing:
-            for key, plan in (await self.store.plans(missing)).items():
-                self.memory.plan(key, plan)
-            await self._plan_old([key for key in missing if key not in known])
-        return {key: known[key] for key in keys if key in known}
+            found |= await self.store.plans(missing)
+            found |= await self._plan_old([key for key in missing if key not in found])
+            async with self.store.database.transaction() as transaction:
+                # What comes to nothing is not remembered: its cells would not be there.
+                transaction.after_commit.append(partial(self.memory.plan_all, found))
+        return found
 
-    async def _plan_old(self, keys: Collection[Key]) -> None:
+    async def _plan_old(self, keys: Collection[Key]) -> dict[Key, Plan]:
         """Of versions that were registered before their cells were kept."""
+        found: dict[Key, Plan] = {}
         for key, version in (await self.store.versions(keys)).items() if keys else ():
             layout = (await self.profiles.of(version.reference)).layout
-            plan = Plan(
-                columns=version.columns, width=len(layout.features), window=version.policy.window
+            found[key] = Plan(
+                columns=interned(version.columns),
+                width=len(layout.features),
+                window=version.policy.window,
             )
-            await self.store.plan_version(key, plan, Grid.of(layout))
-            self.memory.plan(key, plan)
+            await self.store.plan_version(key, found[key], Grid.of(layout))
+        return found
 
     async def _fill(
         self,

@@ -4,6 +4,8 @@ from dataclasses import dataclass
 
 from services.drift_monitor.handlers.judging import Judging
 from services.drift_monitor.store import PostgresStore
+from shared import telemetry
+from shared.errors import NotFound, Unprocessable
 from shared.ids import derived
 from shared.postgres import Cause
 
@@ -19,7 +21,11 @@ class Settling:
         """One round, each model in a transaction of its own; how many events were said."""
         said = 0
         for model in await self.store.labelled_models():
-            said += await self.settle_one(model)
+            try:
+                said += await self.settle_one(model)
+            except (NotFound, Unprocessable) as error:
+                # Its profile is gone or broken; the others do not wait for it.
+                telemetry.log("settling_failed", level="error", model=model, reason=str(error))
         return said
 
     async def settle_one(self, model: str) -> int:

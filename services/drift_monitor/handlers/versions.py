@@ -102,4 +102,4 @@ class Versions:
     async def crown_again(self, heard: Heard[DeploymentRolledBack]) -> Iterable[Event]:
         await self.store.lock([heard.event.model])
         await self.store.crown(heard.event.model, heard.event.to_version)
-        return []
+        return await Courses(deciding=self.predictions.judging.deciding).note_rollback(heard.event)

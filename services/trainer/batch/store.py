@@ -85,8 +85,9 @@ class BatchStore:
     async def failures_of(self, asked: Asked) -> int:
         """How often the same batch has failed; the next try is a job of its own."""
         found: Any = await self.database.fetchval(
-            "select count(*) from batch where model = $1 and version = $2 and dataset = $3 "
-            "and dataset_version = $4 and outcome = 'failed'",
+            "select count(*) from batch b join job j on j.id = b.id where b.model = $1 "
+            "and b.version = $2 and b.dataset = $3 and b.dataset_version = $4 "
+            "and j.state = 'failed'",
             asked.model,
             asked.version,
             asked.dataset,
