@@ -27,7 +27,7 @@ QUALITY = {"value": 2.0, "completeness": 0.4, "expected": 0.5, "state": "provisi
 
 def a_standing(**changes: Any) -> Standing:
     facts: dict[str, Any] = {
-        "model": "pump-vitals",
+        "model": "pump-v",
         "metric": "mae",
         "registered_at": NOW,
         "window_rows": 1000,
@@ -120,7 +120,7 @@ async def test_only_champions_are_told_and_former_ones_no_longer(
 ) -> None:
     database = await open_database("drift_monitor", MIGRATIONS)
     await database.execute(
-        "insert into model (model, champion, owner) values ('pump-vitals', 1, 'rotating')"
+        "insert into model (model, champion, owner) values ('pump-v', 1, 'rotating')"
     )
     for version in (1, 2):
         await add_version(database, version)
@@ -151,23 +151,21 @@ async def test_labels_that_stopped_are_seen_against_those_that_used_to_come(
     open_database: OpenDatabase,
 ) -> None:
     database = await open_database("drift_monitor", MIGRATIONS)
-    await database.execute(
-        "insert into model (model, champion, owner) values ('pump-vitals', 1, 'r')"
-    )
+    await database.execute("insert into model (model, champion, owner) values ('pump-v', 1, 'r')")
     await add_version(database, 1)
     await database.execute(
-        "insert into label_delay (model, came, settled) values ('pump-vitals', '{}', 3600)"
+        "insert into label_delay (model, came, settled) values ('pump-v', '{}', 3600)"
     )
     # Twenty windows an hour apart: the last two are too young, the five before have no label.
     await database.execute(
         "insert into window_sketch (model, version, number, rows, counts, started_at, ended_at, "
-        "closed_at) select 'pump-vitals', 1, n, 100, '', at, at, at from generate_series(1, 20) n, "
+        "closed_at) select 'pump-v', 1, n, 100, '', at, at, at from generate_series(1, 20) n, "
         "lateral (select $1::timestamptz - (20 - n) * interval '59 minutes' as at) moments",
         NOW,
     )
     await database.execute(
         "insert into window_quality (model, version, number, labels) "
-        "select 'pump-vitals', 1, n, 90 from generate_series(1, 13) n"
+        "select 'pump-v', 1, n, 90 from generate_series(1, 13) n"
     )
 
     await Vitals(VitalsTable(database), lambda: NOW).tell_labels()
@@ -178,13 +176,13 @@ async def test_labels_that_stopped_are_seen_against_those_that_used_to_come(
 
 
 def sample(name: str, **labels: str) -> float | None:
-    return REGISTRY.get_sample_value(name, {"model": "pump-vitals", **labels})
+    return REGISTRY.get_sample_value(name, {"model": "pump-v", **labels})
 
 
 async def add_version(database: Database, version: int) -> None:
     await database.execute(
         "insert into version (model, version, manifest, reference, columns, classes, baseline, "
-        "metric, policy, watch, registered_at) values ('pump-vitals', $1, 'm', 'r', '[]', '[]', '{}', "
+        "metric, policy, watch, registered_at) values ('pump-v', $1, 'm', 'r', '[]', '[]', '{}', "
         "'mae', $2, '{}', $3)",
         version,
         {"window": 100, "shift": 0.05, "tolerance": 0.1},
@@ -196,17 +194,17 @@ async def add_windows(database: Database) -> None:
     await database.execute(
         "insert into window_sketch (model, version, number, rows, counts, started_at, begun_at, "
         "ended_at, closed_at, severity, alpha, features) values "
-        "('pump-vitals', 1, 1, 100, '', $1, $1, $2, $2, 'critical', 0.001, $3)",
+        "('pump-v', 1, 1, 100, '', $1, $1, $2, $2, 'critical', 0.001, $3)",
         NOW,
         NOW + timedelta(minutes=5),
         FEATURES,
     )
     await database.execute(
-        "insert into window_quality (model, version, number, quality) values ('pump-vitals', 1, 1, $1)",
+        "insert into window_quality (model, version, number, quality) values ('pump-v', 1, 1, $1)",
         QUALITY,
     )
     await database.execute(
         "insert into data_alarm (model, version, kind, raised_at, detail) "
-        "values ('pump-vitals', 1, 'range', $1, 'odd')",
+        "values ('pump-v', 1, 'range', $1, 'odd')",
         NOW,
     )
