@@ -84,7 +84,8 @@ async def serve(settings: Settings) -> None:
         megabytes=settings.report_megabytes,
     )
     horizon = timedelta(days=settings.label_horizon_days)
-    forgetter = Forgetter(store=store, now=clock.now, horizon=horizon)
+    windows = timedelta(days=settings.window_horizon_days)
+    forgetter = Forgetter(store=store, now=clock.now, horizon=horizon, windows=windows)
     bus = Bus(
         database,
         settings.kafka,

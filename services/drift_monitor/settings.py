@@ -19,6 +19,9 @@ class Settings(DatabaseSettings):
     """Days. Predictions and labels that found no partner are kept so long; then they are counted
     as orphaned and dropped."""
 
+    window_horizon_days: float = Field(default=400.0, gt=0, le=3650)
+    """Days. Windows, with what was found in them, are shown so long; then they are dropped."""
+
     report_seconds: float = Field(default=120.0, ge=10, le=3600)
     """Seconds. A report that takes longer is killed."""
 

@@ -11,7 +11,8 @@ from shared.topics import FEEDBACK, PREDICTIONS
 BATCHES: Final = 40
 """Micro-batches of predictions, of up to 100 rows each, in one transaction. Each of their models is
 locked, and a database has room for some thousands of locks."""
-LABELS: Final = 200
+LABELS: Final = 1000
+"""Labels in one transaction; of as many models, at worst."""
 
 
 def streams_of(predictions: Predictions, labels: Labels) -> list[Stream]:

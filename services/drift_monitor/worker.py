@@ -16,7 +16,7 @@ from shared import telemetry
 from shared.artifacts import ArtifactStore
 from shared.clock import Clock
 from shared.confined import Confined, Done, Failed, Outcome
-from shared.errors import Unavailable
+from shared.errors import NotFound, Unavailable, Unprocessable
 from shared.events import Digest, Json
 from shared.jobs import Job, Jobs, run_worker
 from shared.postgres import Cause
@@ -27,6 +27,8 @@ FORGET_EVERY_SECONDS: Final = 600.0
 TELL_EVERY_SECONDS: Final = 10.0
 LABELS_EVERY_TURNS: Final = 6
 LOOK_EVERY_SECONDS: Final = 5.0
+SETTLE_EVERY_SECONDS: Final = 15.0
+"""All models with labels are gone through: less often than what is cheap to look at."""
 MOST_ALARMS: Final = 5
 """Reports queued at one look: a storm of alarms must not keep people's own reports waiting."""
 OURSELVES: Final = "tidewheel"
@@ -146,11 +148,17 @@ def _kinds(version: Watched, reference: Reference) -> list[str]:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Forgetter:
-    """Drops predictions and labels beyond the horizon, and counts the labels nobody asked for."""
+    """Drops predictions and labels beyond the horizon, and counts the labels nobody asked for.
+
+    Attributes:
+        horizon: of predictions and labels.
+        windows: of windows with what was found in them.
+    """
 
     store: PostgresStore
     now: Clock
     horizon: timedelta
+    windows: timedelta
 
     async def run(self) -> None:
         """Until cancelled; a database that is away is waited for."""
@@ -167,6 +175,7 @@ class Forgetter:
         for model, labels in orphaned.items():
             telemetry.count("tidewheel_labels_total", labels, outcome="orphaned")
             telemetry.count("tidewheel_labels_orphaned_total", labels, model=model)
+        await self.store.forget_windows(self.now() - self.windows)
         telemetry.gauge("tidewheel_labels_waiting", await self.store.count_waiting())
 
 
@@ -186,7 +195,8 @@ class Looker:
                 await self.brakes.look()
                 while await self.brakes.look_at_one():
                     pass
-            except Unavailable as error:
+            except (Unavailable, NotFound, Unprocessable) as error:
+                # Something that a course names is away; it is looked at again.
                 telemetry.log("looking_waits", level="warning", reason=str(error))
             await asyncio.sleep(LOOK_EVERY_SECONDS)
 
@@ -204,7 +214,7 @@ class Settler:
                 await self.settling.settle()
             except Unavailable as error:
                 telemetry.log("settling_waits", level="warning", reason=str(error))
-            await asyncio.sleep(LOOK_EVERY_SECONDS)
+            await asyncio.sleep(SETTLE_EVERY_SECONDS)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

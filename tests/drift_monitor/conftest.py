@@ -70,7 +70,10 @@ class Site:
             store=self.store, predictions=self.predictions, fetch=artifacts.aget
         )
         self.forgetter = Forgetter(
-            store=self.store, now=lambda: self.now, horizon=timedelta(days=30)
+            store=self.store,
+            now=lambda: self.now,
+            horizon=timedelta(days=30),
+            windows=timedelta(days=400),
         )
         self.courses = Courses(deciding=self.judging.deciding)
         self.brakes = Brakes(store=self.store, deciding=self.judging.deciding, now=lambda: self.now)

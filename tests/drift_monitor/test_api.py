@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import AsyncIterator
+from datetime import timedelta
 from typing import Any
 from xml.etree import ElementTree
 
@@ -73,6 +74,23 @@ async def test_quality_is_told_as_it_was_known_at_a_moment(client: httpx.AsyncCl
     assert now["quality"]["labels"] == 50
     assert before["quality"] is None
     assert (vague.status_code, unknown.status_code) == (422, 404)
+
+
+async def test_windows_are_forgotten_after_their_horizon(
+    client: httpx.AsyncClient, watched: Site
+) -> None:
+    path = "/v1/models/pump/windows"
+    before = (await client.get(path)).json()["items"]
+
+    watched.now += timedelta(days=399)
+    await watched.forgetter.forget()
+    within = (await client.get(path)).json()["items"]
+    watched.now += timedelta(days=2)
+    await watched.forgetter.forget()
+    after = (await client.get(path)).json()["items"]
+
+    assert [len(items) for items in (before, within, after)] == [3, 3, 1]
+    assert after[0]["closed_at"] is None
 
 
 @pytest.mark.usefixtures("watched")

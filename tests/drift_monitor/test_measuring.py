@@ -11,6 +11,7 @@ import pytest
 from numpy.typing import NDArray
 
 from services.drift_monitor.handlers import Settling
+from services.drift_monitor.store.outcomes import Due, Fed, due_of
 from services.drift_monitor.windows import Watched
 from shared import codec
 from shared.errors import StoreUnavailable
@@ -372,3 +373,14 @@ async def test_expected_completeness_comes_from_the_models_own_delays(watched: S
     assert delays is not None
     assert 0.3 < delays.level < 0.7
     assert delays.at(3 * 86_400) < delays.at(10 * 86_400)
+
+
+def test_a_list_that_was_cut_ends_before_its_last_moment() -> None:
+    """More losses of that moment may have been left out; they are due the next time."""
+    at = [NOON + timedelta(seconds=n) for n in (0, 1, 2, 2)]
+    losses = [Fed(moment, place, 1, 0.5) for place, moment in enumerate(at)]
+    until = NOON + timedelta(hours=1)
+
+    assert due_of(losses, until, 5) == Due(losses, until)
+    assert due_of(losses, until, 4) == Due(losses[:2], at[1])
+    assert due_of(losses[2:], until, 2) == Due(losses[2:], at[2])

@@ -22,7 +22,7 @@ from services.drift_monitor.quality import (
 )
 from services.drift_monitor.quality.estimating import in_unit
 from services.drift_monitor.store import Key, PostgresStore
-from services.drift_monitor.store.outcomes import Fed
+from services.drift_monitor.store.outcomes import Due, Fed
 from services.drift_monitor.store.qualities import BEGINNING, Look, Running
 from services.drift_monitor.windows import Watched, Window
 from shared.clock import Clock
@@ -194,11 +194,12 @@ class Measuring:
         alarmed: list[Alarmed] = []
         for key, limit in limits.items():
             late = sorted(one for one in first.get(key, ()) if one.at <= before[key])
-            losses = [*late, *due.get(key, ())]
+            fresh = due.get(key, Due([], until[key[0]]))
+            losses = [*late, *fresh.losses]
             running = known.get(key, Running(fed_to=BEGINNING))
             if losses or until[key[0]] - before[key] > OFTEN:
                 detector, alarms = feed(running.detector, [one.loss for one in losses], limit)
-                moment = max(before[key], until[key[0]])
+                moment = max(before[key], fresh.reached)
                 fed[key] = Running(fed_to=moment, detector=detector, rule=running.rule)
                 alarmed += [_alarmed(versions[key], losses[one.at].window, one) for one in alarms]
         await self.store.save_running(fed)

@@ -12,6 +12,10 @@ from services.drift_monitor.store.versions import Key
 from services.drift_monitor.store.waiting import turn, uuid_of
 from shared.postgres import Database, Row
 
+MOST_DUE: Final = 20_000
+"""Losses of one version that are fed at a time; the rest is fed the next time. More than one
+request may hold, so that a whole moment always fits."""
+
 
 class Weighed(NamedTuple):
     """A label with what it makes of the answer.
@@ -34,6 +38,13 @@ class Fed(NamedTuple):
     place: int
     window: int | None
     loss: float
+
+
+class Due(NamedTuple):
+    """Losses to be fed now, and the moment of predictions up to which they are all."""
+
+    losses: list[Fed]
+    reached: datetime
 
 
 class OutcomeTable:
@@ -104,8 +115,14 @@ class OutcomeTable:
             return Labelled.of([])
         return Labelled.of(row["losses"], row["rule"], row["cells"])
 
-    async def due(self, wanted: Mapping[Key, tuple[datetime, datetime]]) -> dict[Key, list[Fed]]:
-        """Losses of predictions of versions after one moment and up to another, in their order."""
+    async def due(
+        self, wanted: Mapping[Key, tuple[datetime, datetime]], most: int = MOST_DUE
+    ) -> dict[Key, Due]:
+        """Losses of predictions of versions after one moment and up to another, in their order.
+
+        Args:
+            most: of one version; what is left is due the next time.
+        """
         if not wanted:
             return {}
         rows = await self.database.fetch(
@@ -114,11 +131,12 @@ class OutcomeTable:
             [version for _, version in wanted],
             [after for after, _ in wanted.values()],
             [until for _, until in wanted.values()],
+            most,
         )
         found: dict[Key, list[Fed]] = {}
         for model, version, *fed in rows:
             found.setdefault((model, version), []).append(Fed(*fed))
-        return found
+        return {key: due_of(losses, wanted[key][1], most) for key, losses in found.items()}
 
     async def count_labels(self, joined: Mapping[Place, int]) -> None:
         """Add labels to the windows of their predictions."""
@@ -187,11 +205,21 @@ _DUE: Final = """
     select o.model, o.version, o.at, o.place, o."window", o.loss
     from unnest($1::text[], $2::int[], $3::timestamptz[], $4::timestamptz[])
         as k (model, version, after, until)
-    join outcome o on o.model = k.model and o.version = k.version and o.at > k.after
-        and o.at <= k.until
-    where o.counts and o.loss is not null
+    cross join lateral (
+        select * from outcome where model = k.model and version = k.version and at > k.after
+            and at <= k.until and counts and loss is not null
+        order by at, place limit $5
+    ) o
     order by o.model, o.version, o.at, o.place
 """
+
+
+def due_of(losses: list[Fed], until: datetime, most: int) -> Due:
+    """A list that was cut ends before its last moment: more of that may have been left out."""
+    if len(losses) < most:
+        return Due(losses, until)
+    whole = [one for one in losses if one.at < losses[-1].at] or losses
+    return Due(whole, whole[-1].at)
 
 
 def _columns(one: Weighed) -> tuple[Any, ...]:

@@ -45,3 +45,12 @@ class PostgresStore(
         await self.database.execute("delete from batch where heard_at < $1", before)
         await self.forget_outcomes(before)
         return await self.drop_waiting(before)
+
+    async def forget_windows(self, before: datetime) -> None:
+        """Drop closed windows that ended before this moment, with what was found in them."""
+        await self.database.execute(
+            "with gone as (delete from window_sketch where closed_at is not null and ended_at < $1 "
+            "returning model, version, number) delete from window_quality q using gone g "
+            "where (q.model, q.version, q.number) = (g.model, g.version, g.number)",
+            before,
+        )
