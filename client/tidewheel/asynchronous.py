@@ -44,7 +44,7 @@ class AsyncClient:
             try:
                 return await self._once(call)
             except Failure as failure:
-                pause = pause_after(failure, tries) if call.repeatable else None
+                pause = pause_after(call, failure, tries)
                 if pause is None:
                     raise
             await asyncio.sleep(pause)

@@ -44,7 +44,7 @@ class Client:
             try:
                 return self._once(call)
             except Failure as failure:
-                pause = pause_after(failure, tries) if call.repeatable else None
+                pause = pause_after(call, failure, tries)
                 if pause is None:
                     raise
             time.sleep(pause)

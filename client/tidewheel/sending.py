@@ -17,9 +17,14 @@ RECONNECT_SECONDS: Final = 0.2
 _CHUNK: Final = 1 << 18
 
 
-def pause_after(failure: Failure, tries: int) -> float | None:
-    """Seconds until the next try; None when a further try makes no sense."""
-    if tries >= TRIES or failure.status not in (429, 503):
+_NOT_BEGUN: Final = frozenset({"loading", "queue_full"})
+"""Refusals of serving before it has looked at a row: even a prediction is asked only once so."""
+
+
+def pause_after(call: Call, failure: Failure, tries: int) -> float | None:
+    """Seconds until the next try; None when a further try makes no sense, or would do harm."""
+    is_harmless = call.repeatable or failure.code in _NOT_BEGUN
+    if tries >= TRIES or failure.status not in (429, 503) or not is_harmless:
         return None
     asked = failure.retry_after if failure.retry_after is not None else 0.2 * 2**tries
     return min(asked, 10.0) + random.random() * 0.05  # noqa: S311 - spreads callers, hides nothing

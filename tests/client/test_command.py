@@ -173,6 +173,16 @@ class TestAnswers:
 
         assert len(recorded.asked) == 1
 
+    def test_a_prediction_that_nobody_has_looked_at_is_sent_again(
+        self, tidewheel: Run, recorded: Recorded
+    ) -> None:
+        early, fine = a_problem(503, code="loading"), (200, {"predictions": [{"answer": 1}]})
+        recorded.says("POST /v1/models/pump/predict", early, fine)
+
+        ran = tidewheel("predict", "pump", "--row", "{}")
+
+        assert (ran.code, len(recorded.asked)) == (0, 2)
+
     def test_rows_of_a_file_are_sent_with_their_types(
         self, tidewheel: Run, recorded: Recorded, tmp_path: Path
     ) -> None:
