@@ -16,7 +16,14 @@ ROW = {"a": 0.5, "b": -0.5}
 FAR = 20.0
 """A shift of the outcomes that makes answers leave the bounds of (-10, 10)."""
 
-points = pytest.mark.parametrize("point", POINTS)
+
+def points(everyday: str) -> pytest.MarkDecorator:
+    """Every point of death nightly, one of them every day; each point has its tests every day."""
+    long = [
+        point if point == everyday else pytest.param(point, marks=pytest.mark.nightly)
+        for point in POINTS
+    ]
+    return pytest.mark.parametrize("point", long)
 
 
 def first_champion(house: House, name: str, **spec: Any) -> None:
@@ -76,7 +83,7 @@ def told(house: House, name: str, kind: str) -> Callable[[], Any]:
     return lambda: house.events(name, kind) or None
 
 
-@points
+@points("before_commit")
 def test_four_eyes_promote_once_however_often_the_deployer_dies(
     house: House, name: str, point: str
 ) -> None:
@@ -100,7 +107,7 @@ def test_four_eyes_promote_once_however_often_the_deployer_dies(
     assert_told_once(house.events(name))
 
 
-@points
+@points("after_commit_before_publish")
 def test_an_approval_that_nobody_gives_expires_once(house: House, name: str, point: str) -> None:
     approval = {"needed": 1, "expires": "2s"}
     house.define(a_spec(name, name, rollout={"strategy": "direct", "approval": approval}))
@@ -118,7 +125,7 @@ def test_an_approval_that_nobody_gives_expires_once(house: House, name: str, poi
     assert_told_once(house.events(name))
 
 
-@points
+@points("after_publish_before_offset")
 def test_nothing_is_promoted_before_its_moment(house: House, name: str, point: str) -> None:
     opens_at = clock.now() + dt.timedelta(seconds=12)
     house.define(
@@ -136,7 +143,7 @@ def test_nothing_is_promoted_before_its_moment(house: House, name: str, point: s
     assert_told_once(house.events(name))
 
 
-@points
+@points("before_commit")
 def test_a_shadow_is_seen_by_nobody_and_then_promoted(house: House, name: str, point: str) -> None:
     shadow = {"share": 1.0, "run_for": "0", "minimum_requests": 30}
     first_champion(house, name, rollout={"strategy": "shadow", "shadow": shadow})
@@ -159,7 +166,7 @@ def test_a_shadow_is_seen_by_nobody_and_then_promoted(house: House, name: str, p
     assert_told_once(house.events(name))
 
 
-@points
+@points("after_commit_before_publish")
 def test_a_canary_that_errs_is_aborted_once(house: House, name: str, point: str) -> None:
     first_champion(
         house,
@@ -182,7 +189,7 @@ def test_a_canary_that_errs_is_aborted_once(house: House, name: str, point: str)
     assert_told_once(house.events(name))
 
 
-@points
+@points("after_publish_before_offset")
 def test_a_young_champion_whose_quality_falls_is_rolled_back_once(
     house: House, name: str, point: str
 ) -> None:
@@ -218,7 +225,7 @@ def labelled_traffic(house: House, name: str, seen: Callable[[], Any]) -> None:
     until(fed_and_seen, what="quality to be seen falling")
 
 
-@points
+@points("before_commit")
 def test_a_newer_version_takes_the_place_of_a_rollout(house: House, name: str, point: str) -> None:
     first_champion(
         house,
@@ -246,7 +253,7 @@ def test_a_newer_version_takes_the_place_of_a_rollout(house: House, name: str, p
     assert_told_once(house.events(name))
 
 
-@points
+@points("after_commit_before_publish")
 def test_answers_step_down_and_up_again_while_the_deployer_is_dead(
     house: House, name: str, point: str
 ) -> None:
