@@ -56,7 +56,8 @@ def run(seed: int = SEED) -> dict[str, Any]:
 def rate_stream(seed: int, rate: float, rows: int, *more: object) -> list[float]:
     """Losses of 0 and 1 with this rate of 1."""
     draw = chance(seed, "losses", rate, *more)
-    return (draw.random(rows) < rate).astype(np.float64).tolist()  # type: ignore[no-any-return]
+    losses: list[float] = (draw.random(rows) < rate).astype(np.float64).tolist()
+    return losses
 
 
 def limit_at(rate: float, tolerance: float = 0.0) -> Limit:

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import json
 from collections.abc import AsyncIterator, Sequence
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -142,6 +143,20 @@ class Site:
 @pytest.fixture
 def artifacts(tmp_path: Path) -> ArtifactStore:
     return ArtifactStore(f"file://{tmp_path}/artifacts")
+
+
+@pytest.fixture
+def child_settings(
+    kafka: str, topic_prefix: str, database_url: str, artifacts: ArtifactStore, tmp_path: Path
+) -> dict[str, str]:
+    """What a monitor in a process of its own is told; its folder has a file of no keys."""
+    (tmp_path / "keys.json").write_text(json.dumps({"keys": []}))
+    return {
+        "KAFKA": kafka,
+        "TOPIC_PREFIX": topic_prefix,
+        "DATABASE": database_url,
+        "ARTIFACTS": artifacts.url,
+    }
 
 
 @pytest.fixture

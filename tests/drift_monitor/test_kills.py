@@ -141,25 +141,18 @@ def _sketch(rows: Sequence[tuple[Any, ...]]) -> object:
 async def stand(
     kafka: str,
     topic_prefix: str,
-    database_url: str,
+    child_settings: dict[str, str],
     open_database: OpenDatabase,
     artifacts: ArtifactStore,
     tmp_path: Path,
 ) -> AsyncIterator[Stand]:
     await ensure_topics(kafka, prefix=topic_prefix, partitions=4)
-    (tmp_path / "keys.json").write_text(json.dumps({"keys": []}))
-    settings = {
-        "KAFKA": kafka,
-        "TOPIC_PREFIX": topic_prefix,
-        "DATABASE": database_url,
-        "ARTIFACTS": artifacts.url,
-    }
     database = await open_database("drift_monitor", MIGRATIONS)
     told = registered(artifacts, PROFILE, spec=a_spec(window=WINDOW))
     await publish(kafka, topic_prefix, MODELS, [replace(heard_of(told), sequence=1)])
     with (
-        Child(tmp_path, {**settings, "REPLICA": "0"}) as one,
-        Child(tmp_path, {**settings, "REPLICA": "1"}) as other,
+        Child(tmp_path, {**child_settings, "REPLICA": "0"}) as one,
+        Child(tmp_path, {**child_settings, "REPLICA": "1"}) as other,
     ):
         yield Stand(kafka, topic_prefix, database, artifacts, [one, other])
 

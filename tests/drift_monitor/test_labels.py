@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import random
 from collections.abc import Awaitable, Callable, Iterator
 from dataclasses import dataclass, replace
@@ -98,17 +97,8 @@ def a_log(serving: Serving, chance: random.Random) -> Log:
 
 
 @pytest.fixture
-def child(
-    kafka: str, topic_prefix: str, database_url: str, artifacts: ArtifactStore, tmp_path: Path
-) -> Iterator[Child]:
-    (tmp_path / "keys.json").write_text(json.dumps({"keys": []}))
-    settings = {
-        "KAFKA": kafka,
-        "TOPIC_PREFIX": topic_prefix,
-        "DATABASE": database_url,
-        "ARTIFACTS": artifacts.url,
-    }
-    with Child(tmp_path, settings) as made:
+def child(child_settings: dict[str, str], tmp_path: Path) -> Iterator[Child]:
+    with Child(tmp_path, child_settings) as made:
         yield made
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -84,20 +83,13 @@ def _numbered(heard: Heard[Event]) -> Heard[Event]:
 async def stand(
     kafka: str,
     topic_prefix: str,
-    database_url: str,
+    child_settings: dict[str, str],
     open_database: OpenDatabase,
     artifacts: ArtifactStore,
     tmp_path: Path,
 ) -> AsyncIterator[Stand]:
     await ensure_topics(kafka, prefix=topic_prefix, partitions=2)
-    (tmp_path / "keys.json").write_text(json.dumps({"keys": []}))
-    settings = {
-        "KAFKA": kafka,
-        "TOPIC_PREFIX": topic_prefix,
-        "DATABASE": database_url,
-        "ARTIFACTS": artifacts.url,
-    }
-    with Child(tmp_path, settings) as child:
+    with Child(tmp_path, child_settings) as child:
         database = await open_database("drift_monitor", MIGRATIONS)
         yield Stand(kafka, topic_prefix, database, artifacts, child)
 

@@ -50,3 +50,15 @@ def tell(line: str) -> None:
     from tidewheel import screen
 
     screen.talk.print(line, markup=False)
+
+
+def done(answer: dict[str, Any], words: str, json: bool) -> None:
+    """That something was done, with the event that says so."""
+    from tidewheel import screen
+
+    if json:
+        screen.as_json(answer)
+        return
+    tell(words)
+    if answer.get("event_id"):
+        tell(f"  event {answer['event_id']}")

@@ -4,7 +4,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from tidewheel.commands.common import AsJson, Limit, client, show, tell
+from tidewheel.commands.common import AsJson, Limit, client, done, show, tell
 
 if TYPE_CHECKING:
     from tidewheel.client import Client
@@ -68,7 +68,7 @@ def approve(
         answer = tidewheel.approve(rollout, comment, manifest=manifest)
     missing = answer.get("missing") or 0
     more = f"; {missing} more must agree" if missing else ""
-    _done(answer, f"approved{more}", json)
+    done(answer, f"approved{more}", json)
 
 
 def deny(
@@ -77,21 +77,21 @@ def deny(
     """Refuse a rollout that waits for a person."""
     with client() as tidewheel:
         answer = tidewheel.deny(rollout, comment, manifest=manifest)
-    _done(answer, "denied; the champion answers on", json)
+    done(answer, "denied; the champion answers on", json)
 
 
 def withdraw(rollout: Rollout, comment: Comment, json: AsJson = False) -> None:
     """Take your approval back while the version answers nobody."""
     with client() as tidewheel:
         answer = tidewheel.withdraw(rollout, comment)
-    _done(answer, "taken back; the rollout waits again", json)
+    done(answer, "taken back; the rollout waits again", json)
 
 
 def override(rollout: Rollout, reason: Why, json: AsJson = False) -> None:
     """Break-glass: let a rollout go on outside its window. Approvals still count."""
     with client() as tidewheel:
         answer = tidewheel.override(rollout, reason)
-    _done(answer, "the window is overridden for this rollout, and the log says by whom", json)
+    done(answer, "the window is overridden for this rollout, and the log says by whom", json)
 
 
 def freeze(
@@ -108,7 +108,7 @@ def freeze(
     with client() as tidewheel:
         answer = tidewheel.freeze(model or [], moments.read(until), reason, starts_at=starts_at)
     what = ", ".join(answer.get("models") or []) or "all models"
-    _done(answer, f"{what} frozen until {answer['ends_at']} ({answer['freeze']})", json)
+    done(answer, f"{what} frozen until {answer['ends_at']} ({answer['freeze']})", json)
 
 
 def freezes(
@@ -139,15 +139,4 @@ def lift(
     """End a freeze before its time."""
     with client() as tidewheel:
         answer = tidewheel.lift(freeze_id, reason)
-    _done(answer, f"{freeze_id} is lifted", json)
-
-
-def _done(answer: dict[str, Any], words: str, json: bool) -> None:
-    from tidewheel import screen
-
-    if json:
-        screen.as_json(answer)
-        return
-    tell(words)
-    if answer.get("event_id"):
-        tell(f"  event {answer['event_id']}")
+    done(answer, f"{freeze_id} is lifted", json)

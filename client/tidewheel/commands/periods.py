@@ -1,10 +1,10 @@
 """annotate, annotations, annotation, brakes, release: what is abnormal, and what waits for it."""
 
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
-from tidewheel.commands.common import AsJson, Limit, client, show, tell
+from tidewheel.commands.common import AsJson, Limit, client, done, show
 
 
 def _said(reason: str) -> str:
@@ -56,7 +56,7 @@ def annotate(
     words = f"{answer['share']:.1%} of the rows are {answer['tag']}"
     if answer["state"] == "proposed":
         words += "; above 5 % somebody else must approve it"
-    _done(answer, f"{words} ({answer['annotation']})", json)
+    done(answer, f"{words} ({answer['annotation']})", json)
 
 
 def annotations(
@@ -108,7 +108,7 @@ def annotation(
         "decline": "declined",
         "lift": "lifted: the rows are as all others",
     }
-    _done(answer, words[verb], json)
+    done(answer, words[verb], json)
 
 
 def brakes(limit: Limit = 50, json: AsJson = False) -> None:
@@ -134,15 +134,4 @@ def release(
     """Let the models of a brake be retrained."""
     with client() as tidewheel:
         answer = tidewheel.release(scope, reason)
-    _done(answer, f"the brake of {scope} is released", json)
-
-
-def _done(answer: dict[str, Any], words: str, json: bool) -> None:
-    from tidewheel import screen
-
-    if json:
-        screen.as_json(answer)
-        return
-    tell(words)
-    if answer.get("event_id"):
-        tell(f"  event {answer['event_id']}")
+    done(answer, f"the brake of {scope} is released", json)

@@ -4,12 +4,13 @@ import time
 
 from services.serving.domain.versions import Problem, Proof
 from services.serving.handlers.engines import MODEL_FILE, Read, Runtime, Say, runtime_of
-from services.serving.prediction.answers import is_usable, warm_up_rows
+from services.serving.prediction.answers import warm_up_rows
 from services.serving.store.disk import Disk
 from shared.artifacts import ArtifactStore
 from shared.errors import ArtifactCorrupt, NotFound, StoreUnavailable, Unprocessable
 from shared.events import Digest
 from shared.manifest import Manifest, read_manifest
+from shared.usable import is_usable
 
 
 class CannotLoad(Exception):

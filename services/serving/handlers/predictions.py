@@ -16,7 +16,6 @@ from services.serving.handlers.deployments import Deployments
 from services.serving.handlers.log import Prediction, log_rows, new_id
 from services.serving.handlers.shadows import Shadows
 from services.serving.handlers.voice import Voice
-from services.serving.prediction.answers import is_usable
 from services.serving.prediction.forms import OBJECTS, Form
 from services.serving.prediction.reading import Row
 from services.serving.prediction.rows import check_rows, entity_of
@@ -27,6 +26,7 @@ from shared.access import Principal, Role, act
 from shared.clock import Clock
 from shared.errors import Fault, InvalidInput, NotFound, Refused, Saturated, TooLarge, Unprocessable
 from shared.events import ModelName
+from shared.usable import is_usable
 
 MANY_ROWS: Final = 300
 UNKNOWN_MODEL: Final = "No model of this name is served here."

@@ -22,7 +22,6 @@ from services.serving.domain.versions import FAILURES_IN_A_ROW, SMALL_ROWS, Load
 from services.serving.handlers.asking import is_ordinary
 from services.serving.handlers.deployments import Deployments
 from services.serving.handlers.log import Prediction, shadow_row
-from services.serving.prediction.answers import is_usable
 from services.serving.prediction.reading import Row
 from services.serving.routing import point_of
 from services.serving.store.spool import Spool
@@ -31,6 +30,7 @@ from shared.clock import Clock
 from shared.errors import Saturated, Unprocessable
 from shared.events import Digest
 from shared.latency import cell_of
+from shared.usable import is_usable
 
 CHOSEN_TOGETHER: Final = 300
 """Rows whose share is decided in one turn of the loop."""

@@ -1,26 +1,11 @@
-"""Which answers may be given, and the first rows that a version is asked about."""
+"""Labels as names, and the first rows that a version is asked about."""
 
 from collections.abc import Sequence
-from math import isfinite
 
 import orjson
 
 from services.serving.prediction.reading import Row
-from shared.manifest import Column, Manifest
-
-
-def is_usable(
-    value: float | str | bool, probabilities: Sequence[float] | None, manifest: Manifest
-) -> bool:
-    """Whether an answer may be given: finite, and within the bounds that the specification sets."""
-    if probabilities is not None and not all(map(isfinite, probabilities)):
-        return False
-    if manifest.task == "classification":
-        return not isinstance(value, float) or isfinite(value)
-    number = float(value)
-    if not isfinite(number):
-        return False
-    return manifest.bounds is None or manifest.bounds[0] <= number <= manifest.bounds[1]
+from shared.manifest import Column
 
 
 def label_text(label: float | str | bool) -> str:

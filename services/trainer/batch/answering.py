@@ -14,6 +14,7 @@ from shared.errors import Unprocessable
 from shared.manifest import Manifest, read_manifest
 from shared.models import Answers, load, predict
 from shared.tabular import rows_of, stacked
+from shared.usable import is_usable
 
 AT_ONCE: Final = 20_000
 """Rows between two words about the progress."""
@@ -78,10 +79,12 @@ class Answered:
         able = np.flatnonzero(~_infinite(X))
         asked, said = _said(estimator, X, able, self.manifest.task)
         for place, row in enumerate(asked.tolist()):
-            if self._is_usable(said, place):
-                values[row], rungs[row], reasons[row] = _plain(said.values[place]), "version", None
-                if said.probabilities is not None:
-                    shares[row] = said.probabilities[place]
+            value = _plain(said.values[place])
+            share = None if said.probabilities is None else said.probabilities[place]
+            if is_usable(value, None if share is None else share.tolist(), self.manifest):
+                values[row], rungs[row], reasons[row] = value, "version", None
+                if share is not None:
+                    shares[row] = share
             else:
                 reasons[row] = UNUSABLE
         for row in np.setdiff1d(able, asked).tolist():
@@ -110,14 +113,6 @@ class Answered:
         for place, label in enumerate(self.manifest.classes):
             columns[f"probability_{label}"] = pl.Series(shares[:, place]).fill_nan(None)
         return pl.DataFrame(columns)
-
-    def _is_usable(self, said: Answers, place: int) -> bool:
-        if said.probabilities is not None and not np.isfinite(said.probabilities[place]).all():
-            return False
-        if self.manifest.task == "classification":
-            return True
-        number, bounds = float(said.values[place]), self.manifest.bounds
-        return bool(np.isfinite(number)) and (bounds is None or bounds[0] <= number <= bounds[1])
 
 
 def _said(

@@ -7,11 +7,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
-from typing import Any, Final, Literal, assert_never
+from typing import Any, Final, assert_never
 from uuid import UUID
 
 from services.trainer.batch.store import BatchStore, Made
-from services.trainer.worker import patiently
+from services.trainer.worker import MOST_CRASHES, Reason, patiently
 from shared import telemetry
 from shared.artifacts import ArtifactStore, digest_of_file
 from shared.clock import Clock
@@ -21,10 +21,8 @@ from shared.events import BatchFailed, BatchPredicted, DatasetName, Digest, Even
 from shared.jobs import Job, Jobs, run_worker
 
 ANSWER: Final = "services.trainer.batch.answering:answer"
-MOST_CRASHES: Final = 3
 LOOK_SECONDS: Final = 0.5
 """Between two looks at the progress of a child."""
-Reason = Literal["error", "timeout", "resource_exceeded", "crashed"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
