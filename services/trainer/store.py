@@ -66,7 +66,9 @@ _RUNS: Final = """
         (j.payload ->> 'dataset_version')::bigint as dataset_version,
         j.payload ->> 'trigger' as trigger,
         nullif(j.payload ->> 'requested_by', '') as requested_by,
-        r.started_at, r.outcome, r.reason, r.result
+        r.started_at, r.result,
+        coalesce(r.outcome, case when j.state = 'failed' then 'failed' end) as outcome,
+        coalesce(r.reason, case when j.state = 'failed' then 'crashed' end) as reason
     from job j left join run r on r.id = j.id
     where j.kind = 'training'
 """

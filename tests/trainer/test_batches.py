@@ -4,18 +4,22 @@ from __future__ import annotations
 
 import asyncio
 import io
+import json
 import os
 import signal
+import sys
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
+from uuid import UUID
 
 import httpx
 import numpy as np
 import polars as pl
 import pytest
+import uvicorn
 from sklearn.linear_model import Ridge
 
 from services.trainer import batch
@@ -46,6 +50,7 @@ from tests.trainer.conftest import Room
 
 pytestmark = pytest.mark.timeout(180)
 real = pytest.mark.real
+CHECKOUT = Path(__file__).resolve().parents[2]
 
 
 @pytest.fixture
@@ -97,6 +102,61 @@ async def a_champion(
         await batches.note_version(replace(registered, event=replace(registered.event, **same)))
     await room.hear(replace(promoted.event, **same, dataset_version=1))
     return read_manifest(room.artifacts.get(made.manifest))
+
+
+@dataclass(frozen=True, slots=True)
+class Ran:
+    code: int | None
+    out: str
+
+
+@dataclass(frozen=True, slots=True)
+class Starving:
+    """Whatever else is queued finds that all of its workers have died."""
+
+    answering: batch.BatchWorker
+    but: UUID
+
+    async def run(self) -> None:
+        sql = (
+            "update job set attempt = 8 where kind = 'batch' and state = 'waiting' and id <> $1 "
+            "returning id"
+        )
+        database = self.answering.jobs.database
+        await eventually(lambda: database.fetchval(sql, self.but), what="a batch to be queued")
+        await self.answering.run()
+
+
+@asynccontextmanager
+async def opened(app: Any) -> AsyncIterator[str]:
+    """The address of a door that is open."""
+    config = uvicorn.Config(app, host="127.0.0.1", port=0, log_level="error", lifespan="off")
+    server = uvicorn.Server(config)
+    serving = asyncio.create_task(server.serve())
+
+    async def is_open() -> bool:
+        return server.started
+
+    await eventually(is_open, what="the door to open")
+    try:
+        yield f"http://127.0.0.1:{server.servers[0].sockets[0].getsockname()[1]}"
+    finally:
+        server.should_exit = True
+        await serving
+
+
+async def the_command(folder: Path, url: str, *arguments: str) -> Ran:
+    """`tidewheel` in a process of its own, as an operator."""
+    context = folder / "context.json"
+    context.write_text(json.dumps({"services": {"trainer": url}, "key": "tw_operator"}))
+    path = os.pathsep.join((str(CHECKOUT / "client"), str(CHECKOUT)))
+    process = await asyncio.create_subprocess_exec(
+        sys.executable, "-m", "tidewheel", *arguments, cwd=folder,
+        env={"PATH": os.defpath, "PYTHONPATH": path, "TIDEWHEEL_CONTEXT": str(context)},
+        stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.STDOUT,
+    )  # fmt: skip
+    out, _ = await process.communicate()
+    return Ran(process.returncode, out.decode())
 
 
 def frame_of(data: bytes) -> pl.DataFrame:
@@ -177,6 +237,42 @@ async def test_what_cannot_be_answered_is_said_and_may_be_tried_again(
     assert second != first
     assert event.batch == second
     assert manifest.files
+
+
+@real
+async def test_a_batch_whose_workers_all_died_says_that_it_failed(
+    room: Room,
+    workshop: Workshop,
+    batches: batch.Batches,
+    answering: batch.BatchWorker,
+    tmp_path: Path,
+) -> None:
+    await a_champion(room, workshop, batches)
+    given_up = await batches.ask("demand", 3, "sales", 1, "ada")
+    # As it is left by the last of them: claimed for the eighth time, and silent since.
+    await room.database.execute(
+        "update job set state = 'running', attempt = 8, lease_until = now() - interval '1 second' "
+        "where id = $1",
+        given_up,
+    )
+
+    async with at_work(answering):
+        (event,) = await has_said(room, BatchFailed)
+    door = batch.router(room.store, batches.store, batches, room.artifacts)
+    app = http.build("trainer", door_settings(tmp_path), [door], ready=lambda: {"ready": True})
+    async with opened(app) as url:
+        shown = await the_command(tmp_path, url, "batches", "demand", "--json")
+        (found,) = [json.loads(line) for line in shown.out.splitlines()]
+        async with at_work(Starving(answering, given_up)):
+            ended = await the_command(tmp_path, url, "batch", "demand", "--version", "3",
+                                      "--data-version", "1", "--out", "answers.csv")  # fmt: skip
+
+    assert (event.batch, event.reason) == (given_up, "crashed")
+    assert (found["state"], found["outcome"], found["reason"]) == ("failed", "failed", "crashed")
+    assert found["finished_at"] is not None
+    assert ended.code == 65
+    assert "no answers (crashed): given up after 8 attempts" in ended.out
+    assert not (tmp_path / "answers.csv").exists()
 
 
 @real

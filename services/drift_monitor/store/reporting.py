@@ -32,6 +32,18 @@ _UNDRAWN: Final = """
 """
 
 
+_FOUND: Final = """
+    select r.id, r.model, r.version, r."window", r.artifact, r.size_bytes, r.summary,
+        r.requested_by, r.requested_at, case when r.state = 'waiting' and j.state = 'failed'
+            then j.state else r.state end as state,
+        coalesce(r.detail, j.detail) as detail, coalesce(r.finished_at, j.finished_at) as finished_at
+    from report r
+    left join job j on j.kind = 'report' and j.natural_key = 'report/' || r.id::text
+        and j.state = 'failed'
+    where r.id = $1
+"""
+
+
 class Reporting:
     """One row per report."""
 
@@ -75,5 +87,6 @@ class Reporting:
         )
 
     async def find(self, report: UUID) -> Json | None:
-        row = await self.database.fetchrow("select * from report where id = $1", report)
+        """A report; one whose drawing was given up has failed, though nobody could write that."""
+        row = await self.database.fetchrow(_FOUND, report)
         return dict(row) if row else None

@@ -10,10 +10,16 @@ from shared.events import Digest, Json
 from shared.postgres import Database, Row
 
 _BATCHES: Final = """
-    select b.*, j.state, j.detail, j.created_at, j.correlation,
-        j.payload ->> 'format' as format
+    select b.id, b.model, b.version, b.dataset, b.dataset_version, b.requested_by, b.rows, b.done,
+        b.refused, b.output, b.size_bytes, b.started_at, j.state, j.detail, j.created_at,
+        j.correlation, j.payload ->> 'format' as format,
+        coalesce(b.outcome, case when j.state = 'failed' then 'failed' end) as outcome,
+        coalesce(b.reason, case when j.state = 'failed' then 'crashed' end) as reason,
+        coalesce(b.finished_at, j.finished_at) as finished_at
     from batch b join job j on j.id = b.id
 """
+"""A job that was given up, because whoever worked on it died each time, has nobody who could have
+written into its batch: its end is that of the job."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
