@@ -49,6 +49,7 @@ def limits_of(settings: Settings) -> Limits:
         least_watched=settings.brake_least_watched,
         span=timedelta(seconds=settings.brake_span_seconds),
         settle=timedelta(seconds=settings.settle_seconds),
+        unseen=timedelta(seconds=settings.unseen_seconds),
     )
 
 
@@ -135,7 +136,7 @@ async def serve(settings: Settings) -> None:
             reporter.run,
             reporter.look,
             forgetter.run,
-            Looker(brakes=brakes).run,
+            Looker(brakes=brakes, every=settings.look_seconds).run,
             Ager(ageing=Ageing(predictions=predictions)).run,
             Settler(settling=Settling(store=store, judging=judging)).run,
             partial(idempotency.forgetting, database),

@@ -36,6 +36,7 @@ class Limits:
         least_watched: a smaller fleet has no brake of its own; its sources may have.
         span: changes confirmed so close together count as one.
         settle: how long a confirmed change waits for others to show themselves.
+        unseen: how often a champion that nobody sees is compared with the rule that answers.
     """
 
     budget: int = 20
@@ -45,6 +46,7 @@ class Limits:
     least_watched: int = 20
     span: timedelta = timedelta(hours=3)
     settle: timedelta = timedelta(minutes=10)
+    unseen: timedelta = timedelta(minutes=1)
 
 
 USUAL: Final = Limits()

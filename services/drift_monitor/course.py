@@ -154,7 +154,7 @@ def follow(course: Course, signs: Signs, subject: Subject) -> Stepped:
     """What the signs of the champion's newest window change."""
     if course.version != subject.version:
         course = crowned(course, subject.version)
-    course = cooled(course, subject.now)
+    course = cooled(unheard(course, subject.policy, subject.now), subject.now)
     if signs.confirmed is not None:
         return _confirmed(course, signs, subject)
     if signs.calm and course.confirmed_at is not None:
@@ -329,6 +329,24 @@ def came_to_nothing(course: Course, policy: Policy | None) -> Course:
     if over.phase is not Phase.RETRAINING:
         return over
     return _vain(over, policy.cool_down if policy else timedelta(hours=24))
+
+
+def waits_until(course: Course) -> datetime | None:
+    """When a course changes although nothing is heard; None for one that waits for nothing."""
+    match course.phase:
+        case Phase.COOLING | Phase.BACKOFF:
+            return course.cools_until
+        case Phase.RETRAINING:
+            moments = [at for at in (course.asked_at, course.training_at) if at is not None]
+            return max(moments) + LONGEST_TRAINING if moments else None
+        case _:
+            return None
+
+
+def unheard(course: Course, policy: Policy, now: datetime) -> Course:
+    """Nothing was heard of what was asked for, for longer than any training takes: it was vain."""
+    until = waits_until(course) if course.phase is Phase.RETRAINING else None
+    return course if until is None or now < until else came_to_nothing(course, policy)
 
 
 def promoted(course: Course, version: int, policy: Policy | None) -> Course:

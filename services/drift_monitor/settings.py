@@ -49,3 +49,9 @@ class Settings(DatabaseSettings):
     settle_seconds: float = Field(default=600.0, ge=0)
     """Seconds. In a fleet that may have a brake, a confirmed change waits so long before a fresh
     version is asked for: others may show that the cause is common."""
+
+    look_seconds: float = Field(default=5.0, gt=0, le=60)
+    """Seconds between two looks at what no window brings: brakes and cool-downs that are over."""
+
+    unseen_seconds: float = Field(default=60.0, gt=0, le=3600)
+    """Seconds. While the rule answers for a champion, both are compared so often."""

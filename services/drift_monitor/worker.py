@@ -16,7 +16,7 @@ from shared import telemetry
 from shared.artifacts import ArtifactStore
 from shared.clock import Clock
 from shared.confined import Confined, Done, Failed, Outcome
-from shared.errors import NotFound, Unavailable, Unprocessable
+from shared.errors import Unavailable
 from shared.events import Digest, Json
 from shared.jobs import Job, Jobs, run_worker
 from shared.postgres import Cause
@@ -184,9 +184,13 @@ class Looker:
     """Looks at what no window brings: brakes that are over, and courses whose moment has come.
 
     Several monitors may look side by side; the locks of fleet and models put them in order.
+
+    Attributes:
+        every: seconds between two rounds.
     """
 
     brakes: Brakes
+    every: float = LOOK_EVERY_SECONDS
 
     async def run(self) -> None:
         """Until cancelled; a database that is away is waited for."""
@@ -195,10 +199,10 @@ class Looker:
                 await self.brakes.look()
                 while await self.brakes.look_at_one():
                     pass
-            except (Unavailable, NotFound, Unprocessable) as error:
-                # Something that a course names is away; it is looked at again.
+            except Unavailable as error:
+                # The database is away, or what a course names cannot be read now.
                 telemetry.log("looking_waits", level="warning", reason=str(error))
-            await asyncio.sleep(LOOK_EVERY_SECONDS)
+            await asyncio.sleep(self.every)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

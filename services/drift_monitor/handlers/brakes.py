@@ -3,15 +3,26 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
+from uuid import UUID
 
-from services.drift_monitor.brake import FLEET, USUAL, Limits, lifted_by, release, scope_of
+from services.drift_monitor.brake import (
+    FLEET,
+    PAUSE,
+    USUAL,
+    Brake,
+    Limits,
+    lifted_by,
+    release,
+    scope_of,
+)
 from services.drift_monitor.handlers.deciding import Deciding
 from services.drift_monitor.store import PostgresStore
 from shared import telemetry
 from shared.access import EVERY_TEAM, Principal, Role, act
 from shared.clock import Clock
-from shared.errors import NotFound, NotPermitted
-from shared.events import DatasetName, Event, Heard, Json
+from shared.errors import NotFound, NotPermitted, Unprocessable
+from shared.events import BrakeLifted, DatasetName, Event, Heard, Json, ModelName
+from shared.ids import derived
 from shared.postgres import Cause
 
 MAY_RELEASE: Final = frozenset({Role.OPERATOR})
@@ -33,7 +44,7 @@ class Brakes:
         async with self.store.database.transaction(Cause.outside()) as transaction:
             await self.store.lock_fleet()
             set_now = await self.store.brakes()
-            lifted = []
+            lifted: list[BrakeLifted] = []
             held = {FLEET: 0}
             for brake in set_now:
                 crowd = await self.store.crowd(brake.scope, self.now())
@@ -41,9 +52,9 @@ class Brakes:
                 said = release(brake, crowd, self.limits, self.now())
                 if said is not None:
                     await self.store.lift_brake(said, self.now())
+                    await transaction.say([said], base=_id_of(brake))
                     lifted.append(said)
                     held[brake.scope] = 0
-            await transaction.say(lifted)
         for scope, models in held.items():
             telemetry.gauge("tidewheel_brake_models", models, scope=scope)
         for said in lifted:
@@ -52,14 +63,28 @@ class Brakes:
 
     async def look_at_one(self) -> bool:
         """Look at one course whose moment has come; whether there was one."""
-        async with self.store.database.transaction(Cause.outside()) as transaction:
-            model = await self.store.due_course(self.now())
-            if model is None:
-                return False
-            # Somebody else may have looked at it while the lock was waited for.
-            await self.store.lock([model])
-            await transaction.say(await self.deciding.look(model))
+        model = await self.store.due_course(self.now())
+        if model is None:
+            return False
+        try:
+            await self._look_at(model)
+        except (NotFound, Unprocessable) as error:
+            # What its champion was made of is gone or broken; the others do not wait for it.
+            telemetry.log("looking_failed", level="error", model=model, reason=str(error))
+            async with self.store.database.transaction():
+                await self.store.lock([model])
+                await self.store.due_again(model, self.now() + PAUSE)
         return True
+
+    async def _look_at(self, model: ModelName) -> None:
+        async with self.store.database.transaction(Cause.outside()) as transaction:
+            await self.store.lock([model])
+            kept = await self.store.course(model)
+            # Somebody else may have looked at it while the lock was waited for.
+            if kept.due_at is None or kept.due_at > self.now():
+                return
+            said = await self.deciding.look(model, kept)
+            await transaction.say(said, base=derived(None, "look", model, kept.due_at))
 
     async def listed(self, who: Principal, limit: int) -> list[Json]:
         """The brakes that concern what this person may see."""
@@ -87,7 +112,7 @@ class Brakes:
         said = lifted_by(brake, who.name, "released", reason)
         await self.store.lift_brake(said, self.now())
         async with self.store.database.transaction() as transaction:
-            (heard,) = await transaction.say([said])
+            (heard,) = await transaction.say([said], base=_id_of(brake))
         telemetry.log("brake_lifted", scope=scope, reason="released", by=who.name)
         return heard
 
@@ -101,6 +126,11 @@ class Brakes:
             raise NotFound(f"No brake of {scope} is set.")
         for owner in owners:
             act(who, owner, MAY_RELEASE, f"No brake of {scope} is set.")
+
+
+def _id_of(brake: Brake) -> UUID:
+    """What its end is told under, whoever or whatever ends it: it ends once."""
+    return derived(None, "brake", brake.scope, brake.set_at)
 
 
 def is_scope(text: str) -> bool:

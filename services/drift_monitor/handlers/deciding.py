@@ -7,14 +7,13 @@ one brake, and hardly ever wait for each other.
 
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field, replace
-from datetime import datetime, timedelta
+from datetime import datetime
 from typing import Final
 
 from services.drift_monitor.brake import USUAL, Limits, Permitted, object_to, permit
 from services.drift_monitor.course import (
     About,
     Course,
-    Phase,
     Stepped,
     cooled,
     fall_back_over,
@@ -22,6 +21,8 @@ from services.drift_monitor.course import (
     is_as_good,
     objection,
     still_cooling,
+    unheard,
+    waits_until,
 )
 from services.drift_monitor.domain import Decided, Spell, Subject
 from services.drift_monitor.periods import Tag, has_outlasted, has_passed, is_known, proposal
@@ -41,7 +42,6 @@ from shared.events import (
 from shared.manifest import Manifest, read_manifest
 
 MOST_MANIFESTS: Final = 256
-LOOK_AT_UNSEEN: Final = timedelta(minutes=1)
 
 Fetch = Callable[[Digest], Awaitable[bytes]]
 
@@ -100,14 +100,14 @@ class Deciding:
         if has_outlasted(course, about):
             course = replace(course, regime=True)
             said += await self._proposed(about, version.watch.spell, "new_regime")
-        due_at = course.cools_until if course.phase in (Phase.COOLING, Phase.BACKOFF) else None
+        due_at: datetime | None = None
         if course.wants:
             answer = await self._ask(course, about, version)
-            course, due_at = answer.course, answer.look_again_at or due_at
+            course, due_at = answer.course, answer.look_again_at
             said += answer.events
+        due_at = due_at or waits_until(course)
         if course.fallback is not None:
-            again = about.now + LOOK_AT_UNSEEN
-            due_at = min(due_at or again, again)
+            due_at = _earliest(due_at, about.now + self.limits.unseen)
         if before is not None and course == before.course and due_at == before.due_at:
             await self.store.seen(about.model, about.now)
         else:
@@ -205,16 +205,14 @@ class Deciding:
         # Nothing is asked for here: without a cool-down question and answer would chase each other.
         now, until = self.now(), stepped.course.cools_until
         about = await self.about(version, now)
-        due_at = until if until is not None and until > now else None
+        # What was to be looked at before is still: a champion that nobody sees, a lifted brake.
+        due_at = _earliest(kept.due_at, until if until is not None and until > now else None)
         await self.store.save_course(about, stepped.course, due_at, now)
         return list(stepped.events)
 
-    async def look(self, model: ModelName) -> list[Event]:
+    async def look(self, model: ModelName, kept: Kept) -> list[Event]:
         """The moment has come at which the course of a locked model is looked at."""
         now = self.now()
-        kept = await self.store.course(model)
-        if kept.due_at is None or kept.due_at > now:
-            return []
         found = await self.store.versions([(model, kept.course.version)])
         version = next(iter(found.values()), None)
         standing = await self.store.standing(model)
@@ -222,7 +220,8 @@ class Deciding:
             await self.store.not_due(model)
             return []
         about = await self.about(version, now)
-        stepped = await self._compared(cooled(kept.course, now), about, version)
+        course = cooled(unheard(kept.course, version.policy, now), now)
+        stepped = await self._compared(course, about, version)
         said = await self.go_on(about, replace(kept, course=stepped.course), version, None)
         return [*stepped.events, *said]
 
@@ -240,6 +239,10 @@ class Deciding:
             told = "so few labels came within the horizon that nothing is known"
             return fall_back_over(course, about.model, told)
         return Stepped(course=course)
+
+
+def _earliest(*moments: datetime | None) -> datetime | None:
+    return min((one for one in moments if one is not None), default=None)
 
 
 def _count(said: list[Event], why: str) -> None:

@@ -103,6 +103,10 @@ class CourseTable:
         )
         return ModelName(found) if found else None
 
+    async def due_again(self, model: str, at: datetime) -> None:
+        """This course cannot be looked at now; it is later, those behind it before."""
+        await self.database.execute("update course set due_at = $2 where model = $1", model, at)
+
     async def not_due(self, model: str) -> None:
         """Nothing of this course is to be looked at by itself any more."""
         await self.database.execute("update course set due_at = null where model = $1", model)
