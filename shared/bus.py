@@ -29,12 +29,13 @@ from shared.events import Event, Heard
 from shared.inbox import Inbox, Limits
 from shared.letters import Record
 from shared.outbox import Relay
-from shared.parking import Parked, count_parked, drop_parked, list_parked, retry_parked
+from shared.parking import Parked, count_parked, list_parked
 from shared.partitions import FULL, LOW, Worker
 from shared.patience import Patience
-from shared.postgres import Database
+from shared.postgres import Database, passes
 from shared.provisioning import TopicsDiffer, check_topics, ensure_topics
 from shared.reactions import Reaction, topics_heard
+from shared.retrying import drop_parked, retry_parked, retry_upgraded
 from shared.tail import follow
 from shared.topics import Topic
 
@@ -97,13 +98,21 @@ class Bus:
         consumer: str | None = None,
         timing: Timing | None = None,
         limits: Limits | None = None,
+        carried: Sequence[Reaction] = (),
     ) -> None:
+        """Compose it; nothing is opened yet.
+
+        Args:
+            carried: reactions to what something else carries to the same consumer, for its dead
+                letters that an older release did not know.
+        """
         self._database = database
         self._bootstrap = bootstrap
         self._prefix = topic_prefix
         self._name = consumer or service
         self._instance = f"{topic_prefix}{self._name}-{replica}"
         self._timing = timing or Timing()
+        self._reactions = (*reactions, *carried)
         self._topics = topics_heard(reactions, service)
         for topic in self._topics:
             if topic.sequenced:
@@ -177,6 +186,7 @@ class Bus:
 
     async def _consume(self) -> None:
         patience = Patience()
+        await self._take_up_unknown()
         while True:
             consumer = make_consumer(
                 self._bootstrap,
@@ -191,6 +201,20 @@ class Bus:
             finally:
                 await self._leave(consumer)
             await asyncio.sleep(patience.next_seconds())
+
+    async def _take_up_unknown(self) -> None:
+        """What an older release could not read and this one can; before anything newer is heard."""
+        patience = Patience()
+        names = [topic.name for topic in topics_heard(self._reactions, self._database.service)]
+        while True:
+            try:
+                await retry_upgraded(self._database, self._reactions, names, self._name)
+            except Exception as error:
+                if not (isinstance(error, Unavailable) or passes(error)):
+                    raise
+                await asyncio.sleep(patience.next_seconds())
+            else:
+                return
 
     async def _serve(self, consumer: Any, patience: Patience) -> None:
         """Poll and watch side by side; whichever fails ends both."""

@@ -4,18 +4,24 @@ from collections.abc import Iterable
 from typing import Annotated, Any, Final
 
 from fastapi import APIRouter, Depends, Query
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, Field
 
 from shared.access import Role
 from shared.errors import InvalidInput, TidewheelError
 from shared.http import Json, allow, page
-from shared.parking import Parked, list_parked, retry_parked
+from shared.letters import LONGEST_SUBJECT
+from shared.parking import Parked, list_parked
 from shared.postgres import Database
 from shared.reactions import Reaction
+from shared.retrying import retry_parked
+from shared.turned_away import TurnedAway, count_turned_away, list_turned_away
 
 # They hold events of any team, and often of none that can be told.
 _READER: Final = allow(Role.VIEWER, Role.OPERATOR, everywhere=True)
 _OPERATOR: Final = allow(Role.OPERATOR, everywhere=True)
+LARGEST: Final = 2**63 - 1
+PLAIN: Final = r"^[^\x00]*$"
+"""The database keeps no text with zero characters."""
 
 
 class Retry(BaseModel):
@@ -23,8 +29,8 @@ class Retry(BaseModel):
 
     model_config = ConfigDict(extra="forbid")
 
-    topic: str
-    subject: str
+    topic: str = Field(max_length=300, pattern=PLAIN)
+    subject: str = Field(max_length=LONGEST_SUBJECT, pattern=PLAIN)
 
 
 def router(database: Database, reactions: Iterable[Reaction]) -> APIRouter:
@@ -34,13 +40,22 @@ def router(database: Database, reactions: Iterable[Reaction]) -> APIRouter:
 
     @found.get("/v1/dead-letters", dependencies=[Depends(_READER)])
     async def dead_letters(
-        subject: str | None = None,
-        cursor: int = 0,
+        subject: Annotated[str | None, Query(max_length=LONGEST_SUBJECT, pattern=PLAIN)] = None,
+        cursor: Annotated[int, Query(ge=0, le=LARGEST)] = 0,
         limit: Annotated[int, Query(ge=1, le=1000)] = 100,
     ) -> Any:
         rows = await list_parked(database, subject=subject, after=cursor, limit=limit)
         last = str(rows[-1].id) if len(rows) == limit else None
-        return Json(page([_shown(row) for row in rows], last))
+        away = await list_turned_away(database, limit=limit)
+        return Json(
+            {
+                **page([_shown(row) for row in rows], last),
+                "turned_away": {
+                    "totals": await count_turned_away(database),
+                    "newest": [_turned_away(one) for one in away],
+                },
+            }
+        )
 
     @found.post("/v1/dead-letters/retry", dependencies=[Depends(_OPERATOR)])
     async def retry(asked: Retry) -> Any:
@@ -56,6 +71,18 @@ def router(database: Database, reactions: Iterable[Reaction]) -> APIRouter:
         return Json({"topic": asked.topic, "subject": asked.subject, "retried": tried})
 
     return found
+
+
+def _turned_away(one: TurnedAway) -> dict[str, Any]:
+    """Its bytes are in Kafka, at this position, for as long as the topic keeps them."""
+    return {
+        "topic": one.topic,
+        "partition": one.partition,
+        "offset": one.offset,
+        "failure": one.failure,
+        "reason": one.reason,
+        "at": one.at.isoformat(),
+    }
 
 
 def _shown(row: Parked) -> dict[str, Any]:

@@ -44,6 +44,8 @@ class Heard(Generic[E]):
             writers share a topic.
         correlation: the cascade, the same for everything that one trigger brought about.
         causation: id of the event that caused this one.
+        key: what an outsider's event is told apart by here, which is not on the wire: anybody may
+            use any id, so the content is part of it. None where the id itself tells.
     """
 
     event: E
@@ -55,6 +57,7 @@ class Heard(Generic[E]):
     sequence: int | None = None
     traceparent: str | None = None
     signature: str | None = None
+    key: UUID | None = None
 
 
 def as_kind(heard: Heard[Any], kind: type[E]) -> Heard[E] | None:

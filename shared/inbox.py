@@ -7,6 +7,7 @@ that the event is done. Correctness rests on this alone, not on the broker's off
 import time
 from collections.abc import Awaitable, Callable, Iterable, Sequence
 from dataclasses import dataclass
+from itertools import islice, takewhile
 from typing import Final, Literal
 
 from shared import clock, telemetry
@@ -17,7 +18,7 @@ from shared.parking import Parking
 from shared.patience import Patience
 from shared.postgres import Cause, Database, Transaction, passes
 from shared.reactions import Reaction
-from shared.topics import Topic
+from shared.topics import Topic, topic_of
 
 Wait = Callable[[float], Awaitable[None]]
 React = Callable[[Transaction, Sequence[Letter]], Awaitable[Sequence[tuple[Cause, Event]]]]
@@ -41,10 +42,15 @@ _MARK: Final = (
     "select sequence, parked from watermark "
     "where consumer = $1 and topic = $2 and subject = $3 for update"
 )
-_HEARD: Final = (
-    "insert into inbox (consumer, topic, event_id) select $1, $2, unnest($3::uuid[]) "
-    "on conflict do nothing returning event_id"
-)
+_HEARD: Final = """
+    insert into inbox (consumer, topic, event_id)
+    select $1, $2, h.id from unnest($3::uuid[], $4::uuid[]) as h (id, given)
+    where not exists (
+        select 1 from inbox i where i.consumer = $1 and i.topic = $2 and i.event_id = h.given
+    )
+    on conflict do nothing returning event_id
+"""
+"""Releases before this one kept the ids that outsiders gave, and what they did is done."""
 _FORGET: Final = "delete from inbox where topic = $1 and heard_at < now() - $2::interval"
 
 
@@ -56,9 +62,12 @@ class Limits:
     ready_seconds: float = 60.0
     """A reaction that is not ready is parked after so many tries or seconds."""
     parked: int = 1_000
-    """So many dead letters stop the consumer: a bad release must not drain a topic."""
+    """So many dead letters of our own services' topics stop the consumer: a bad release must not
+    drain a topic. Of each outsiders' topic there may be as many besides, and they stop nothing."""
+    turned_away: int = 1_000
+    """Positions kept of outsiders' records beyond that, the newest of each topic."""
     together: int = 200
-    """Events that nobody reacts to and that may share one transaction."""
+    """Events that nobody reacts to, or records that are none, and that may share a transaction."""
 
 
 Place = Literal["next", "repeat", "behind", "gap"]
@@ -108,7 +117,12 @@ class Inbox:
         self._reader = Reader(reactions)
         for reaction in reactions:
             telemetry.begin("tidewheel_events_processed_total", type=reaction.kind.TYPE)
-        self._parking = Parking(database, consumer, self.limits.parked)
+            topic = topic_of(reaction.kind, database.service)
+            if topic.outsiders:
+                telemetry.begin("tidewheel_records_turned_away_total", topic=topic.name)
+        self._parking = Parking(
+            database, consumer, self.limits.parked, turned_away=self.limits.turned_away
+        )
         self.read = self._reader.read
 
     async def take(self, letters: Sequence[Letter], wait: Wait) -> list[Letter]:
@@ -120,13 +134,18 @@ class Inbox:
         Returns:
             The letters that cannot be finished because one before them is missing.
         """
+        if all(letter.is_junk for letter in letters):
+            await self._set_aside(letters, wait)
+            return []
         if len(letters) > 1 and await self._took_together(letters, wait):
             return []
         return [letter for letter in letters if not await self._took(letter, wait)]
 
     def batch(self, letters: Iterable[Letter]) -> list[Letter]:
         """As many from the front as may share a transaction."""
-        chosen: list[Letter] = []
+        chosen = list(islice(takewhile(_is_junk, letters), self.limits.together))
+        if chosen:
+            return chosen
         reacting, allowed = 0, self.limits.together
         for letter in letters:
             if letter.reaction is not None:
@@ -143,6 +162,18 @@ class Inbox:
         for topic in topics:
             if topic.retention is not None and not topic.sequenced:
                 await self._database.execute(_FORGET, topic.name, topic.retention * 2)
+
+    async def _set_aside(self, letters: Sequence[Letter], wait: Wait) -> None:
+        patience = Patience()
+        while True:
+            try:
+                await self._parking.set_aside([(letter, letter.failure) for letter in letters])
+            except Exception as error:
+                if not _is_passing(error):
+                    raise
+                await self._pause(letters[0], error, patience, wait)
+            else:
+                return
 
     async def _took_together(self, letters: Sequence[Letter], wait: Wait) -> bool:
         patience = Patience()
@@ -276,15 +307,20 @@ class Inbox:
         named = {letter.id: letter for letter in reversed(letters) if letter.id}
         if not named:
             return [letter for letter in letters if letter.failure]
-        rows = await self._database.fetch(_HEARD, self.consumer, letters[0].topic.name, list(named))
+        rows = await self._database.fetch(
+            _HEARD,
+            self.consumer,
+            letters[0].topic.name,
+            list(named),
+            [letter.heard.id if letter.heard else None for letter in named.values()],
+        )
         new = {row["event_id"] for row in rows}
-        fresh = [
-            letter
-            for letter in letters
-            if letter.id is None or (letter.id in new and named[letter.id] is letter)
-        ]
-        for letter in letters[len(fresh) :]:
-            _note(letter, "duplicate")
+        fresh: list[Letter] = []
+        for letter in letters:
+            if letter.id is None or (letter.id in new and named[letter.id] is letter):
+                fresh.append(letter)
+            else:
+                _note(letter, "duplicate")
         return fresh
 
 
@@ -313,6 +349,10 @@ def _runs(letters: Sequence[Letter]) -> dict[str, tuple[int, int]]:
             raise _Uneven
         runs[letter.subject] = (first, sequence)
     return dict(sorted(runs.items()))
+
+
+def _is_junk(letter: Letter) -> bool:
+    return letter.is_junk
 
 
 def _is_passing(error: Exception) -> bool:

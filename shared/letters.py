@@ -1,17 +1,24 @@
 """A record of the broker as a consumer sees it: what it is, and what is to be done about it."""
 
+import hashlib
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Final
 from uuid import UUID
+
+import orjson
 
 from shared import codec
 from shared.errors import InvalidEvent, UnknownType, Unprocessable
 from shared.events import BY_TYPE, Event, Heard
+from shared.ids import derived
 from shared.reactions import Reaction
 from shared.topics import BY_NAME, Topic
 
 LARGEST_SEQUENCE: Final = 2**63 - 1
+LONGEST_SUBJECT: Final = 500
+"""Characters: what is longer could not be looked for in an index, whatever its letters are."""
+LONGEST_TYPE: Final = 200
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -26,6 +33,12 @@ class Record:
     headers: tuple[tuple[str, bytes], ...] = ()
     sent_at: float | None = None
     """When the broker got it, as a Unix time."""
+
+    @property
+    def size_bytes(self) -> int:
+        """Of all that its writer chose."""
+        named = sum(len(name) + len(value) for name, value in self.headers)
+        return len(self.key or b"") + len(self.value or b"") + named
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -52,8 +65,13 @@ class Letter:
 
     @property
     def id(self) -> UUID | None:
-        """The event's id, where it was read."""
-        return self.heard.id if self.heard else None
+        """What tells the event apart from others, where it was read."""
+        return (self.heard.key or self.heard.id) if self.heard else None
+
+    @property
+    def is_junk(self) -> bool:
+        """Whether it is an outsider's and no event at all."""
+        return self.failure is not None and self.topic.outsiders
 
     @property
     def metric_type(self) -> str:
@@ -82,8 +100,8 @@ class Reader:
         return Letter(
             record=record,
             topic=topic,
-            type=plain(str(attributes.get("type", "")))[:200],
-            subject=plain(str(attributes.get("subject", subject)))[:1000],
+            type=plain(str(attributes.get("type", "")))[:LONGEST_TYPE],
+            subject=plain(str(attributes.get("subject", subject)))[:LONGEST_SUBJECT],
             sequence=_sequence_or_none(topic, attributes),
             failure=failure,
         )
@@ -100,11 +118,14 @@ class Reader:
         sequence = _sequence(topic, attributes)
         reaction = self._reactions.get(event_type)
         heard = codec.interpret(attributes, data) if reaction else None
+        if heard is not None and topic.outsiders:
+            _check_size(record)
+            heard = replace(heard, key=_key_of(topic, heard, data))
         subject = heard.event.subject if heard else str(attributes.get("subject", ""))
         if record.key is None or record.key != subject.encode("utf-8", "replace"):
             raise InvalidEvent(f"the key is {record.key!r}, the event is about {subject!r}")
-        if "\x00" in subject:
-            raise InvalidEvent("the subject holds a NUL character")
+        if "\x00" in subject or len(subject) > LONGEST_SUBJECT:
+            raise InvalidEvent(f"the subject holds NUL or more than {LONGEST_SUBJECT} characters")
         return Letter(
             record=record,
             topic=topic,
@@ -121,6 +142,25 @@ def current_type(event_type: str) -> str:
     while event_type in codec.UPCASTERS:
         event_type, _ = codec.UPCASTERS[event_type]
     return event_type
+
+
+def _check_size(record: Record) -> None:
+    if record.size_bytes > codec.MAX_EVENT_BYTES:
+        raise InvalidEvent(
+            f"the record has {record.size_bytes} bytes, {codec.MAX_EVENT_BYTES} are allowed"
+        )
+
+
+def _key_of(topic: Topic, heard: Heard[Event], data: Mapping[str, Any]) -> UUID:
+    """Another for every content: who is first with an id keeps nobody else's event out.
+
+    Delivered again, or sent again by a patient producer, an event has its key again.
+    """
+    said: list[object] = [heard.event.TYPE, heard.source, data]
+    if topic.signed:
+        said += [heard.time.isoformat(), heard.signature]
+    digest = hashlib.sha256(orjson.dumps(said, option=orjson.OPT_SORT_KEYS)).hexdigest()
+    return derived(None, "outside", topic.name, heard.id, digest)
 
 
 def _sequence(topic: Topic, attributes: Mapping[str, Any]) -> int | None:

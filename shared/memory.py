@@ -105,7 +105,8 @@ class MemoryBus:
 
 def derived_from(cause: Cause, event: Event, step: str, place: int) -> UUID:
     """The id that the outbox would give."""
-    return derived(cause.id, event.TYPE, event.subject, step, place) if cause.id else uuid7()
+    base = cause.base or cause.id
+    return derived(base, event.TYPE, event.subject, step, place) if base else uuid7()
 
 
 @dataclass(slots=True)
@@ -119,6 +120,8 @@ class Member:
     topics: frozenset[str] = frozenset()
     parked: list[tuple[Letter, str]] = field(default_factory=list)
     """Dead letters with the name of what failed, oldest first."""
+    turned_away: list[Letter] = field(default_factory=list)
+    """The newest of outsiders' records for which there was no room."""
     missing: list[Letter] = field(default_factory=list)
     """Events that cannot be taken because one before them is missing."""
     _marks: dict[tuple[str, str], tuple[int, bool]] = field(default_factory=dict)
@@ -135,8 +138,13 @@ class Member:
             await self._take(letter)
 
     async def retry_parked(self, topic: str, subject: str) -> int:
-        """React to a subject's dead letters in order; nothing changes when one fails."""
+        """React to a subject's dead letters in order; nothing changes when one fails.
+
+        Where there is no order, those that do not fail are done.
+        """
         mine = self._parked_of(topic, subject)
+        if not mine[0][0].topic.sequenced:
+            return await self._retry_each(mine)
         said: list[tuple[Cause, list[Event]]] = []
         for letter, _ in mine:
             again = Reader(self.reactions).read(letter.record)
@@ -147,6 +155,24 @@ class Member:
         for cause, events in said:
             self.bus.say(self.service, events, cause)
         return len(mine)
+
+    async def _retry_each(self, mine: Sequence[tuple[Letter, str]]) -> int:
+        failed: Exception | None = None
+        done = 0
+        for one in mine:
+            again = Reader(self.reactions).read(one[0].record)
+            try:
+                said = await self._attempt(again)
+            except Exception as error:  # noqa: BLE001 - told when nothing at all could be done
+                failed = failed or error
+                continue
+            self.parked = [kept for kept in self.parked if kept is not one]
+            done += 1
+            for cause, events in said:
+                self.bus.say(self.service, events, cause)
+        if failed is not None and not done:
+            raise failed
+        return done
 
     def drop_parked(self, topic: str, subject: str, *, by: str, second: str) -> int:
         """Give a subject's dead letters up; two people have to agree."""
@@ -200,8 +226,12 @@ class Member:
         return await _react(letter)
 
     def _park(self, letter: Letter, failure: str, reason: str) -> None:
-        if len(self.parked) >= self.limits.parked:
-            raise ParkingFull(self.service, len(self.parked))
+        if letter.topic.outsiders:
+            if not self._has_room(letter):
+                self.turned_away = [*self.turned_away, letter][-self.limits.turned_away :]
+                return
+        elif (parked := len(self._own_parked())) >= self.limits.parked:
+            raise ParkingFull(self.service, parked)
         self._advance(letter, parked=True)
         self.parked.append((letter, failure))
         if letter.type == EventParked.TYPE:
@@ -222,6 +252,14 @@ class Member:
         )
         cause = Cause.of(letter.heard) if letter.heard else None
         self.bus.say(self.service, [announcement], cause, "parked")
+
+    def _own_parked(self) -> list[Letter]:
+        return [letter for letter, _ in self.parked if not letter.topic.outsiders]
+
+    def _has_room(self, letter: Letter) -> bool:
+        of_topic = [1 for one, _ in self.parked if one.topic == letter.topic]
+        fits = letter.record.size_bytes <= codec.MAX_EVENT_BYTES
+        return fits and len(of_topic) < self.limits.parked
 
     def _advance(self, letter: Letter, *, parked: bool) -> None:
         if letter.sequence is not None:

@@ -1,21 +1,26 @@
 """Dead letters: events set aside with their reason, kept in order, tried again from here.
 
-A parked event is never sent to its topic again: other services have heard it already.
+A parked event is never sent to its topic again: other services have heard it already. Of what
+outsiders write only so much is kept whole; of the rest the position and the reason, in
+`shared.turned_away`.
 """
 
 import base64
 import traceback
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any, Final
 
 from shared import telemetry
-from shared.errors import Conflict, InvalidInput, NotFound, Unavailable
+from shared.codec import MAX_EVENT_BYTES
+from shared.errors import Unavailable
 from shared.events import Event, EventParked
-from shared.letters import Letter, Reader, Record, plain
+from shared.ids import derived
+from shared.letters import Letter, plain
 from shared.postgres import Cause, Database, Row
-from shared.reactions import Reaction
+from shared.topics import ALL, Topic
+from shared.turned_away import Ring
 
 COPIED_BYTES: Final = 100_000
 """A larger record is copied to the dead-letter topic without its bytes; the table has them."""
@@ -37,9 +42,17 @@ _INSERT: Final = (
     "values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13) "
     "on conflict do nothing returning id"
 )
-_COUNT: Final = (
-    "select count(*) from (select 1 from dead_letter where consumer = $1 limit $2) as parked"
-)
+_COUNT: Final = """
+    select count(*) from (
+        select 1 from dead_letter where consumer = $1 and topic <> all($2) limit $3
+    ) as parked
+"""
+_COUNT_OF_TOPIC: Final = """
+    select count(*) from (
+        select 1 from dead_letter where consumer = $1 and topic = $2 limit $3
+    ) as parked
+"""
+_OUTSIDERS: Final = [topic.name for topic in ALL if topic.outsiders]
 
 
 class ParkingFull(Unavailable):
@@ -72,10 +85,13 @@ class Parked:
 class Parking:
     """Sets events of one consumer aside."""
 
-    def __init__(self, database: Database, consumer: str, ceiling: int) -> None:
+    def __init__(
+        self, database: Database, consumer: str, ceiling: int, *, turned_away: int = 1_000
+    ) -> None:
         self._database = database
         self._consumer = consumer
         self._ceiling = ceiling
+        self._ring = Ring(database, consumer, turned_away)
 
     async def park(self, letter: Letter, error: Exception | None) -> None:
         """Write the dead letter and move the watermark past it, in one transaction.
@@ -85,22 +101,62 @@ class Parking:
             error: why; None when only because an earlier event of its subject is parked.
 
         Raises:
-            ParkingFull: the ceiling is reached; nothing has changed.
+            ParkingFull: the ceiling is reached; nothing has changed. Never for an outsider's.
         """
-        cause = Cause.of(letter.heard) if letter.heard else None
-        async with self._database.transaction(cause) as transaction:
+        if letter.topic.outsiders:
+            await self.set_aside([(letter, error)])
+            return
+        async with self._database.transaction() as transaction:
             if await self._is_done(letter):
                 return
             await self._hold_ceiling()
-            if await self._database.fetchval(_INSERT, *self._row(letter, error)) is None:
+            said = await self._write(letter, error)
+            if said is None:
                 return
             transaction.hearing.append(letter.type)
-            # Who hears announcements and cannot bear one must not be sent another because of it.
-            if letter.type != EventParked.TYPE:
-                # Others may park the same event, and theirs is another announcement.
-                step = f"parked:{self._consumer}"
-                await transaction.say([self._announcement(letter, error)], step=step)
-        self._tell(letter, error)
+            await transaction.say_each(said)
+        _tell(letter, error)
+
+    async def set_aside(self, failed: Sequence[tuple[Letter, Exception | None]]) -> None:
+        """Park outsiders' letters of one topic while there is room; turn the others away.
+
+        What is turned away leaves no trace of its id, so that the same event sent again is taken.
+        """
+        topic = failed[0][0].topic
+        parked: list[tuple[Letter, Exception | None]] = []
+        away: list[tuple[Letter, Exception | None]] = []
+        async with self._database.transaction() as transaction:
+            room = await self._room(topic)
+            said: list[tuple[Cause, Event]] = []
+            for letter, error in failed:
+                if room <= 0 or letter.record.size_bytes > MAX_EVENT_BYTES:
+                    away.append((letter, error))
+                elif not await self._is_done(letter):
+                    spoken = await self._write(letter, error)
+                    if spoken is not None:
+                        parked.append((letter, error))
+                        said += spoken
+                        room -= 1
+            found = [(one.record, *_reason(error)[:2]) for one, error in away]
+            turned_away = await self._ring.add(topic, found) if found else 0
+            await transaction.say_each(said)
+        for letter, error in parked:
+            _tell(letter, error)
+        if turned_away:
+            telemetry.count("tidewheel_records_turned_away_total", turned_away, topic=topic.name)
+            telemetry.log(
+                "records_turned_away",
+                level="error",
+                topic=topic.name,
+                records=turned_away,
+                reason=_reason(away[-1][1])[1],
+            )
+
+    async def _room(self, topic: Topic) -> int:
+        parked = await self._database.fetchval(
+            _COUNT_OF_TOPIC, self._consumer, topic.name, self._ceiling
+        )
+        return self._ceiling - int(parked)
 
     async def _is_done(self, letter: Letter) -> bool:
         """Take the event's place in its order; True when somebody has taken it before."""
@@ -115,9 +171,24 @@ class Parking:
         return False
 
     async def _hold_ceiling(self) -> None:
-        parked = await self._database.fetchval(_COUNT, self._consumer, self._ceiling)
+        parked = await self._database.fetchval(_COUNT, self._consumer, _OUTSIDERS, self._ceiling)
         if parked >= self._ceiling:
             raise ParkingFull(self._consumer, parked)
+
+    async def _write(
+        self, letter: Letter, error: Exception | None
+    ) -> list[tuple[Cause, Event]] | None:
+        """The dead letter, and what is to be said of it; None where it is written already."""
+        row = await self._database.fetchval(_INSERT, *self._row(letter, error))
+        if row is None:
+            return None
+        if letter.type == EventParked.TYPE:
+            # Who hears announcements and cannot bear one must not be sent another because of it.
+            return []
+        cause = Cause.of(letter.heard) if letter.heard else Cause.outside()
+        # Of the row: an id that a stranger chose may come back when the inbox has forgotten it.
+        base = derived(None, "parked", self._database.service, self._consumer, row)
+        return [(replace(cause, base=base), self._announcement(letter, error))]
 
     def _row(self, letter: Letter, error: Exception | None) -> Sequence[Any]:
         record = letter.record
@@ -161,20 +232,21 @@ class Parking:
             },
         )
 
-    def _tell(self, letter: Letter, error: Exception | None) -> None:
-        failure, reason, _ = _reason(error)
-        telemetry.count("tidewheel_events_processed_total", type=letter.metric_type, result="dead")
-        telemetry.count("tidewheel_dead_letters_total", topic=letter.topic.name, reason=failure)
-        telemetry.log(
-            "event_parked",
-            level="warning" if error is None else "error",
-            type=letter.metric_type,
-            topic=letter.topic.name,
-            subject=letter.subject,
-            sequence=letter.sequence,
-            failure=failure,
-            reason=reason,
-        )
+
+def _tell(letter: Letter, error: Exception | None) -> None:
+    failure, reason, _ = _reason(error)
+    telemetry.count("tidewheel_events_processed_total", type=letter.metric_type, result="dead")
+    telemetry.count("tidewheel_dead_letters_total", topic=letter.topic.name, reason=failure)
+    telemetry.log(
+        "event_parked",
+        level="warning" if error is None else "error",
+        type=letter.metric_type,
+        topic=letter.topic.name,
+        subject=letter.subject,
+        sequence=letter.sequence,
+        failure=failure,
+        reason=reason,
+    )
 
 
 def _reason(error: Exception | None) -> tuple[str, str, str]:
@@ -215,120 +287,6 @@ async def count_parked(database: Database, consumer: str) -> dict[tuple[str, str
         consumer,
     )
     return {(row["topic"], row["failure"]): int(row["number"]) for row in rows}
-
-
-async def retry_parked(
-    database: Database,
-    reactions: Iterable[Reaction],
-    topic: str,
-    subject: str,
-    *,
-    consumer: str | None = None,
-) -> int:
-    """React to all parked events of a subject, in order, in one transaction; how many there were.
-
-    Raises:
-        NotFound: nothing of this subject is parked.
-        Exception: what a reaction raised; nothing has changed and everything stays parked.
-    """
-    who = consumer or database.service
-    reader = Reader(reactions)
-    async with database.transaction() as transaction:
-        rows = await _locked(database, who, topic, subject)
-        for row in rows:
-            letter = reader.read(_record(row))
-            if letter.failure is not None:
-                raise letter.failure
-            if letter.reaction is not None and letter.heard is not None:
-                transaction.cause = Cause.of(letter.heard)
-                transaction.hearing.append(letter.type)
-                events: Iterable[Event] = await letter.reaction.react(letter.heard)
-                await transaction.say(events)
-        await _release(database, who, topic, subject)
-    telemetry.log("parked_retried", topic=topic, subject=subject, events=len(rows))
-    return len(rows)
-
-
-async def drop_parked(
-    database: Database,
-    topic: str,
-    subject: str,
-    *,
-    by: str,
-    second: str,
-    consumer: str | None = None,
-) -> int:
-    """Give up all parked events of a subject, so that it flows again; how many there were.
-
-    Raises:
-        InvalidInput: nobody second agreed.
-        Conflict: the second person is the first one.
-        NotFound: nothing of this subject is parked.
-    """
-    if not by.strip() or not second.strip():
-        raise InvalidInput("dropping events needs the names of two people")
-    if by.strip().casefold() == second.strip().casefold():
-        raise Conflict("the second person has to be somebody else")
-    who = consumer or database.service
-    async with database.transaction():
-        rows = await _locked(database, who, topic, subject)
-        await _release(database, who, topic, subject)
-    telemetry.log(
-        "parked_dropped",
-        level="warning",
-        topic=topic,
-        subject=subject,
-        by=by,
-        second=second,
-        events=len(rows),
-    )
-    return len(rows)
-
-
-async def _locked(database: Database, consumer: str, topic: str, subject: str) -> list[Row]:
-    """The dead letters of a subject; its watermark is locked, so that nothing joins them."""
-    await database.fetchrow(
-        "select 1 from watermark where consumer = $1 and topic = $2 and subject = $3 for update",
-        consumer,
-        topic,
-        subject,
-    )
-    rows = await database.fetch(
-        "select * from dead_letter where consumer = $1 and topic = $2 and subject = $3 "
-        "order by id for update",
-        consumer,
-        topic,
-        subject,
-    )
-    if not rows:
-        raise NotFound(f"nothing of {subject!r} on {topic} is parked")
-    return rows
-
-
-async def _release(database: Database, consumer: str, topic: str, subject: str) -> None:
-    await database.execute(
-        "delete from dead_letter where consumer = $1 and topic = $2 and subject = $3",
-        consumer,
-        topic,
-        subject,
-    )
-    await database.execute(
-        "update watermark set parked = false where consumer = $1 and topic = $2 and subject = $3",
-        consumer,
-        topic,
-        subject,
-    )
-
-
-def _record(row: Row) -> Record:
-    return Record(
-        topic=row["topic"],
-        partition=row["partition"],
-        offset=row["offset"],
-        key=row["key"],
-        value=row["payload"],
-        headers=tuple((name, base64.b64decode(value)) for name, value in row["headers"]),
-    )
 
 
 def _parked(row: Row) -> Parked:

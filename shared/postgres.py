@@ -105,16 +105,26 @@ _current: ContextVar["Transaction | None"] = ContextVar("transaction", default=N
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Cause:
-    """Why something is said: the event behind it and the cascade that it belongs to."""
+    """Why something is said: the event behind it and the cascade that it belongs to.
+
+    Attributes:
+        base: what ids are derived from where the event's own id may be anybody's.
+    """
 
     id: UUID | None
     correlation: UUID
     traceparent: str | None = None
+    base: UUID | None = None
 
     @classmethod
     def of(cls, heard: Heard[Event]) -> "Cause":
         """The event that is being reacted to."""
-        return cls(id=heard.id, correlation=heard.correlation, traceparent=heard.traceparent)
+        return cls(
+            id=heard.id,
+            correlation=heard.correlation,
+            traceparent=heard.traceparent,
+            base=heard.key,
+        )
 
     @classmethod
     def outside(cls, correlation: UUID | None = None) -> "Cause":
@@ -176,7 +186,7 @@ class Transaction:
         unnumbered = [
             Heard(
                 event=event,
-                id=self._id(event, base or cause.id, step),
+                id=self._id(event, base or cause.base or cause.id, step),
                 source=f"//tidewheel/{self.service}",
                 time=clock.now(),
                 correlation=cause.correlation,

@@ -24,6 +24,9 @@ class Topic:
         partitions: 12 for facts, 24 for streams.
         retention: None keeps history for ever.
         retention_bytes: cap per partition; None means no cap.
+        outsiders: whether others than our services write it, so that a record may be anything, has
+            no order to keep, and may stop nobody.
+        signed: whether its events prove by a signature who said them.
     """
 
     name: str
@@ -34,6 +37,8 @@ class Topic:
     partitions: int = 12
     retention: timedelta | None = None
     retention_bytes: int | None = None
+    outsiders: bool = False
+    signed: bool = False
 
 
 OFFERS: Final = Topic(
@@ -42,6 +47,7 @@ OFFERS: Final = Topic(
     types=(e.DatasetOffered,),
     readers=("registry",),
     sequenced=False,
+    outsiders=True,
 )
 DATASETS: Final = Topic(
     name="tidewheel.datasets.v1",
@@ -129,6 +135,7 @@ FEEDBACK: Final = Topic(
     types=(e.GroundTruthObserved,),
     readers=("drift_monitor",),
     sequenced=False,
+    outsiders=True,
     partitions=24,
     retention=timedelta(days=7),
     retention_bytes=2**32,
@@ -164,6 +171,8 @@ REQUESTS: Final = Topic(
     readers=("registry", "deployer", "evaluator"),
     sequenced=False,
     retention=timedelta(days=30),
+    outsiders=True,
+    signed=True,
 )
 AUDIT: Final = Topic(
     name="tidewheel.audit.v1",

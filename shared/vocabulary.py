@@ -17,6 +17,7 @@ CounterName = Literal[
     "tidewheel_http_requests_total",
     "tidewheel_events_processed_total",
     "tidewheel_dead_letters_total",
+    "tidewheel_records_turned_away_total",
     "tidewheel_sequence_gaps_total",
     "tidewheel_leases_lost_total",
     "tidewheel_predictions_total",
@@ -176,6 +177,11 @@ COUNTERS: Final[Mapping[CounterName, Metric]] = {
     "tidewheel_dead_letters_total": Metric(
         means="Events set aside, by the class of the reason. Worry: any.",
         labels=("service", "topic", "reason"),
+    ),
+    "tidewheel_records_turned_away_total": Metric(
+        means="Records of outsiders that are wrong and for which there was no room among the dead "
+        "letters. Worry: any.",
+        labels=("service", "topic"),
     ),
     "tidewheel_sequence_gaps_total": Metric(
         means="Events missing between two sequences of a subject. Worry: any; page at once.",

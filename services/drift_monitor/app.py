@@ -87,6 +87,10 @@ async def serve(settings: Settings) -> None:
     horizon = timedelta(days=settings.label_horizon_days)
     windows = timedelta(days=settings.window_horizon_days)
     forgetter = Forgetter(store=store, now=clock.now, horizon=horizon, windows=windows)
+    telemetry = [
+        on(PredictionsLogged, predictions.take_one),
+        on(GroundTruthObserved, labels.take_one),
+    ]
     bus = Bus(
         database,
         settings.kafka,
@@ -94,6 +98,7 @@ async def serve(settings: Settings) -> None:
         facts,
         topic_prefix=settings.topic_prefix,
         replica=settings.replica,
+        carried=telemetry,
     )
     carrier = streams.carry(
         database,
@@ -112,18 +117,13 @@ async def serve(settings: Settings) -> None:
             "ready": bool(state["connected"] and carried["running"]),
         }
 
-    heard = [
-        *facts,
-        on(PredictionsLogged, predictions.take_one),
-        on(GroundTruthObserved, labels.take_one),
-    ]
     app = http.build(
         "drift_monitor",
         settings,
         [
             api.router(store, reading, reporting, jobs, judging.measuring, reporter.page),
             brake_routes.router(brakes),
-            dead_letters.router(database, heard),
+            dead_letters.router(database, [*facts, *telemetry]),
         ],
         ready=ready,
     )

@@ -190,6 +190,79 @@ class BusContract:
         assert await delivery.parked() == [("a", None, "InvalidEvent")]
         assert await delivery.effects() == [("b", 1)]
 
+    async def test_an_id_that_somebody_else_used_keeps_no_event_out(
+        self, delivery: Delivery
+    ) -> None:
+        genuine = heard(an_offer("a", 1))
+        forged = heard(an_offer("a", 2), event_id=genuine.id)
+
+        await delivery.put(forged, genuine, forged, genuine)
+        await delivery.settle()
+
+        assert sorted(await delivery.effects()) == [("a", 1), ("a", 2)]
+
+    async def test_nonsense_of_outsiders_stops_nobody(self, delivery: Delivery) -> None:
+        much = FEW.parked + 20
+        for number in range(much):
+            await delivery.put_bytes(OFFERS, b"a", b"nonsense %d" % number)
+        await delivery.put(heard(an_offer("b", 1)))
+        await delivery.settle()
+        delivery.script.poison["c", 1] = ValueError("a bug")
+        await delivery.put(*versions("c", 1))
+        await delivery.settle()
+
+        parked = await delivery.parked()
+        assert of("b", await delivery.effects()) == [1]
+        assert parked == [("a", None, "InvalidEvent")] * FEW.parked + [("c", 1, "ValueError")]
+        assert await delivery.turned_away() == much - FEW.parked
+
+    async def test_what_an_outsider_breaks_a_reaction_with_stops_nobody(
+        self, delivery: Delivery
+    ) -> None:
+        much = FEW.parked + 3
+        for number in range(1, much + 1):
+            delivery.script.poison["a", number] = ValueError("a bug")
+        offers = [heard(an_offer("a", number)) for number in range(1, much + 1)]
+
+        await delivery.put(*offers, heard(an_offer("b", 1)))
+        await delivery.settle()
+
+        assert of("b", await delivery.effects()) == [1]
+        assert len(await delivery.parked()) == FEW.parked
+        assert await delivery.turned_away() == 3
+
+    async def test_a_record_too_large_to_be_kept_is_turned_away(self, delivery: Delivery) -> None:
+        await delivery.put_bytes(OFFERS, b"a", b"x" * 300_000)
+        await delivery.put_bytes(OFFERS, b"x" * 5_000, b"{")
+        await delivery.settle()
+
+        assert await delivery.turned_away() == 1
+        assert len(await delivery.parked()) == 1
+
+    async def test_nonsense_under_a_subject_keeps_none_of_its_events_from_a_retry(
+        self, delivery: Delivery
+    ) -> None:
+        delivery.script.poison["a", 1] = ValueError("a bug")
+        await delivery.put_bytes(OFFERS, b"a", b"nonsense")
+        await delivery.put(heard(an_offer("a", 1)))
+        await delivery.settle()
+        delivery.script.poison.clear()
+
+        retried = await delivery.retry("a", OFFERS)
+
+        assert retried == 1
+        assert await delivery.parked() == [("a", None, "InvalidEvent")]
+        assert ("a", 1) in await delivery.effects()
+
+    async def test_a_long_name_of_an_outsider_stops_nobody(self, delivery: Delivery) -> None:
+        name = "".join(chr(0x1F300 + number % 700) for number in range(3_000))
+
+        await delivery.put(heard(an_offer(name, 1)), heard(an_offer("b", 1)))
+        await delivery.settle()
+
+        assert await delivery.effects() == [("b", 1)]
+        assert [failure for _, _, failure in await delivery.parked()] == ["InvalidEvent"]
+
     async def test_an_event_that_is_not_said_on_its_topic_is_parked(
         self, delivery: Delivery
     ) -> None:
@@ -276,3 +349,20 @@ class DatabaseBusContract(BusContract):
 
         assert await delivery.effects() == []
         assert await delivery.said() == []
+
+    async def test_what_was_turned_away_is_taken_when_it_is_sent_again(
+        self, delivery: Delivery
+    ) -> None:
+        much = FEW.parked + 1
+        for number in range(1, much + 1):
+            delivery.script.poison["a", number] = ValueError("a bug")
+        offers = [heard(an_offer("a", number)) for number in range(1, much + 1)]
+        await delivery.put(*offers)
+        await delivery.settle()
+        delivery.script.poison.clear()
+
+        await delivery.put(*offers)
+        await delivery.settle()
+
+        assert await delivery.effects() == [("a", much)]
+        assert len(await delivery.parked()) == FEW.parked

@@ -37,6 +37,7 @@ from shared.outbox import Relay
 from shared.postgres import Database
 from shared.reactions import Reaction, on
 from shared.topics import DATASETS, TRAINING, Topic, topic_of
+from shared.turned_away import count_turned_away
 from tests.support.waiting import eventually
 
 MARKER = "zz-marker"
@@ -216,6 +217,10 @@ class Delivery(Protocol):
         """Dead letters in order: subject, sequence, what failed."""
         ...
 
+    async def turned_away(self) -> int:
+        """How many outsiders' records found no room among the dead letters."""
+        ...
+
     async def retry(self, subject: str, topic: Topic = DATASETS) -> int: ...
 
     async def drop(self, subject: str, *, by: str, second: str) -> int: ...
@@ -253,6 +258,9 @@ class MemoryDelivery:
 
     async def parked(self) -> list[tuple[str, int | None, str]]:
         return [(one.subject, one.sequence, failure) for one, failure in self.member.parked]
+
+    async def turned_away(self) -> int:
+        return len(self.member.turned_away)
 
     async def retry(self, subject: str, topic: Topic = DATASETS) -> int:
         return await self.member.retry_parked(topic.name, subject)
@@ -362,6 +370,9 @@ class BrokerDelivery:
         return [
             (one.subject, one.sequence, one.failure) for one in await list_parked(self.database)
         ]
+
+    async def turned_away(self) -> int:
+        return sum((await count_turned_away(self.database)).values())
 
     async def retry(self, subject: str, topic: Topic = DATASETS) -> int:
         reactions = self.skipper.reactions()
