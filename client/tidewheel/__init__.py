@@ -14,6 +14,10 @@ __version__ = "0.1.0"
 __all__ = ["AsyncClient", "Client", "Failure", "__version__"]
 
 
+def __dir__() -> list[str]:
+    return __all__
+
+
 def __getattr__(name: str) -> Any:
     from importlib import import_module  # noqa: PLC0415 - see the docstring
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from tidewheel.errors import Failure
+from tidewheel.errors import Failure, plainly
 from tidewheel.exits import Exit
 
 FILE = Path(".tidewheel") / "context.json"
@@ -85,7 +85,9 @@ def _read(file: Path) -> Context:
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise Failure(
             f"{file} cannot be used",
-            why=(str(error) if isinstance(error, OSError) else f"it has a wrong form: {error}",),
+            why=(
+                plainly(error) if isinstance(error, OSError) else f"it has a wrong form: {error}",
+            ),
             fix=_START,
             exit_code=Exit.CONFIGURATION,
         ) from error

@@ -16,10 +16,16 @@ _REASONS_SHOWN = 8
 _FIXES: Mapping[int, str] = {
     401: "set TIDEWHEEL_KEY, or the key in the context file, to one that is known",
     403: "use a key with one of these roles",
-    404: "`tidewheel models` and `tidewheel datasets` list what there is",
     429: "wait a little and repeat it",
     503: "repeat it; nothing was changed",
 }
+_LISTS: Mapping[str, str] = {
+    "/v1/datasets": "`tidewheel datasets` lists what there is",
+    "/v1/models": "`tidewheel models` lists what there is",
+    "/v1/brakes": "`tidewheel brakes` lists those that are set",
+    "/v1/freezes": "`tidewheel freezes` lists those that are declared",
+}
+"""What shows the right names, by where the wrong one was."""
 
 
 @dataclass(slots=True)
@@ -77,7 +83,7 @@ def of_answer(
     return Failure(
         what,
         why=(str(problem.get("detail") or f"status {status}"), *map(_sentence, faults)),
-        fix="; ".join(dict.fromkeys(hints)) or _fix(status, code),
+        fix="; ".join(dict.fromkeys(hints)) or _fix(status, code, str(problem.get("instance", ""))),
         exit_code=_exit_of(status),
         request_id=str(problem.get("request_id") or headers.get("x-request-id", "")),
         status=status,
@@ -86,10 +92,12 @@ def of_answer(
     )
 
 
-def _fix(status: int, code: str) -> str:
+def _fix(status: int, code: str, path: str) -> str:
     """Another key helps where a role is missing, not where it is one's own work."""
     if status == 403 and code not in ("", "not_permitted"):
         return ""
+    if status == 404:
+        return next((fix for start, fix in _LISTS.items() if path.startswith(start)), "")
     return _FIXES.get(status, "")
 
 
@@ -101,6 +109,12 @@ def unreachable(what: str, service: str, url: str, cause: str) -> Failure:
         fix="start the system with `make up`, or name another with TIDEWHEEL_CONTEXT",
         exit_code=Exit.UNAVAILABLE,
     )
+
+
+def plainly(error: OSError) -> str:
+    """What the system says of a file, without numbers and quotes."""
+    said = (error.strerror or str(error)).lower()
+    return "there is no such file" if isinstance(error, FileNotFoundError) else said
 
 
 def _in_one_line(why: Sequence[str]) -> str:

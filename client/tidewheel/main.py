@@ -33,55 +33,61 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 _VERBS = (
-    (datasets.publish, "publish"),
-    (datasets.datasets, "datasets"),
-    (datasets.versions, "versions"),
-    (specs.apply, "apply"),
-    (specs.check, "check"),
-    (models.models, "models"),
-    (models.status, "status"),
-    (models.why, "why"),
-    (models.runs, "runs"),
-    (models.verdicts, "verdicts"),
-    (models.drift, "drift"),
-    (pictures.picture, "picture"),
-    (pictures.report, "report"),
-    (predictions.predict, "predict"),
-    (predictions.feedback, "feedback"),
-    (batch.batch, "batch"),
-    (batch.batches, "batches"),
-    (control.train, "train"),
-    (control.rollback, "rollback"),
-    (control.best, "best"),
-    (governance.approvals, "approvals"),
-    (governance.approve, "approve"),
-    (governance.deny, "deny"),
-    (governance.withdraw, "withdraw"),
-    (governance.override, "override"),
-    (governance.freeze, "freeze"),
-    (governance.freezes, "freezes"),
-    (governance.lift, "lift"),
-    (periods.annotate, "annotate"),
-    (periods.annotations, "annotations"),
-    (periods.annotation, "annotation"),
-    (periods.brakes, "brakes"),
-    (periods.release, "release"),
-    (history.production, "production"),
-    (history.explain, "explain"),
-    (judging.backtest, "backtest"),
-    (judging.card, "card"),
-    (log.events, "events"),
-    (log.outcomes, "outcomes"),
-    (freshness.freshness, "freshness"),
+    (datasets.publish, "publish", "Data and models"),
+    (datasets.datasets, "datasets", "Data and models"),
+    (datasets.versions, "versions", "Data and models"),
+    (specs.apply, "apply", "Data and models"),
+    (specs.check, "check", "Data and models"),
+    (models.models, "models", "Data and models"),
+    (control.train, "train", "Data and models"),
+    (models.runs, "runs", "Data and models"),
+    (predictions.predict, "predict", "Answers"),
+    (predictions.feedback, "feedback", "Answers"),
+    (batch.batch, "batch", "Answers"),
+    (batch.batches, "batches", "Answers"),
+    (models.status, "status", "Answers"),
+    (models.why, "why", "Decisions"),
+    (models.verdicts, "verdicts", "Decisions"),
+    (judging.card, "card", "Decisions"),
+    (control.best, "best", "Decisions"),
+    (control.rollback, "rollback", "Decisions"),
+    (judging.backtest, "backtest", "Decisions"),
+    (governance.approvals, "approvals", "People"),
+    (governance.approve, "approve", "People"),
+    (governance.deny, "deny", "People"),
+    (governance.withdraw, "withdraw", "People"),
+    (governance.override, "override", "People"),
+    (governance.freeze, "freeze", "People"),
+    (governance.freezes, "freezes", "People"),
+    (governance.lift, "lift", "People"),
+    (models.drift, "drift", "Watching"),
+    (pictures.picture, "picture", "Watching"),
+    (pictures.report, "report", "Watching"),
+    (freshness.freshness, "freshness", "Watching"),
+    (periods.annotate, "annotate", "Watching"),
+    (periods.annotations, "annotations", "Watching"),
+    (periods.annotation, "annotation", "Watching"),
+    (periods.brakes, "brakes", "Watching"),
+    (periods.release, "release", "Watching"),
+    (history.explain, "explain", "Looking back"),
+    (history.production, "production", "Looking back"),
+    (log.events, "events", "Looking back"),
+    (log.outcomes, "outcomes", "Looking back"),
 )
-for _verb, _name in _VERBS:
-    app.command(_name)(_verb)
-app.add_typer(history.audit, name="audit")
-app.add_typer(judging.evaluate, name="evaluate")
-app.add_typer(judging.anchor, name="anchor")
-app.add_typer(log.dlq, name="dlq")
+"""Each verb with the heading below which the help lists it."""
+_GROUPS = (
+    (judging.evaluate, "evaluate", "Decisions"),
+    (judging.anchor, "anchor", "Decisions"),
+    (history.audit, "audit", "Looking back"),
+    (log.dlq, "dlq", "Looking back"),
+)
+for _verb, _name, _heading in _VERBS:
+    app.command(_name, rich_help_panel=_heading)(_verb)
+for _group, _name, _heading in _GROUPS:
+    app.add_typer(_group, name=_name, rich_help_panel=_heading)
 app.command(
     "local",
+    rich_help_panel="This installation",
     add_help_option=False,
     context_settings={"allow_extra_args": True, "ignore_unknown_options": True},
 )(local_commands.local)
@@ -97,7 +103,7 @@ def options(
     del verbose  # read by `main` from the command line, so that it works before parsing too
 
 
-@app.command()
+@app.command(rich_help_panel="This installation")
 def version() -> None:
     """Print the version."""
     sys.stdout.write(f"{__version__}\n")

@@ -89,4 +89,4 @@ def _approved(rollout: Data) -> Iterator[str]:
     people = ", ".join(rollout["approved_by"])
     yield f"by {people}" if people else "nobody's approval was asked for"
     if rollout["strategy"]:
-        yield f"brought to people by {rollout['strategy']}"
+        yield f"rolled out: {rollout['strategy']}"

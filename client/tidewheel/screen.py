@@ -1,6 +1,7 @@
 """What commands print: data on standard output, talk on standard error."""
 
 import json
+import re
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -14,6 +15,7 @@ from rich.table import Table
 
 Row = Mapping[str, Any]
 _WORTH_A_BAR_BYTES: Final = 1_000_000
+_MOMENT: Final = re.compile(r"(\d{4}-\d\d-\d\d)T(\d\d:\d\d:\d\d)(?:\.\d+)?(?:Z|\+00:00)")
 out = Console(highlight=False, soft_wrap=True)
 talk = Console(stderr=True, highlight=False, soft_wrap=True)
 
@@ -73,7 +75,7 @@ def cell(value: Any) -> str:
         return ", ".join(f"{name} {cell(one)}" for name, one in value.items())
     if isinstance(value, list | tuple):
         return ", ".join(cell(one) for one in value)
-    return str(value)
+    return _MOMENT.sub(r"\1 \2", str(value)) if _MOMENT.fullmatch(str(value)) else str(value)
 
 
 def short(identifier: object) -> str:

@@ -26,7 +26,8 @@ def drift(found: Data) -> list[str]:
 
 def _version(model: str, version: Data) -> Iterator[str]:
     champion = ", champion" if version["is_champion"] else ""
-    state = version["drift"] or "like the reference"
+    judged = "like the reference" if version.get("last_window") else "not judged yet"
+    state = version["drift"] or judged
     answers = ", answers degraded" if version["is_degraded"] else ""
     yield f"{model} v{version['version']}{champion}: {state}{answers}"
     yield from labelled("windows", _windows(version))

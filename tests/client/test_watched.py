@@ -56,6 +56,7 @@ def test_before_the_first_window_that_is_said(tidewheel: Run, recorded: Recorded
 
     ran = tidewheel("drift", "pump")
 
+    assert ran.out.startswith("pump v2, champion: not judged yet, answers degraded\n")
     assert "none was full yet" in ran.out
 
 

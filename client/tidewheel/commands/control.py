@@ -26,7 +26,7 @@ def train(model: Model, json: AsJson = False) -> None:
     elif answer.get("run"):
         tell(f"{model}: run {answer['run']} is queued (tidewheel runs {model})")
     else:
-        tell(f"{model}: nothing is trained: {answer.get('skipped') or answer.get('detail')}")
+        tell(f"{model}: nothing is trained: {answer.get('detail') or answer.get('skipped')}")
 
 
 def rollback(

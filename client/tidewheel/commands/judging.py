@@ -70,12 +70,12 @@ def backtest(
 def _policy(file: Path) -> dict[str, Any]:
     import yaml
 
-    from tidewheel.errors import Failure
+    from tidewheel.errors import Failure, plainly
 
     try:
         found = yaml.safe_load(file.read_bytes())
     except (OSError, yaml.YAMLError) as error:
-        why = " ".join(str(error).split())
+        why = plainly(error) if isinstance(error, OSError) else " ".join(str(error).split())
         raise Failure(f"{file} cannot be read", why=(why,), exit_code=Exit.INPUT) from error
     if not isinstance(found, dict):
         raise Failure(
@@ -180,12 +180,12 @@ def _present(tidewheel: "Client", model: str) -> int:
 
 
 def _write(file: Path, content: bytes) -> None:
-    from tidewheel.errors import Failure
+    from tidewheel.errors import Failure, plainly
 
     try:
         file.write_bytes(content)
     except OSError as error:
-        raise Failure(f"{file} cannot be written", why=(str(error),)) from error
+        raise Failure(f"{file} cannot be written", why=(plainly(error),)) from error
 
 
 @anchor.command("show")

@@ -118,7 +118,7 @@ def drift(
     with client() as tidewheel:
         found = tidewheel.quality(model, limit=limit) if quality else tidewheel.drift(model)
     if quality:
-        show(found, _QUALITY, json=json, none=f"nothing was seen of {model} yet", key="items")
+        show(found, _QUALITY, json=json, none=f"no window of {model} was full yet", key="items")
     elif json:
         screen.as_json(found["versions"])
     else:

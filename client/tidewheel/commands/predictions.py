@@ -38,6 +38,8 @@ def predict(
     from tidewheel.errors import Failure
 
     rows = [*map(_row, row or []), *(_rows(file) if file else [])]
+    if not rows and file:
+        raise Failure(f"{model} gives no prediction", why=(f"{file} has no rows",))
     if not rows:
         raise typer.BadParameter("give --row JSON or --file FILE")
     with client() as tidewheel:
@@ -56,10 +58,16 @@ def predict(
         screen.as_json(found)
         return
     names = ("answer", "version", "rung", "arm", "generation", "prediction_id")
-    screen.table(found, dict(zip(names, names, strict=True)), none="no answer")
+    shown = [{**one, "answer": _answer(one["answer"])} for one in found]
+    screen.table(shown, dict(zip(names, names, strict=True)), none="no answer")
     if explain:
         for one in found:
             _print_explanation(one)
+
+
+def _answer(answer: Any) -> Any:
+    """Numbers more exactly than a table has them otherwise."""
+    return f"{answer:.8g}" if isinstance(answer, float) else answer
 
 
 def _print_explanation(answered: Row) -> None:
@@ -142,9 +150,10 @@ def _rows(file: Path) -> list[dict[str, Any]]:
                 return [{name: _value(text) for name, text in row.items()} for row in found]
             return [_row(line) for line in opened if line.strip()]
     except OSError as error:
-        from tidewheel.errors import Failure
+        from tidewheel.errors import Failure, plainly
 
-        raise Failure(f"{file} cannot be read", why=(str(error),), exit_code=Exit.INPUT) from error
+        why = (plainly(error),)
+        raise Failure(f"{file} cannot be read", why=why, exit_code=Exit.INPUT) from error
 
 
 def _value(text: str | None) -> Any:
