@@ -12,6 +12,7 @@ import pytest
 from services.drift_monitor import api, reports
 from services.drift_monitor.api import brakes as brake_routes
 from services.drift_monitor.app import MIGRATIONS
+from services.drift_monitor.brake import USUAL, Limits
 from services.drift_monitor.handlers import (
     Brakes,
     Courses,
@@ -50,7 +51,9 @@ def heard_of(event: Event) -> Heard[Any]:
 class Site:
     """A monitor on a real database, without a bus: events are handed to it one by one."""
 
-    def __init__(self, database: Database, artifacts: ArtifactStore) -> None:
+    def __init__(
+        self, database: Database, artifacts: ArtifactStore, limits: Limits = USUAL
+    ) -> None:
         self.now: datetime = NOON
         self.database = database
         self.artifacts = artifacts
@@ -63,6 +66,7 @@ class Site:
             profiles=Profiles(artifacts.aget),
             now=lambda: self.now,
             alpha=5e-4,
+            limits=limits,
         )
         self.telling = Telling(store=self.store)
         self.predictions = Predictions(store=self.store, judging=self.judging, telling=self.telling)
@@ -77,7 +81,9 @@ class Site:
             windows=timedelta(days=400),
         )
         self.courses = Courses(deciding=self.judging.deciding)
-        self.brakes = Brakes(store=self.store, deciding=self.judging.deciding, now=lambda: self.now)
+        self.brakes = Brakes(
+            store=self.store, deciding=self.judging.deciding, now=lambda: self.now, limits=limits
+        )
         facts = [*self.versions.reactions(), *self.courses.reactions()]
         self._facts = {reaction.kind: reaction for reaction in facts}
 
@@ -98,12 +104,15 @@ class Site:
         """React to each in a transaction of its own; what was said."""
         said: list[Event] = []
         for event in events:
-            heard = heard_of(event)
-            async with self.database.transaction(Cause.of(heard)) as transaction:
-                answer = list(await self._react(heard))
-                await transaction.say(answer)
-            said += answer
+            said += await self.hear_as(heard_of(event))
         return said
+
+    async def hear_as(self, heard: Heard[Any]) -> list[Event]:
+        """React to what came under its own id."""
+        async with self.database.transaction(Cause.of(heard)) as transaction:
+            answer = list(await self._react(heard))
+            await transaction.say(answer)
+        return answer
 
     async def hear_together(
         self, events: Sequence[PredictionsLogged] | Sequence[GroundTruthObserved]
