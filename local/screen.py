@@ -7,7 +7,7 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
-from local.paths import Places
+from local.paths import Places, default_places
 
 console = Console(highlight=False)
 
@@ -47,12 +47,19 @@ def _row(one: dict[str, Any], address: str, ready: bool) -> tuple[str, ...]:
     )
 
 
-def show_next_steps(status: dict[str, Any], places: Places, to: Console = console) -> None:
+def show_next_steps(
+    status: dict[str, Any], places: Places, to: Console = console, *, ran_before: bool = False
+) -> None:
+    """Where to go from here; the verbs of `make` are about the usual folder alone."""
     services = status["services"]
     memory = sum(one["memory_mb"] for one in services)
     seconds = status["up_seconds"]
     took = f"up in {seconds:.1f} s, " if seconds is not None else ""
-    to.print(f"\n{took}{len(services)} services use {memory:.0f} MB together")
+    how = "it was up already, " if ran_before else took
+    to.print(f"\n{how}{len(services)} services use {memory:.0f} MB together")
     to.print(f"keys     {places.plain_keys} (one per role, yours alone to read)", soft_wrap=True)
-    to.print(f"logs     {places.logs} (or: make logs)", soft_wrap=True)
-    to.print("next     .venv/bin/tidewheel status", soft_wrap=True)
+    is_usual = places == default_places()
+    also = " (or: make logs)" if is_usual else ""
+    to.print(f"logs     {places.logs}{also}", soft_wrap=True)
+    if is_usual:
+        to.print("next     .venv/bin/tidewheel status", soft_wrap=True)

@@ -28,6 +28,7 @@ def up(places: Places, arguments: argparse.Namespace) -> int:
         raise WrongPlatform(sys.platform)
     places.create()
     daemon = None if is_running(places) else _start_daemon(places, arguments)
+    ran_before = daemon is None and (status_or_none(places) or {}).get("phase") == "up"
     try:
         status = _wait_until_up(places, daemon)
     except (CannotStart, KeyboardInterrupt):
@@ -36,7 +37,7 @@ def up(places: Places, arguments: argparse.Namespace) -> int:
             daemon.wait()
         raise
     show_status(status)
-    show_next_steps(status, places)
+    show_next_steps(status, places, ran_before=ran_before)
     if arguments.foreground and daemon:
         _stay(places, daemon)
     return 0

@@ -35,6 +35,7 @@ _QUIET = frozenset(
         "rollout.proposed",
         "predictions.logged",
         "ground_truth.observed",
+        "losses.observed",
     }
 )
 _COLOURS = {
