@@ -1,39 +1,73 @@
 """Closes windows that are old although no row comes that would show it."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from typing import Final
 
 from services.drift_monitor.handlers.predictions import Predictions
-from services.drift_monitor.memory import Key
+from services.drift_monitor.memory import Key, Slot
 from services.drift_monitor.windows import LEAST_ROWS
 from shared import telemetry
-from shared.errors import NotFound, Unprocessable
+from shared.errors import Unavailable
 from shared.ids import derived
+
+TOGETHER: Final = 200
+"""Windows that are asked for at a time."""
+AFTER_FAILURE: Final = timedelta(minutes=5)
+MOST_UNAVAILABLE: Final = 3
+"""In a row: then it is not one profile that cannot be had, but all of them."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Ageing:
-    """Looks at the open windows now and then; several monitors may do so side by side."""
+    """Looks at the open windows now and then; several monitors may do so side by side.
+
+    Attributes:
+        failed: windows that could not be closed, and when that is tried again.
+    """
 
     predictions: Predictions
+    failed: dict[Slot, datetime] = field(default_factory=dict)
 
     async def close_old(self) -> int:
-        """Close what is too old to stay open; how many windows that were."""
-        store, now = self.predictions.store, self.predictions.judging.now
-        closed = 0
-        for key, season in await store.old_windows(now(), LEAST_ROWS):
-            try:
-                closed += await self._close(key, season)
-            except (NotFound, Unprocessable) as error:
-                # Its profile is gone or broken; the others do not wait for it.
-                telemetry.log("closing_failed", level="error", model=key[0], reason=str(error))
+        """Close what is too old to stay open; how many windows that were.
+
+        Each has a transaction of its own, and one that cannot be closed keeps no other waiting.
+
+        Raises:
+            Unavailable: the database is away, or nothing can be read of the profiles.
+        """
+        store, now = self.predictions.store, self.predictions.judging.now()
+        closed, unavailable, last = 0, 0, ("", 0, "")
+        while slots := await store.old_windows(now, LEAST_ROWS, after=last, limit=TOGETHER):
+            for slot in slots:
+                if self.failed.get(slot, now) > now:
+                    continue
+                try:
+                    closed += await self._close(slot)
+                except Exception as error:
+                    unavailable = unavailable + 1 if isinstance(error, Unavailable) else 0
+                    if unavailable >= MOST_UNAVAILABLE:
+                        raise
+                    self._note(slot, error)
+                else:
+                    unavailable = 0
+                    self.failed.pop(slot, None)
+            last = slots[-1]
         return closed
 
-    async def _close(self, key: Key, season: str) -> int:
+    def _note(self, slot: Slot, error: Exception) -> None:
+        self.failed[slot] = self.predictions.judging.now() + AFTER_FAILURE
+        telemetry.log("closing_failed", level="error", model=slot[0], exc_info=error)
+
+    async def _close(self, slot: Slot) -> int:
         store, judging = self.predictions.store, self.predictions.judging
+        model, version, season = slot
+        key: Key = (model, version)
         async with store.database.transaction() as transaction:
-            await store.lock([key[0]])
+            await store.lock([model])
             # Somebody else may have closed it while the lock was waited for.
-            if (key, season) not in await store.old_windows(judging.now(), LEAST_ROWS):
+            if not await store.is_old(slot, judging.now(), LEAST_ROWS):
                 return 0
             closed = await self.predictions.placing.close(key, season)
             for window in closed:

@@ -41,6 +41,29 @@ _COUNTS: Final = """
 """
 
 
+_OWN: Final = """
+    select body, case when phase = 'held' and due_at is null then (
+            select max(lifted_at) from brake
+            where scope = 'fleet' or scope = 'dataset/' || dataset
+            having count(*) = count(lifted_at)
+        ) else due_at end as due_at
+    from course where model = $1
+"""
+"""What was held is due since the last of its brakes was lifted."""
+_DUE: Final = """
+    select model from (
+        (select model, due_at from course where due_at <= $1 order by due_at limit 1)
+        union all
+        (select model, $1::timestamptz from course c where phase = 'held' and due_at is null
+            and not exists (select from brake b where b.lifted_at is null
+                and (b.scope = 'fleet' or b.scope = 'dataset/' || c.dataset))
+            and exists (select from brake b where b.lifted_at <= $1
+                and (b.scope = 'fleet' or b.scope = 'dataset/' || c.dataset))
+            limit 1)
+    ) due order by due_at limit 1
+"""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Kept:
     """A course as it is kept, with when it is to be looked at although no window closes."""
@@ -59,9 +82,7 @@ class CourseTable:
 
     async def course(self, model: str) -> Kept:
         """The course of a locked model."""
-        row = await self.database.fetchrow(
-            "select body, due_at from course where model = $1", model
-        )
+        row = await self.database.fetchrow(_OWN, model)
         if row is None:
             return Kept(course=Course())
         return Kept(course=_COURSE.validate_python(row["body"]), due_at=row["due_at"])
@@ -98,9 +119,7 @@ class CourseTable:
 
     async def due_course(self, now: datetime) -> ModelName | None:
         """The model whose course waits longest for a moment that has come."""
-        found: str | None = await self.database.fetchval(
-            "select model from course where due_at <= $1 order by due_at limit 1", now
-        )
+        found: str | None = await self.database.fetchval(_DUE, now)
         return ModelName(found) if found else None
 
     async def due_again(self, model: str, at: datetime) -> None:
@@ -109,7 +128,11 @@ class CourseTable:
 
     async def not_due(self, model: str) -> None:
         """Nothing of this course is to be looked at by itself any more."""
-        await self.database.execute("update course set due_at = null where model = $1", model)
+        await self.database.execute(
+            "update course set due_at = null, "
+            "phase = case phase when 'held' then 'healthy' else phase end where model = $1",
+            model,
+        )
 
     async def labels_since(self, model: str, version: int) -> int:
         """Labels that were joined to answers of a version."""
@@ -205,7 +228,11 @@ class CourseTable:
         )
 
     async def lift_brake(self, said: BrakeLifted, now: datetime) -> None:
-        """Lift it, and have those that it held looked at again."""
+        """Lift it; those that it held are due from then on.
+
+        Their courses are not written: whoever has locked one of those models may be waiting for
+        the lock of the fleet, which is held here.
+        """
         await self.database.execute(
             "update brake set lifted_at = $2, lifted_by = $3, reason = $4 "
             "where scope = $1 and lifted_at is null",
@@ -213,12 +240,6 @@ class CourseTable:
             now,
             said.by,
             said.reason,
-        )
-        await self.database.execute(
-            "update course set due_at = $2 where phase = 'held' "
-            "and ($1 = 'fleet' or 'dataset/' || dataset = $1)",
-            said.scope,
-            now,
         )
 
     async def crowd(self, scope: str, now: datetime) -> Crowd:

@@ -1,6 +1,6 @@
-"""What labels have said about windows, how long they take, and the running tests on losses."""
+"""What labels have said about windows, and the running tests on losses."""
 
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Final
@@ -9,7 +9,7 @@ import numpy as np
 import orjson
 
 from services.drift_monitor.quality import Detector, Estimated, Measured
-from services.drift_monitor.quality.delays import EDGES, Counts, Floats, censored, no_delays
+from services.drift_monitor.quality.delays import Counts
 from services.drift_monitor.store.sketches import Place
 from services.drift_monitor.store.versions import Key
 from shared.events import Json
@@ -60,7 +60,7 @@ class Running:
 
 
 class QualityTable:
-    """One row per window, per model, and per version."""
+    """One row per window, and one per version."""
 
     def __init__(self, database: Database) -> None:
         self.database = database
@@ -77,30 +77,6 @@ class QualityTable:
             [number for _, _, number in wanted],
         )
         return {(row["model"], row["version"], row["number"]): _look(row) for row in rows}
-
-    async def unsettled(self, model: str, limit: int) -> list[tuple[int, int]]:
-        """Version and number of closed windows that were measured and not for the last time."""
-        rows = await self.database.fetch(
-            "select q.version, q.number from window_quality q join window_sketch w "
-            "using (model, version, number) where q.model = $1 "
-            "and not q.settled and w.closed_at is not null and q.labels > 0 "
-            "order by q.version desc, q.number desc limit $2",
-            model,
-            limit,
-        )
-        return [(row["version"], row["number"]) for row in rows]
-
-    async def labelled_versions(self, model: str) -> list[Key]:
-        """Versions of a model that labels have come for."""
-        rows = await self.database.fetch(
-            "select distinct version from window_quality where model = $1 and labels > 0", model
-        )
-        return sorted((model, row["version"]) for row in rows)
-
-    async def labelled_models(self) -> list[str]:
-        """Models that labels have come for."""
-        rows = await self.database.fetch("select model from label_delay order by model")
-        return [row["model"] for row in rows]
 
     async def save_quality(
         self, place: Place, steps: int, found: Measured, *, settled: bool
@@ -152,53 +128,6 @@ class QualityTable:
             )
         )
 
-    # --- delays -----------------------------------------------------------------------------------
-
-    async def add_delays(self, came: Mapping[str, Counts]) -> dict[str, float | None]:
-        """Count labels of models by their delay; the age at which each model's are there.
-
-        The caller holds the locks of the models.
-        """
-        known = await self._came(list(came))
-        await self.database.executemany(
-            "insert into label_delay (model, came) values ($1, $2) "
-            "on conflict (model) do update set came = excluded.came",
-            [
-                (model, (known.get(model, (no_delays(), None))[0] + more).tolist())
-                for model, more in sorted(came.items())
-            ],
-        )
-        return {model: known[model][1] if model in known else None for model in came}
-
-    async def _came(self, models: Sequence[str]) -> dict[str, tuple[Counts, float | None]]:
-        rows = await self.database.fetch(
-            "select model, came, settled from label_delay where model = any($1::text[])",
-            list(models),
-        )
-        return {
-            row["model"]: (np.array(row["came"], dtype=np.int64), row["settled"]) for row in rows
-        }
-
-    async def settled(self, models: Iterable[str]) -> dict[str, float | None]:
-        """The age in seconds at which nearly all labels of a model are there, where it is known."""
-        found = await self._came(sorted(set(models)))
-        return {model: settled for model, (_, settled) in found.items()}
-
-    async def delays(self, model: str, now: datetime) -> tuple[Counts, Floats]:
-        """Labels per step of delay, and predictions without one by the steps of their ages."""
-        known = await self._came([model])
-        rows = await self.database.fetch(_LEFT, model, now, list(EDGES))
-        left = censored([row["step"] for row in rows], [row["left_over"] for row in rows])
-        return known.get(model, (no_delays(), None))[0], left
-
-    async def save_settled(self, model: str, settled: float | None) -> None:
-        """Write down the age at which nearly all labels of a model are there."""
-        await self.database.execute(
-            "update label_delay set settled = $2 where model = $1 and settled is distinct from $2",
-            model,
-            settled,
-        )
-
     # --- running tests ----------------------------------------------------------------------------
 
     async def running(self, keys: Iterable[Key]) -> dict[Key, Running]:
@@ -247,14 +176,6 @@ _LOOK: Final = """
     from window_sketch w left join window_quality q using (model, version, number)
     join unnest($1::text[], $2::int[], $3::int[]) as k (model, version, number)
         using (model, version, number)
-"""
-_LEFT: Final = """
-    select step, sum(left_over)::bigint as left_over from (
-        select w.rows - coalesce(q.labels, 0) as left_over, width_bucket(
-            extract(epoch from $2::timestamptz - w.ended_at)::float8, $3::float8[]) as step
-        from window_sketch w left join window_quality q using (model, version, number)
-        where w.model = $1 and w.rows > coalesce(q.labels, 0)
-    ) as unlabelled group by step
 """
 
 

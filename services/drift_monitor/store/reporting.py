@@ -36,7 +36,8 @@ _FOUND: Final = """
     select r.id, r.model, r.version, r."window", r.artifact, r.size_bytes, r.summary,
         r.requested_by, r.requested_at, case when r.state = 'waiting' and j.state = 'failed'
             then j.state else r.state end as state,
-        coalesce(r.detail, j.detail) as detail, coalesce(r.finished_at, j.finished_at) as finished_at
+        coalesce(r.detail, j.detail) as detail,
+        coalesce(r.finished_at, j.finished_at) as finished_at
     from report r
     left join job j on j.kind = 'report' and j.natural_key = 'report/' || r.id::text
         and j.state = 'failed'

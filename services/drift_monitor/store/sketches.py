@@ -8,7 +8,7 @@ from typing import Final
 import orjson
 
 from services.drift_monitor.detection import Comparison
-from services.drift_monitor.memory import Key
+from services.drift_monitor.memory import Key, Slot
 from services.drift_monitor.windows import Open, Window
 from shared.events import ModelName
 from shared.postgres import Database, Row
@@ -130,17 +130,28 @@ class SketchTable:
             if row["closed_at"] is not None
         }
 
-    async def old_windows(self, now: datetime, least: int) -> list[tuple[Key, str]]:
-        """Model, version and season of windows with enough rows that are too old to stay open."""
-        rows = await self.database.fetch(
-            "select w.model, w.version, w.season from window_sketch w "
-            "join version v using (model, version) where w.closed_at is null "
-            "and v.close_after is not null and w.opened_at <= $1::timestamptz - v.close_after "
-            "and w.rows >= $2 order by 1, 2, 3",
+    async def old_windows(
+        self, now: datetime, least: int, *, after: Slot = ("", 0, ""), limit: int = 200
+    ) -> list[Slot]:
+        """Windows with enough rows that are too old to stay open, in order.
+
+        Args:
+            after: the last one that was asked for before; the next ones follow it.
+        """
+        rows = await self.database.fetch(OLD, now, least, *after, limit)
+        return [(row["model"], row["version"], row["season"]) for row in rows]
+
+    async def is_old(self, slot: Slot, now: datetime, least: int) -> bool:
+        """Whether the open window of a slot has enough rows and is too old to stay open."""
+        found: bool = await self.database.fetchval(
+            "select exists (select from window_sketch w join version v using (model, version) "
+            "where w.model = $3 and w.version = $4 and w.season = $5 and w.closed_at is null "
+            "and w.opened_at <= $1::timestamptz - v.close_after and w.rows >= $2)",
             now,
             least,
+            *slot,
         )
-        return [((row["model"], row["version"]), row["season"]) for row in rows]
+        return found
 
     async def history(self, window: Window, most: int) -> list[bytes]:
         """Sketches of the windows before this one, of its season, the newest first."""
@@ -170,6 +181,13 @@ class SketchTable:
         )
 
 
+OLD: Final = """
+    select w.model, w.version, w.season from window_sketch w join version v using (model, version)
+    where w.closed_at is null and v.close_after is not null
+        and w.opened_at <= $1::timestamptz - v.close_after and w.rows >= $2
+        and (w.model, w.version, w.season) > ($3, $4, $5)
+    order by w.model, w.version, w.season limit $6
+"""
 _PLAIN_COLUMNS: Final = (
     "w.model, w.version, w.number, w.season, w.rows, w.started_at, w.ended_at, w.closed_at, "
     "w.absent"

@@ -5,9 +5,11 @@ from datetime import datetime
 
 from services.drift_monitor.store.alarms import AlarmTable
 from services.drift_monitor.store.courses import CourseTable
+from services.drift_monitor.store.delays import DelayTable
 from services.drift_monitor.store.outcomes import OutcomeTable
 from services.drift_monitor.store.predictions import PredictionTable
 from services.drift_monitor.store.qualities import QualityTable
+from services.drift_monitor.store.settling import SettlingTable
 from services.drift_monitor.store.sketches import SketchTable
 from services.drift_monitor.store.unseen import UnseenTable
 from services.drift_monitor.store.versions import VersionTable
@@ -22,6 +24,8 @@ class PostgresStore(
     WaitingTable,
     OutcomeTable,
     QualityTable,
+    DelayTable,
+    SettlingTable,
     CourseTable,
     AlarmTable,
 ):

@@ -1,0 +1,118 @@
+"""How long labels of a model take to come, as far as is known."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from datetime import datetime, timedelta
+from typing import Final
+
+import numpy as np
+
+from services.drift_monitor.quality.delays import EDGES, Counts, Floats, censored, no_delays
+from shared.postgres import Database, Row
+
+FEW_WINDOWS: Final = 200
+"""So many are read each time; of more only once labels or age have grown by `GROWTH`, which is as
+much as what is known of delays may change meanwhile."""
+GROWTH: Final = 0.02
+
+
+class DelayTable:
+    """One row per model that labels have come for."""
+
+    def __init__(self, database: Database) -> None:
+        self.database = database
+
+    async def add_delays(self, came: Mapping[str, Counts]) -> dict[str, float | None]:
+        """Count labels of models by their delay; the age at which each model's are there.
+
+        The models are looked at soon: labels may have settled a window. The caller holds their
+        locks.
+        """
+        known = await self._came(list(came))
+        await self.database.executemany(
+            "insert into label_delay (model, came) values ($1, $2) "
+            "on conflict (model) do update set came = excluded.came, "
+            "due_at = least(label_delay.due_at, label_delay.not_before)",
+            [
+                (model, (known.get(model, (no_delays(), None))[0] + more).tolist())
+                for model, more in sorted(came.items())
+            ],
+        )
+        return {model: known[model][1] if model in known else None for model in came}
+
+    async def _came(self, models: Sequence[str]) -> dict[str, tuple[Counts, float | None]]:
+        rows = await self.database.fetch(
+            "select model, came, settled from label_delay where model = any($1::text[])",
+            list(models),
+        )
+        return {
+            row["model"]: (np.array(row["came"], dtype=np.int64), row["settled"]) for row in rows
+        }
+
+    async def settled(self, models: Iterable[str]) -> dict[str, float | None]:
+        """The age in seconds at which nearly all labels of a model are there, where it is known."""
+        found = await self._came(sorted(set(models)))
+        return {model: settled for model, (_, settled) in found.items()}
+
+    async def delays(
+        self, model: str, now: datetime, *, keep: bool = False
+    ) -> tuple[Counts, Floats]:
+        """Labels per step of delay, and predictions without one by the steps of their ages.
+
+        Args:
+            keep: what was counted is written down for the next time; the caller holds the lock.
+        """
+        known = await self.database.fetchrow(
+            "select came, left_over, left_at, left_until, left_labels from label_delay "
+            "where model = $1",
+            model,
+        )
+        came = no_delays() if known is None else np.array(known["came"], dtype=np.int64)
+        if known is not None and _holds(known, int(came.sum()), now):
+            return came, np.array(known["left_over"], dtype=np.float64)
+        rows = await self.database.fetch(_LEFT, model, now, list(EDGES))
+        left = censored([row["step"] for row in rows], [row["left_over"] for row in rows])
+        windows = sum(row["windows"] for row in rows)
+        if keep and windows > FEW_WINDOWS:
+            await self._keep_left(model, left, int(came.sum()), rows, now)
+        return came, left
+
+    async def _keep_left(
+        self, model: str, left: Floats, labels: int, rows: Sequence[Row], now: datetime
+    ) -> None:
+        age: timedelta = now - min(row["opened_at"] for row in rows)
+        await self.database.execute(
+            "update label_delay set left_over = $2, left_at = $3, left_until = $4, "
+            "left_labels = $5 where model = $1",
+            model,
+            left.tolist(),
+            now,
+            now + max(age, timedelta(0)) * GROWTH,
+            int(labels * (1 + GROWTH)) + 1,
+        )
+
+    async def save_settled(self, model: str, settled: float | None) -> None:
+        """Write down the age at which nearly all labels of a model are there."""
+        await self.database.execute(
+            "update label_delay set settled = $2 where model = $1 and settled is distinct from $2",
+            model,
+            settled,
+        )
+
+
+_LEFT: Final = """
+    select step, sum(left_over)::bigint as left_over, count(*) as windows,
+        min(opened_at) as opened_at
+    from (
+        select w.rows - coalesce(q.labels, 0) as left_over, w.opened_at, width_bucket(
+            extract(epoch from $2::timestamptz - w.ended_at)::float8, $3::float8[]) as step
+        from window_sketch w left join window_quality q using (model, version, number)
+        where w.model = $1 and w.rows > coalesce(q.labels, 0)
+    ) as unlabelled group by step
+"""
+
+
+def _holds(known: Row, labels: int, now: datetime) -> bool:
+    """Whether what was counted of unlabelled predictions is fresh enough."""
+    if known["left_over"] is None:
+        return False
+    return bool(known["left_at"] <= now < known["left_until"] and labels < known["left_labels"])
