@@ -7,6 +7,7 @@ the one that was written last counts, so that `normal` takes back what was said 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
+from math import fsum
 from typing import Final, Literal
 from uuid import UUID
 
@@ -150,9 +151,21 @@ def written(draft: Annotation, covered: Covered, now: datetime) -> Annotation:
         faults.append(Fault("/ends_at", "it lies in the future", "annotate what is there"))
     if faults:
         raise InvalidInput("Nothing can be said of this period.", faults)
-    total = covered.together / covered.rows
+    begun = replace(draft, share=covered.share)
+    return with_later(begun, covered.together / covered.rows, ())
+
+
+def with_later(draft: Annotation, together: float, later: Sequence[Annotation]) -> Annotation:
+    """The annotation as it begins beside those that were written since its rows were counted.
+
+    Their rows are not looked at again: they count as if none lay in another period.
+
+    Args:
+        together: share of the rows that it and all that was active before leave out.
+    """
+    total = together + fsum(one.share for one in later)
     must_agree = draft.leaves_out and total > SECOND_PERSON_ABOVE
-    return replace(draft, state="proposed" if must_agree else "active", share=covered.share)
+    return replace(draft, state="proposed" if must_agree else "active")
 
 
 def approved(known: Annotation, by: str, reason: str) -> Annotation:

@@ -1,7 +1,7 @@
 """What people say of periods: looked at, kept, and said on the topic of datasets."""
 
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -16,6 +16,7 @@ from services.registry.domain.annotations import (
     column_for,
     moment_of,
     same_as,
+    with_later,
     written,
 )
 from services.registry.profiling.examiner import Examiner
@@ -51,6 +52,20 @@ class Wanted:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Prepared:
+    """An annotation as it would begin.
+
+    Attributes:
+        together: share of the rows that would be left out with it.
+        beside: the active ones that were counted in that.
+    """
+
+    annotation: Annotation
+    together: float
+    beside: frozenset[UUID]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Annotations:
     """Says for people what periods are."""
 
@@ -59,7 +74,7 @@ class Annotations:
     examiner: Examiner
     now: Clock
 
-    async def prepare(self, dataset: str, wanted: Wanted, who: Principal) -> Annotation:
+    async def prepare(self, dataset: str, wanted: Wanted, who: Principal) -> Prepared:
         """The annotation as it would begin; files are read here, outside any transaction.
 
         Raises:
@@ -81,7 +96,13 @@ class Annotations:
         times = await self.store.annotations.times(dataset)
         column = column_for(wanted.column, dict(kinds), times, dataset)
         draft = _with(draft, column=column)
-        return written(draft, await self._covered(draft, versions[0]), self.now())
+        beside = await self._beside(draft)
+        covered = await self._covered(draft, beside, versions[0])
+        return Prepared(
+            annotation=written(draft, covered, self.now()),
+            together=covered.together / covered.rows,
+            beside=frozenset(one.annotation for one in beside),
+        )
 
     async def _whole(self, dataset: str, wanted: Wanted) -> Wanted:
         """With what a proposal says; whoever takes it up may say otherwise."""
@@ -142,9 +163,15 @@ class Annotations:
             ]
             raise InvalidInput("Not all of these models learn from this dataset.", faults)
 
-    async def _covered(self, draft: Annotation, version: DatasetVersion) -> Covered:
-        others = await self.store.annotations.of(draft.dataset, states=["active"])
-        periods = [draft, *(one for one in others if one.leaves_out and one.column == draft.column)]
+    async def _beside(self, draft: Annotation) -> list[Annotation]:
+        """The active ones that leave rows out by the same column."""
+        active = await self.store.annotations.of(draft.dataset, states=["active"])
+        return [one for one in active if one.leaves_out and one.column == draft.column]
+
+    async def _covered(
+        self, draft: Annotation, beside: Sequence[Annotation], version: DatasetVersion
+    ) -> Covered:
+        periods = [draft, *beside]
         with tempfile.TemporaryDirectory(prefix="tidewheel-periods-") as folder:
             path = Path(folder) / "dataset"
             await self.artifacts.afetch(version.digest, path)
@@ -173,21 +200,23 @@ class Annotations:
             return dict(outcome.result)
         raise Saturated("The rows of this dataset cannot be counted now; try again shortly.")
 
-    async def write(self, prepared: Annotation) -> Heard[DatasetAnnotated]:
+    async def write(self, prepared: Prepared) -> Heard[DatasetAnnotated]:
         """Say it, in the open transaction.
 
         Raises:
             Conflict: the same is said already.
         """
-        await self.store.datasets.lock(prepared.dataset)
-        others = await self.store.annotations.of(prepared.dataset, states=["active", "proposed"])
-        same = same_as(prepared, others)
+        draft = prepared.annotation
+        await self.store.datasets.lock(draft.dataset)
+        others = await self.store.annotations.of(draft.dataset, states=["active", "proposed"])
+        same = same_as(draft, others)
         if same is not None:
             raise Conflict(
                 f"Annotation {same.annotation} says the same; it is {same.state}.",
                 code="annotated_already",
             )
-        return await self.say(prepared)
+        later = [one for one in await self._beside(draft) if one.annotation not in prepared.beside]
+        return await self.say(with_later(draft, prepared.together, later))
 
     async def change(
         self,

@@ -1,0 +1,128 @@
+"""Courses that are looked at when their moment has come, whatever else is heard meanwhile."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from datetime import timedelta
+from uuid import UUID
+
+import pytest
+
+from services.drift_monitor.course import Course, Fallback, Phase
+from services.drift_monitor.store import Kept
+from services.drift_monitor.windows import Watched
+from shared.errors import StoreUnavailable
+from shared.events import ModelName, RetrainingRequested, RetrainingWithheld, RunId, TrainingStarted
+from shared.ids import derived
+from shared.postgres import Cause
+from tests.drift_monitor.building import NOON, NOWHERE, published
+from tests.drift_monitor.conftest import Site
+from tests.drift_monitor.test_deciding import NOW_LIMITS, braked, confirm, fleet
+
+pytestmark = pytest.mark.real
+MINUTE = timedelta(minutes=1)
+DAY = timedelta(hours=24)
+
+
+def started(model: ModelName, trigger: str = "dataset") -> TrainingStarted:
+    return TrainingStarted(
+        model=model,
+        run=RunId(derived(None, "run", model)),
+        attempt=1,
+        dataset=published(1, 1).dataset,
+        dataset_version=2,
+        trigger=trigger,
+    )
+
+
+async def keep(site: Site, version: Watched, course: Course, due_in: timedelta) -> None:
+    """As if the course had come this far."""
+    async with site.database.transaction():
+        about = await site.judging.deciding.about(version, site.now)
+        await site.store.save_course(about, course, site.now + due_in, site.now)
+
+
+async def kept(site: Site, version: Watched) -> Kept:
+    return await site.store.course(version.model)
+
+
+async def test_a_training_that_begins_does_not_keep_an_unseen_champion_from_being_compared(
+    site: Site,
+) -> None:
+    (version,) = await fleet(site, 1)
+    unseen = Fallback(version=1, window=1, since=NOON)
+    asked = Course(phase=Phase.RETRAINING, version=1, asked_at=NOON, cools_until=NOON + DAY)
+    await keep(site, version, replace(asked, fallback=unseen), MINUTE)
+
+    await site.hear(started(version.model, "drift"))
+
+    assert (await kept(site, version)).due_at == site.now + MINUTE
+
+
+async def test_a_model_whose_brake_was_lifted_is_looked_at_though_a_training_begins(
+    site: Site,
+) -> None:
+    brakes = await braked(site)
+    site.now += timedelta(days=7)
+    await brakes.look()
+
+    await site.hear(started(ModelName("m-0")))
+    while await brakes.look_at_one():
+        pass
+
+    refused = [one for one in await site.said(RetrainingWithheld) if one.subject == "m-0"]
+    assert [getattr(one, "reason", "") for one in refused] == ["brake", "duplicate"]
+    asked = {one.subject for one in await site.said(RetrainingRequested)}
+    assert asked == {"m-1", "m-2", "m-3"}
+
+
+async def test_a_model_that_cannot_be_looked_at_keeps_no_other_waiting(site: Site) -> None:
+    broken, sound = await fleet(site, 2)
+    wanting = Course(phase=Phase.CONFIRMED, version=1, confirmed_at=NOON)
+    await keep(site, broken, wanting, timedelta(0))
+    await keep(site, sound, wanting, timedelta(0))
+    await site.database.execute(
+        "update version set manifest = $1 where model = $2", NOWHERE, broken.model
+    )
+
+    while await site.brakes.look_at_one():
+        pass
+
+    assert [one.subject for one in await site.said(RetrainingRequested)] == [sound.model]
+    assert (await kept(site, broken)).due_at == site.now + MINUTE
+
+
+async def test_a_retraining_that_nobody_hears_of_again_was_in_vain_and_is_asked_for_anew(
+    site: Site,
+) -> None:
+    (version,) = await fleet(site, 1)
+    await confirm(site, version, NOW_LIMITS)
+    asked = await kept(site, version)
+
+    site.now += DAY
+    await site.brakes.look_at_one()
+    again = await kept(site, version)
+
+    assert (asked.course.phase, asked.due_at) == (Phase.RETRAINING, NOON + DAY)
+    assert (again.course.vain, again.course.asked_at) == (1, NOON + DAY)
+    assert len(await site.said(RetrainingRequested)) == 2
+
+
+async def test_what_a_look_says_has_the_same_ids_however_often_it_is_begun(site: Site) -> None:
+    (version,) = await fleet(site, 1)
+    await keep(site, version, Course(version=1, confirmed_at=NOON), timedelta(0))
+    ids: list[UUID] = []
+
+    async def lost() -> None:
+        async with site.database.transaction(Cause.outside()) as transaction:
+            await site.brakes.look_at_one()
+            ids.extend(heard.id for heard in transaction.said)
+            raise StoreUnavailable("the connection broke")
+
+    with pytest.raises(StoreUnavailable):
+        await lost()
+    await site.brakes.look_at_one()
+
+    rows = await site.database.fetch("select event_id from said where subject = $1", version.model)
+    assert [row["event_id"] for row in rows] == ids
+    assert len(ids) == 1
