@@ -18,6 +18,7 @@ from shared.bus import Bus
 from shared.events import Digest, Json
 from shared.manifest import read_manifest
 from shared.postgres import Database
+from shared.requests import Askers
 from shared.signing import Signers
 
 MIGRATIONS: Final = Path(__file__).parent / "migrations"
@@ -52,7 +53,8 @@ async def serve(settings: Settings) -> None:
     calendars = Calendars(governance=governance, now=clock.now)
     keys_file = Path(settings.keys_file)
     signers = Signers(keys_file, max_age=timedelta(seconds=settings.request_age_seconds))
-    requests = Requests(people=people, signers=signers, keys=Keys(keys_file))
+    askers = Askers(database=database, signers=signers, keys=Keys(keys_file))
+    requests = Requests(people=people, askers=askers)
     reactions = [*rollouts.reactions(), *calendars.reactions(), *requests.reactions()]
     bus = Bus(
         database,

@@ -83,9 +83,17 @@ class Course:
                 self.supersede(waiting, by=by.version)
 
     def await_verdict(self, rollout: Rollout) -> None:
-        """Keep a version until the evaluator has compared it with the present champion."""
+        """Keep a version until the evaluator has compared it with the present champion.
+
+        The evaluator judges the newest accepted version again by itself. One that was wanted as the
+        best may be any, so its rollout ends, and who hears that looks for the best again.
+        """
         waiting = self.endpoint.awaiting
-        if waiting is not None and waiting.version > rollout.version and not rollout.best:
+        if rollout.best:
+            detail = "the champion it was compared with answers no more; it is looked for again"
+            verdict = {"evaluation": str(rollout.evaluation)}
+            self.abort(rollout, "champion_changed", detail, verdict)
+        elif waiting is not None and waiting.version > rollout.version:
             self.supersede(rollout, by=waiting.version)
         else:
             self.supersede_waiting(rollout)

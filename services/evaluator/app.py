@@ -19,6 +19,7 @@ from shared.bus import Bus
 from shared.confined import Confined
 from shared.jobs import Jobs
 from shared.postgres import Database
+from shared.requests import Askers
 from shared.signing import Signers
 
 MIGRATIONS: Final = Path(__file__).parent / "migrations"
@@ -34,7 +35,8 @@ async def serve(settings: Settings) -> None:
     artifacts = ArtifactStore(settings.artifacts)
     keys = Path(settings.keys_file)
     signers = Signers(keys, max_age=timedelta(seconds=settings.request_age_seconds))
-    evaluator = Evaluator(store, signers, Keys(keys))
+    askers = Askers(database=database, signers=signers, keys=Keys(keys))
+    evaluator = Evaluator(store, askers)
     # The libraries that models need are loaded in the template, never in this process.
     confined = Confined(
         [

@@ -3,12 +3,13 @@
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Final
+from uuid import UUID
 
 from services.evaluator.domain import anchor_moves
 from services.evaluator.store import Store
 from shared import telemetry
-from shared.access import Keys, Role, act
-from shared.errors import Fault, InvalidInput, NotPermitted, Refused
+from shared.access import Role, act
+from shared.errors import Fault, InvalidInput, Refused
 from shared.events import (
     AnchorMoved,
     AnchorRetired,
@@ -26,7 +27,7 @@ from shared.events import (
 )
 from shared.postgres import Cause
 from shared.reactions import Reaction, on
-from shared.signing import Signers
+from shared.requests import Askers, readable
 from shared.spec_gate import OF_TASK, check_metric, judges
 
 MAY_ASK: Final = frozenset({Role.DATA_SCIENTIST, Role.OPERATOR})
@@ -56,8 +57,7 @@ class Evaluator:
     """The reactions. Judging itself is long work and happens in the worker."""
 
     store: Store
-    signers: Signers
-    keys: Keys
+    askers: Askers
 
     def reactions(self) -> list[Reaction]:
         """All that it does about what it hears."""
@@ -143,9 +143,25 @@ class Evaluator:
         return (moved,)
 
     async def note_aborted(self, heard: Heard[RolloutAborted]) -> Iterable[Event]:
-        """This version had its chance; it is not judged again."""
-        await self.store.set_state(heard.event.model, heard.event.version, "ended")
+        """This version had its chance; it is not judged again.
+
+        Only somebody's wish for the best is as good as before when the champion has changed.
+        """
+        said = heard.event
+        asked = await self._wish_behind(said) if said.reason == "champion_changed" else None
+        if asked is not None:
+            # Once per reign: whatever the deployer takes for its champion, this comes to an end.
+            reign = (await self.store.standing(said.model)).reign
+            key = f"again/{reign}/{asked.by}/{asked.metric}"
+            await self.store.queue_best(said.model, asked, key, Cause.of(heard))
+        await self.store.set_state(said.model, said.version, "ended")
         return ()
+
+    async def _wish_behind(self, said: RolloutAborted) -> BestAsked | None:
+        """Who wanted the best version, when that is what the rollout began with."""
+        named = said.evidence.get("evaluation")
+        verdict = await self.store.evaluation(UUID(str(named))) if named else None
+        return verdict.best if verdict is not None else None
 
     async def note_superseded(self, heard: Heard[RolloutSuperseded]) -> Iterable[Event]:
         """A newer version took its place; it is not judged again."""
@@ -156,21 +172,23 @@ class Evaluator:
         """Somebody who may ask wants the best version; who may not is told why not."""
         said = heard.event
         try:
-            signer = self.signers.verify(heard)
-            if not signer.speaks_for(said.by):
-                raise NotPermitted(f"{signer.principal} may not speak for {said.by}.")
-            who = self.keys.named(said.by)
+            who = await self.askers.believe(heard, said.by)
             if who is None:
-                raise NotPermitted(f"{said.by} is not known here.")
+                return ()
             act(who, await self.store.owner(said.model), MAY_ASK)
             must_judge(said.metric, await self.store.newest(said.model, 1))
         except (Refused, ValueError) as error:
             telemetry.log(
-                "request_refused", level="warning", model=said.model, by=said.by, reason=str(error)
+                "request_refused",
+                level="warning",
+                model=readable(said.model),
+                by=readable(said.by),
+                reason=readable(str(error)),
             )
             return await self._refused(heard, error)
         asked = BestAsked(by=said.by, metric=said.metric, reason=said.reason, ranking=())
-        await self.store.queue_best(said.model, asked, str(heard.id), Cause.of(heard))
+        # The key and not the id: somebody else may have signed another request with the same one.
+        await self.store.queue_best(said.model, asked, str(heard.key or heard.id), Cause.of(heard))
         return ()
 
     async def _refused(
@@ -182,10 +200,10 @@ class Evaluator:
             return ()
         refused = BestRefused(
             model=said.model,
-            metric=said.metric[:_MOST_CHARACTERS],
-            by=said.by[:_MOST_CHARACTERS],
+            metric=readable(said.metric, longest=_MOST_CHARACTERS),
+            by=readable(said.by, longest=_MOST_CHARACTERS),
             code=error.code if isinstance(error, Refused) else "unknown_metric",
-            detail=str(error)[: 10 * _MOST_CHARACTERS],
+            detail=readable(str(error), longest=10 * _MOST_CHARACTERS),
             request=heard.id,
         )
         return (refused,)

@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Awaitable, Callable
+from pathlib import Path
 from typing import Final
 
 from services.registry.api import (
@@ -18,7 +19,7 @@ from services.registry.api import (
 )
 from services.registry.handlers import Intake, Registry
 from services.registry.handlers.annotations import Annotations
-from services.registry.handlers.registry import OFFERS
+from services.registry.handlers.registry import ANY_AGE, OFFERS
 from services.registry.handlers.requests import Requests
 from services.registry.handlers.vitals import Vitals
 from services.registry.lineage.code import Lock
@@ -35,7 +36,7 @@ from shared.bus import Bus
 from shared.errors import StoreUnavailable
 from shared.jobs import Jobs
 from shared.postgres import Database
-from shared.signing import Seal
+from shared.signing import Seal, Signers
 
 _TIDY_SECONDS: Final = 600.0
 _VITALS_SECONDS: Final = 10.0
@@ -48,7 +49,9 @@ async def serve(settings: Settings) -> None:
     )
     store = Store.over(database)
     jobs = Jobs(database, OFFERS)
-    registry = Registry(store, jobs, Lock.read(settings.lock))
+    # The log keeps who said what whenever that is heard; whether it came in time, others decide.
+    signers = Signers(Path(settings.keys_file), max_age=ANY_AGE)
+    registry = Registry(store, jobs, Lock.read(settings.lock), signers)
     artifacts = ArtifactStore(settings.artifacts)
     files = Uploads(settings.uploads / settings.replica, settings.upload_limit_bytes)
     examiner = Examiner.of(_limits(settings), settings.profile_together)

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from services.deployer.domain import Labelled, RollbackAsked, Stage
+from services.deployer.domain import Degraded, Labelled, RollbackAsked, Stage
 from shared.events import ArmLoss, DeploymentDesired, Event
 from tests.deployer.building import Story, a_policy, a_verdict, an_arm
 
@@ -422,13 +422,28 @@ def test_a_canary_that_waits_for_a_new_verdict_ends_when_none_comes() -> None:
     assert [rollout.stage for rollout in change.ended] == [Stage.ABORTED]
 
 
-def test_a_version_that_became_champion_meanwhile_is_not_compared_with_itself() -> None:
+def test_the_best_is_looked_for_again_when_its_champion_answers_no_more() -> None:
     story = Story().with_champion(1, 2, 3, probation="0")
-    story.hear(a_verdict(2, 9, best=True, requested_by="ada"))
-    waiting = story.endpoint.awaiting
+    verdict = a_verdict(2, 9, best=True, requested_by="ada")
 
-    story.hear(RollbackAsked(by="olga", reason="odd"))
+    change = story.hear(verdict)
 
-    assert waiting is not None
+    aborted = last(story, "RolloutAborted")
+    assert (aborted.version, aborted.reason) == (2, "champion_changed")
+    assert aborted.evidence == {"evaluation": str(verdict.evaluation)}
+    assert [rollout.stage for rollout in change.ended] == [Stage.ABORTED]
     assert story.endpoint.awaiting is None
-    assert last(story, "RolloutSuperseded").version == 2
+
+
+def test_the_best_on_its_way_ends_with_the_champion_it_was_compared_with() -> None:
+    story = Story().with_champion(1, 2, 3, probation="1h")
+    story.hear(a_verdict(1, 3, best=True, requested_by="ada", policy=a_policy(steps=(0.1,))))
+    rollout = story.endpoint.rollout
+
+    story.hear(Degraded(version=3, detail=""))
+
+    assert rollout is not None
+    assert last(story, "RolloutAborted").rollout == rollout.id
+    assert last(story, "RolloutAborted").reason == "champion_changed"
+    assert story.endpoint.rollout is None
+    assert story.endpoint.awaiting is None

@@ -34,6 +34,7 @@ from shared.events import (
 from shared.ids import derived, uuid7
 from shared.jobs import Jobs
 from shared.postgres import Cause, Database
+from shared.requests import Askers
 from shared.signing import Signers, SigningKey, sign
 from tests.evaluator.building import Version, a_registration
 from tests.support.door import door_settings
@@ -81,7 +82,8 @@ class Site:
             "speaks_for": "all",
         }
         keys.write_text(json.dumps(json.loads(keys.read_text()) | {"signers": [entry]}))
-        evaluator = Evaluator(self.store, Signers(keys), Keys(keys))
+        askers = Askers(database=self.database, signers=Signers(keys), keys=Keys(keys))
+        evaluator = Evaluator(self.store, askers)
         self._reactions = {r.kind: r for r in evaluator.reactions()}
         routes = api.router(self.store, self.artifacts, self.again, clock.now)
         app = http.build("evaluator", door, [routes], ready=lambda: {"ready": True})

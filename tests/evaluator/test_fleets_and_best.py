@@ -11,10 +11,8 @@ from typing import Any
 import pytest
 
 from shared.artifacts import key_of
-from shared.events import (
-    BestRefused,
-    BestRequested,
-)
+from shared.events import BestRefused, BestRequested, RolloutAborted, RolloutId
+from shared.ids import uuid7
 from tests.evaluator.building import Version, World, a_registration, a_spec, a_version
 from tests.evaluator.conftest import PUMP, Site
 from tests.support.waiting import eventually
@@ -225,7 +223,7 @@ async def test_a_request_that_nobody_may_make_changes_nothing(
     assert await site.best_jobs.waiting() == 0
     (refused,) = await site.said(BestRefused)
     assert (refused.event.by, refused.event.request) == (by, heard.id)
-    assert refused.event.code in ("signature_missing", "not_permitted", "not_found")
+    assert refused.event.code in ("signature_missing", "not_permitted", "nobody_known")
 
 
 async def test_a_request_about_a_model_that_is_not_there_is_not_repeated(site: Site) -> None:
@@ -234,3 +232,48 @@ async def test_a_request_about_a_model_that_is_not_there_is_not_repeated(site: S
     )
 
     assert await site.said(BestRefused) == []
+
+
+async def test_the_best_is_looked_for_again_when_the_champion_has_changed(site: Site) -> None:
+    files = await three_versions(site)
+    asked = {"metric": "mae", "reason": "spring"}
+    await site.ask("POST", "/models/pump/best", "operator", json=asked)
+    await site.work()
+    verdict = (await site.verdicts())[-1]
+    aborted = RolloutAborted(
+        model=PUMP,
+        rollout=RolloutId(uuid7()),
+        version=2,
+        dataset_version=2,
+        reason="champion_changed",
+        detail="",
+        evidence={"evaluation": str(verdict.id)},
+    )
+
+    await site.promote(1, files[0])
+    await site.hear(aborted)
+    await site.hear(replace(aborted, detail="told twice in one reign"))
+    await site.work()
+
+    best = [one.event for one in await site.verdicts() if one.event.best is not None]
+    assert [(one.version, one.champion) for one in best] == [(2, 3), (2, 1)]
+    assert best[1].best is not None
+    assert (best[1].best.by, best[1].best.reason) == ("the-operator", "spring")
+
+
+async def test_a_rollout_that_ends_for_another_reason_asks_for_nothing(site: Site) -> None:
+    await three_versions(site)
+    aborted = RolloutAborted(
+        model=PUMP,
+        rollout=RolloutId(uuid7()),
+        version=2,
+        dataset_version=2,
+        reason="champion_changed",
+        detail="",
+        evidence={},
+    )
+
+    await site.hear(aborted)
+    await site.hear(replace(aborted, reason="worse", evidence={"evaluation": str(uuid7())}))
+
+    assert await site.best_jobs.waiting() == 0

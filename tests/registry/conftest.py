@@ -26,7 +26,7 @@ from services.registry.api import (
 )
 from services.registry.handlers import Intake, Registry
 from services.registry.handlers.annotations import Annotations
-from services.registry.handlers.registry import OFFERS
+from services.registry.handlers.registry import ANY_AGE, OFFERS
 from services.registry.handlers.requests import Requests
 from services.registry.lineage.code import Lock
 from services.registry.profiling.examiner import Examiner
@@ -42,7 +42,7 @@ from shared.artifacts import ArtifactStore
 from shared.events import Event, Heard
 from shared.jobs import Jobs
 from shared.postgres import Cause, Database
-from shared.signing import Seal
+from shared.signing import Seal, Signers
 from tests.registry.builders import a_spec, some_rows
 
 KEYS = {
@@ -110,7 +110,8 @@ async def house(database_url: str, tmp_path: Path, examiner: Examiner) -> AsyncI
     database = await Database.open(database_url, "registry", migrations=[MIGRATIONS])
     store = Store.over(database)
     jobs = Jobs(database, OFFERS)
-    registry = Registry(store, jobs, Lock({"scikit-learn": "1.9.0"}, "0" * 64))
+    signers = Signers(tmp_path / "keys.json", max_age=ANY_AGE)
+    registry = Registry(store, jobs, Lock({"scikit-learn": "1.9.0"}, "0" * 64), signers)
     artifacts = ArtifactStore((tmp_path / "artifacts").as_uri())
     lake = tmp_path / "lake"
     lake.mkdir()

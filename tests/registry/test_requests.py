@@ -2,6 +2,8 @@
 
 import base64
 import json
+from dataclasses import replace
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
@@ -10,10 +12,20 @@ import httpx
 import pytest
 import pytest_asyncio
 
-from shared import codec
+from shared import clock, codec
 from shared.errors import Refused
-from shared.events import ApprovalGiven, BestRequested, RollbackRequested
-from shared.signing import Signers, SigningKey
+from shared.events import (
+    ApprovalGiven,
+    BestRequested,
+    DatasetName,
+    DatasetOffered,
+    Heard,
+    ModelName,
+    RollbackRequested,
+    TrainingSkipped,
+)
+from shared.ids import uuid7
+from shared.signing import Signers, SigningKey, sign
 from tests.registry.conftest import House
 
 pytestmark = [pytest.mark.real, pytest.mark.asyncio(loop_scope="module")]
@@ -46,6 +58,8 @@ async def _signing(fed: House, tmp_path: Path) -> House:
         "speaks_for": "all",
     }
     (tmp_path / "signers.json").write_text(json.dumps({"signers": [signer]}))
+    keys = tmp_path / "keys.json"
+    keys.write_text(json.dumps(json.loads(keys.read_text()) | {"signers": [signer]}))
     return fed
 
 
@@ -194,3 +208,70 @@ async def test_what_is_wrong_is_pointed_at_in_the_body(house: House) -> None:
     answer = await asked(house, "approver@rotating", APPROVAL | {"rollout": "r", "manifest": "m"})
 
     assert [fault["pointer"] for fault in answer.json()["errors"]] == ["/rollout", "/manifest"]
+
+
+# --- what others put on the topic -----------------------------------------------------------------
+
+
+def on_the_topic(**changes: Any) -> Heard[Any]:
+    """A request of another tool, as the kernel hands it to the registry."""
+    asked = RollbackRequested(model=ModelName("pump"), by="olga", reason="it errs", to=3)
+    heard: Heard[Any] = Heard(
+        event=asked, id=uuid7(), source="//a-tool", time=clock.now(), correlation=uuid7()
+    )
+    return replace(heard, **changes)
+
+
+async def kept(house: House, heard: Heard[Any]) -> list[str]:
+    story = await house.get(f"/v1/cascades/{heard.correlation}")
+    return [event["data"]["reason"] for event in story["events"]]
+
+
+async def test_the_log_keeps_what_was_asked_and_no_forgery_of_it(house: House) -> None:
+    heard = on_the_topic()
+    genuine = sign(heard, KEY.secret, KEY.id)
+    forged = replace(genuine, event=replace(heard.event, reason="a forgery"))
+
+    await house.react(forged)
+    await house.react(replace(forged, signature=None))
+    await house.react(genuine)
+
+    assert await kept(house, heard) == ["it errs"]
+
+
+async def test_what_was_asked_long_ago_is_kept_when_it_is_heard_late(house: House) -> None:
+    heard = on_the_topic(time=clock.now() - timedelta(days=3))
+
+    await house.react(sign(heard, KEY.secret, KEY.id))
+
+    assert await kept(house, heard) == ["it errs"]
+
+
+async def test_an_offer_hides_no_fact_whatever_id_it_has(house: House) -> None:
+    fact = Heard(
+        event=TrainingSkipped(
+            model=ModelName("pump"),
+            dataset=DatasetName("pumps"),
+            dataset_version=1,
+            trigger="dataset",
+            reason="nothing_new",
+            detail="",
+        ),
+        id=uuid7(),
+        source="//tidewheel/trainer",
+        time=clock.now(),
+        correlation=uuid7(),
+        sequence=1,
+    )
+    offer: Heard[Any] = replace(
+        on_the_topic(),
+        event=DatasetOffered(dataset=DatasetName("pumps"), uri="lake:nothing.csv"),
+        id=fact.id,
+        key=uuid7(),
+    )
+
+    await house.react(offer)
+    await house.react(fact)
+
+    story = await house.get(f"/v1/cascades/{fact.correlation}")
+    assert [event["type"] for event in story["events"]] == [TrainingSkipped.TYPE]

@@ -302,6 +302,13 @@ class BrokerDelivery:
         self._running.append(asyncio.ensure_future(run()))
         self._stops.append(stop)
 
+    async def restart(self) -> None:
+        """End what runs, and start its successor."""
+        for stop in self._stops:
+            await stop()
+        self._stops.clear()
+        await self.start()
+
     async def put(self, *heards: Heard[Any]) -> None:
         await self.publisher.send([(topic_of(type(one.event)), one) for one in heards])
 

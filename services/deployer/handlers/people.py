@@ -115,6 +115,11 @@ class People:
         cause = Cause.of(request) if request else Cause.outside()
         return await self.acting.act(endpoint, asked, cause)
 
+    async def is_known(self, model: ModelName) -> bool:
+        """Whether anything was ever heard of a model."""
+        owners = await self.acting.governance.owners_of([model])
+        return model in owners or await self.acting.lock(model) is not None
+
     async def _endpoint_of(
         self, rollout: RolloutId, who: Principal, roles: frozenset[Role]
     ) -> Endpoint:

@@ -1,27 +1,22 @@
-"""Requests on the bus: whoever may write to the topic may say anything, so each is checked here.
+"""Requests on the bus: what is proved to be somebody's is done as if it were asked over HTTP.
 
-The signature must be a known key's over exactly these words; its holder must be allowed to speak
-for the person named; and that person may no more than over HTTP. What is not done is said to be
-refused and why; nothing else happens then.
+That person may no more than there. What is not done is said to be refused and why; nothing else
+happens then.
 """
 
 from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import dataclass
-from typing import Final
 
 from services.deployer.handlers.people import Looked, People
 from shared import telemetry
-from shared.access import Keys, Principal
-from shared.errors import NotPermitted, Refused
-from shared.events import ApprovalGiven, Event, Heard, ModelName, RequestRefused, RollbackRequested
-from shared.names import model_name
+from shared.access import Principal
+from shared.errors import Refused
+from shared.events import ApprovalGiven, Event, Heard, RequestRefused, RollbackRequested
+from shared.names import is_model_name
 from shared.reactions import Reaction, on
-from shared.signing import Signers
+from shared.requests import Askers, readable
 
 Asked = ApprovalGiven | RollbackRequested
-
-_LONGEST_TOLD: Final = 200
-"""Characters of a stranger's words that are repeated."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -29,8 +24,7 @@ class Requests:
     """Does what signed requests ask for, or refuses it."""
 
     people: People
-    signers: Signers
-    keys: Keys
+    askers: Askers
 
     def reactions(self) -> list[Reaction]:
         """All that it does about what it hears."""
@@ -73,64 +67,34 @@ class Requests:
         self, heard: Heard[Asked], kind: str, action: Callable[[Principal], Awaitable[object]]
     ) -> Iterable[Event]:
         try:
-            await action(self._who(heard))
+            who = await self.askers.believe(heard, heard.event.by)
+            if who is not None:
+                await action(who)
         except Refused as refusal:
-            # Raised before anything was written, so the transaction holds nothing but this.
-            return _refused(heard, kind, refusal)
+            # Raised before anything but the request's id was written.
+            return await self._refused(heard, kind, refusal)
         return ()
 
-    def _who(self, heard: Heard[Asked]) -> Principal:
-        """The person in whose name this is asked, with all that this person may do.
-
-        Raises:
-            BadSignature: nobody known signed this.
-            NotPermitted: the signer may not speak for that person, or there is no such person.
-        """
-        signer, by = self.signers.verify(heard), heard.event.by
-        if not signer.speaks_for(by):
-            raise NotPermitted(
-                f"{signer.principal} signed this and may not speak for {plain(by)}.",
-                code="may_not_speak_for",
-            )
-        who = self.keys.named(by)
-        if who is None:
-            raise NotPermitted(f"Nobody is known as {plain(by)}.", code="nobody_known")
-        return who
-
-
-def _refused(heard: Heard[Asked], kind: str, refusal: Refused) -> list[Event]:
-    telemetry.count("tidewheel_requests_refused_total", kind=kind, code=refusal.code)
-    telemetry.log(
-        "request_refused",
-        level="warning",
-        kind=kind,
-        code=refusal.code,
-        by=plain(heard.event.by),
-        request=str(heard.id),
-    )
-    if not _is_name(heard.event.model):
-        return []
-    return [
-        RequestRefused(
-            model=heard.event.model,
+    async def _refused(self, heard: Heard[Asked], kind: str, refusal: Refused) -> Iterable[Event]:
+        """Said of models that there are; anybody may have made up the others."""
+        telemetry.count("tidewheel_requests_refused_total", kind=kind, code=refusal.code)
+        telemetry.log(
+            "request_refused",
+            level="warning",
+            kind=kind,
+            code=refusal.code,
+            by=readable(heard.event.by),
+            request=str(heard.id),
+        )
+        model = heard.event.model
+        if not is_model_name(model) or not await self.people.is_known(model):
+            return ()
+        refused = RequestRefused(
+            model=model,
             request=heard.id,
             kind=kind,
-            by=plain(heard.event.by),
+            by=readable(heard.event.by),
             code=refusal.code,
-            detail=plain(refusal.detail, longest=2000),
+            detail=readable(refusal.detail, longest=2000),
         )
-    ]
-
-
-def _is_name(model: ModelName) -> bool:
-    """Whether this can be a model at all; nothing is said about what cannot."""
-    try:
-        model_name(model)
-    except ValueError:
-        return False
-    return True
-
-
-def plain(text: str, *, longest: int = _LONGEST_TOLD) -> str:
-    """A stranger's words, fit to be repeated."""
-    return "".join(c if c.isprintable() else "?" for c in text[:longest])
+        return (refused,)

@@ -4,7 +4,7 @@ from datetime import datetime
 from typing import Protocol
 from uuid import UUID
 
-from services.evaluator.domain import Champion
+from services.evaluator.domain import Champion, Standing
 from services.evaluator.store.judging import Judging
 from services.evaluator.store.rows import (
     Candidate,
@@ -43,6 +43,8 @@ class Store(Protocol):
     ) -> None: ...
 
     async def newest_accepted(self, model: ModelName) -> Candidate | None: ...
+
+    async def standing(self, model: ModelName) -> Standing: ...
 
     async def anchor(self, model: ModelName) -> Champion | None: ...
 

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
+from datetime import timedelta
 from typing import Final, TypeVar, cast
 from uuid import UUID
 
@@ -36,6 +37,7 @@ from shared.jobs import Jobs
 from shared.names import dataset_name
 from shared.postgres import Cause
 from shared.reactions import Reaction, on
+from shared.signing import BadSignature, Signers
 from shared.spec import ModelSpec
 from shared.topics import (
     DATASETS,
@@ -53,6 +55,8 @@ OFFERS: Final = "offer"
 LOG: Final = "registry"
 """The name under which the log of events is anchored."""
 _FOLDED_TOGETHER: Final = 100
+ANY_AGE: Final = timedelta(days=36_500)
+"""The log keeps who asked for what, whenever that is heard; whether in time, others decide."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -97,6 +101,7 @@ class Registry:
     store: Store
     offers: Jobs
     lock: Lock
+    signers: Signers
 
     def reactions(self) -> list[Reaction]:
         """Everything it hears and what it does about it."""
@@ -105,12 +110,28 @@ class Registry:
             on(TrainingCompleted, self.number_candidate),
             on(AuditAnchored, self.note_anchor),
             *(on(kind, self.remember, together=_FOLDED_TOGETHER) for kind in _FOLDED),
+            *(on(k, self.remember_request, together=_FOLDED_TOGETHER) for k in REQUESTS.types),
         ]
 
     async def remember(self, heard: Heard[Event]) -> Iterable[Event]:
         """Keep the fact in the log that people read."""
         await self.store.log.remember([heard])
         return ()
+
+    async def remember_request(self, heard: Heard[Event]) -> Iterable[Event]:
+        """Keep what somebody asked for over the bus, if the signature says who.
+
+        A forged request is nobody's word: it may neither stand in the log nor, with an id that it
+        chose, keep another fact out of it.
+        """
+        try:
+            self.signers.verify(heard)
+        except BadSignature as error:
+            telemetry.log(
+                "request_not_remembered", level="warning", request=str(heard.id), code=error.code
+            )
+            return ()
+        return await self.remember(heard)
 
     async def note_anchor(self, heard: Heard[AuditAnchored]) -> Iterable[Event]:
         """Keep the anchor as it came back from its topic; verifications compare with it."""
@@ -141,8 +162,10 @@ class Registry:
             "source": heard.source,
             "offer": str(heard.id),
         }
-        await self.offers.add(str(heard.id), offer.dataset, payload, Cause.of(heard))
-        await self.store.log.remember([heard])
+        # Under a key of ours: with an id of its own choice an offer could hide another fact.
+        key = heard.key or heard.id
+        await self.offers.add(str(key), offer.dataset, payload, Cause.of(heard))
+        await self.store.log.remember([replace(heard, id=key)])
         return ()
 
     async def number_candidate(self, heard: Heard[TrainingCompleted]) -> Iterable[Event]:
@@ -353,7 +376,6 @@ _REMEMBERED: Final = (
     DEPLOYMENT,
     SERVING,
     MONITORING,
-    REQUESTS,
 )
 _FOLDED: Final[tuple[type[Event], ...]] = (
     *(kind for topic in _REMEMBERED for kind in topic.types if kind is not TrainingCompleted),

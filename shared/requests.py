@@ -1,0 +1,64 @@
+"""Requests on the bus: whoever may write to the topic may say anything, so each is checked.
+
+The signature must be a known key's over exactly these words, its holder must be allowed to speak
+for the person named, and the person must be known. Only then does a request's id count: a forged
+one may have any id, and it keeps nobody else's request from being done.
+"""
+
+from dataclasses import dataclass
+from typing import Final
+
+from shared import telemetry
+from shared.access import Keys, Principal
+from shared.errors import NotPermitted
+from shared.events import Event, Heard
+from shared.ids import derived
+from shared.postgres import Database
+from shared.signing import Signers
+from shared.topics import REQUESTS
+
+_CLAIM: Final = (
+    "insert into inbox (consumer, topic, event_id) values ($1, $2, $3) "
+    "on conflict do nothing returning event_id"
+)
+_LONGEST_NAME: Final = 200
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Askers:
+    """Who asks for something over the bus, as far as that is proved."""
+
+    database: Database
+    signers: Signers
+    keys: Keys
+
+    async def believe(self, heard: Heard[Event], by: str) -> Principal | None:
+        """The person in whose name this is asked; None when the same was asked before.
+
+        To be called once, within the transaction of what follows from the request.
+
+        Raises:
+            BadSignature: nobody known signed this.
+            NotPermitted: the signer may not speak for that person, or there is no such person.
+        """
+        signer = self.signers.verify(heard)
+        if not signer.speaks_for(by):
+            raise NotPermitted(
+                f"{signer.principal} signed this and may not speak for {readable(by)}.",
+                code="may_not_speak_for",
+            )
+        who = self.keys.named(by)
+        if who is None:
+            raise NotPermitted(f"Nobody is known as {readable(by)}.", code="nobody_known")
+        # Per signer: who may sign for itself alone must not use up another's id either.
+        once = derived(None, "request", signer.principal, heard.id)
+        service = self.database.service
+        if await self.database.fetchval(_CLAIM, service, REQUESTS.name, once) is None:
+            telemetry.log("request_repeated", request=str(heard.id), by=readable(by))
+            return None
+        return who
+
+
+def readable(text: str, *, longest: int = _LONGEST_NAME) -> str:
+    """A stranger's words, fit to be repeated."""
+    return "".join(c if c.isprintable() else "?" for c in text[:longest])
