@@ -22,6 +22,7 @@ from shared.ids import derived
 from shared.patience import Patience
 from shared.postgres import Cause, Database, Row
 
+LONGEST_PAUSE_SECONDS: Final = 60.0
 POLL_SECONDS: Final = 0.25
 """How often jobs of other replicas, due ones and expired leases are looked for."""
 
@@ -58,6 +59,10 @@ _CLAIM: Final = """
 _MINE: Final = "where id = $1 and attempt = $2 and state = 'running'"
 _HEARTBEAT: Final = f"update job set lease_until = now() + $3::interval {_MINE}"  # noqa: S608
 _RELEASE: Final = f"update job set state = 'waiting', lease_until = null, run_after = $3 {_MINE}"  # noqa: S608
+_GIVE_BACK: Final = (
+    "update job set state = 'waiting', lease_until = null, run_after = $3, detail = $4, "  # noqa: S608
+    f"given_back = given_back + 1 {_MINE}"
+)
 _FINISH: Final = (
     "update job set state = $3, detail = $4, lease_until = null, finished_at = now() "  # noqa: S608
     + _MINE
@@ -71,7 +76,12 @@ _SUPERSEDE: Final = """
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Job:
-    """A claim to one job; `attempt` is the fencing token."""
+    """A claim to one job; `attempt` is the fencing token.
+
+    Attributes:
+        given_back: how many of the attempts ended for no fault of the job.
+        why_given_back: why the last one of them did.
+    """
 
     id: UUID
     natural_key: str
@@ -80,6 +90,13 @@ class Job:
     attempt: int
     cause: Cause
     created_at: datetime
+    given_back: int = 0
+    why_given_back: str = ""
+
+    @property
+    def counted(self) -> int:
+        """The attempts that count, this one with them."""
+        return self.attempt - self.given_back
 
 
 class Jobs:
@@ -148,11 +165,22 @@ class Jobs:
         return await self._changed(_HEARTBEAT, job, self.lease)
 
     async def release(self, job: Job, run_after: datetime | None = None) -> bool:
-        """Give the job back, to be claimed again at that moment."""
+        """Give up this attempt, which counts; the job is claimed again at that moment."""
         due = run_after or clock.now()
-        given_back = await self.database.execute(_RELEASE, job.id, job.attempt, due) > 0
+        released = await self.database.execute(_RELEASE, job.id, job.attempt, due) > 0
         self.wake.set()
-        return given_back
+        return released
+
+    async def give_back(self, job: Job, why: str) -> bool:
+        """End this attempt for no fault of the job: it does not count.
+
+        The job is claimed again after a pause that grows with the times this has happened.
+        """
+        seconds = 0.05 * (2.0 ** min(job.given_back, 20) - 1)
+        due = clock.now() + timedelta(seconds=min(LONGEST_PAUSE_SECONDS, seconds))
+        given_back = await self.database.execute(_GIVE_BACK, job.id, job.attempt, due, why[:500])
+        self.wake.set()
+        return given_back > 0
 
     async def complete(
         self,
@@ -221,6 +249,8 @@ def _job(row: Row) -> Job:
             id=row["cause"], correlation=row["correlation"], traceparent=row["traceparent"]
         ),
         created_at=row["created_at"],
+        given_back=row["given_back"],
+        why_given_back=row["detail"] or "",
     )
 
 
@@ -235,6 +265,7 @@ async def run_worker(
     concurrency: int = 1,
     worker: str = "",
     attempts: int = 8,
+    given_back: int = 100,
     gave_up: GaveUp = _nothing,
 ) -> None:
     """Claim and work until cancelled; a job in work is then given back.
@@ -246,12 +277,15 @@ async def run_worker(
         concurrency: so many jobs at a time.
         worker: a name for people; host and process by default.
         attempts: after so many the job has failed: its worker died or raised each time.
+        given_back: so often a job may be given back for no fault of its own; what is begun for
+            ever and never ended has failed, too.
         gave_up: what is said of such a job, from the job and the reason.
     """
     name = worker or f"{socket.gethostname()}:{os.getpid()}"
     async with asyncio.TaskGroup() as group:
         for _ in range(concurrency):
-            group.create_task(_Worker(jobs, work, name, attempts, gave_up).run())
+            worker_of_it = _Worker(jobs, work, name, attempts, given_back, gave_up)
+            group.create_task(worker_of_it.run())
 
 
 @dataclass(frozen=True, slots=True)
@@ -260,6 +294,7 @@ class _Worker:
     work: Work
     name: str
     attempts: int
+    given_back: int
     gave_up: GaveUp
 
     async def run(self) -> None:
@@ -284,16 +319,15 @@ class _Worker:
                 await self.jobs.wake.wait()
 
     async def _do(self, job: Job) -> None:
-        if job.attempt > self.attempts:
-            detail = f"given up after {self.attempts} attempts"
-            await self.jobs.fail(job, detail, self.gave_up(job, detail))
+        if hopeless := self._hopeless(job):
+            await self.jobs.fail(job, hopeless, self.gave_up(job, hopeless))
             return
         try:
             with telemetry.bound(job=str(job.id), cascade=str(job.cause.correlation)):
                 await self._leased(job)
         except asyncio.CancelledError:
             with contextlib.suppress(Unavailable):
-                await self.jobs.release(job)
+                await self.jobs.give_back(job, "its worker was stopped")
             raise
         except Exception as error:  # noqa: BLE001 - whatever it was, another attempt may do better
             telemetry.log(
@@ -303,8 +337,17 @@ class _Worker:
                 attempt=job.attempt,
                 exc_info=error,
             )
-            pause = timedelta(seconds=min(60.0, 0.5 * 2.0**job.attempt))
+            pause = timedelta(seconds=min(LONGEST_PAUSE_SECONDS, 0.5 * 2.0 ** min(job.counted, 20)))
             await self.jobs.release(job, clock.now() + pause)
+
+    def _hopeless(self, job: Job) -> str:
+        """Why it is worth no further attempt; empty while it is."""
+        if job.counted > self.attempts:
+            return f"given up after {self.attempts} attempts"
+        if job.given_back > self.given_back:
+            why = f"; the last time because {job.why_given_back}" if job.why_given_back else ""
+            return f"given up after it was begun {job.given_back} times for nothing{why}"
+        return ""
 
     async def _leased(self, job: Job) -> None:
         """Work while the lease holds; without it the work is worth nothing any more."""

@@ -194,7 +194,7 @@ async def _complete(jobs: Jobs, keeping: _Keeping) -> None:
         completed = await jobs.complete(keeping.job, [event], effect=keeping.keep)
     except Moved:
         # The verdict would be stale when it is heard, so it is made anew instead.
-        await jobs.release(keeping.job)
+        await jobs.give_back(keeping.job, "the champion or the use of the rows had changed by then")
         return
     if completed:
         verdict = "accepted" if event.accepted else "rejected"

@@ -8,7 +8,7 @@ from services.evaluator.concluding import Found
 from services.evaluator.domain import Question, Standing, ranked_question, spec_of
 from services.evaluator.telling import unreadable
 from services.evaluator.verdict import Verdict, refused
-from services.evaluator.worker import Judge, files_of, patiently
+from services.evaluator.worker import MOST_GIVEN_BACK, Judge, files_of, patiently
 from shared import telemetry
 from shared.confined import Done
 from shared.errors import ArtifactCorrupt, NotFound, Unprocessable
@@ -28,7 +28,7 @@ class Ranking:
 
     async def run(self) -> None:
         """Until cancelled."""
-        await run_worker(self.jobs, self.work, gave_up=_gave_up)
+        await run_worker(self.jobs, self.work, given_back=MOST_GIVEN_BACK, gave_up=_gave_up)
 
     async def work(self, job: Job) -> None:
         """Rank the newest versions and judge the winner."""

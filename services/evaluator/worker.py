@@ -23,6 +23,8 @@ from shared.patience import Patience
 SCORE: Final = "services.evaluator.scoring:score"
 _CRASHES: Final = 3
 """A child that died so often without a word is the candidate's doing."""
+MOST_GIVEN_BACK: Final = 25
+"""So often a champion may change, or this process be stopped, while one candidate is judged."""
 
 
 class ChildCrashed(Exception):
@@ -68,7 +70,13 @@ class Judge:
 
     async def run(self) -> None:
         """Until cancelled."""
-        await run_worker(self.jobs, self.work, concurrency=self.concurrency, gave_up=_gave_up)
+        await run_worker(
+            self.jobs,
+            self.work,
+            concurrency=self.concurrency,
+            given_back=MOST_GIVEN_BACK,
+            gave_up=gave_up,
+        )
 
     async def work(self, job: Job) -> None:
         """Judge one candidate; what does not answer says nothing about it and is waited for."""
@@ -153,7 +161,7 @@ class Judge:
             case Done(result=result, seconds=seconds):
                 telemetry.observe("tidewheel_child_seconds", seconds, what="score")
                 return replace(_found(result), seconds=seconds)
-            case Crashed(detail=detail) if job.attempt < _CRASHES:
+            case Crashed(detail=detail) if job.counted < _CRASHES:
                 raise ChildCrashed(detail)
             case Crashed(detail=detail):
                 told = f"scoring crashed {_CRASHES} times: {detail}"
@@ -206,7 +214,12 @@ def _found(result: Any) -> Found:
     )
 
 
-def _gave_up(job: Job, detail: str) -> Sequence[Event]:
-    """A job that failed every time still ends in a verdict: no."""
+def gave_up(job: Job, detail: str) -> Sequence[Event]:
+    """A job that failed every time still ends in a verdict: no.
+
+    Who was never compared with a champion that stayed is not to blame for it.
+    """
     question = unreadable(registered_from(job.payload), Standing())
-    return [said(question, refused("invalid_input", detail))]
+    is_blameless = job.given_back > MOST_GIVEN_BACK
+    verdict = refused("cannot_compare" if is_blameless else "invalid_input", detail)
+    return [said(question, verdict)]

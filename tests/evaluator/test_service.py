@@ -359,6 +359,36 @@ async def test_a_promotion_during_the_last_moment_makes_the_verdict_anew(site: S
     assert against == [(2, None), (3, 2)]
 
 
+async def test_a_candidate_whose_champion_never_stays_is_not_to_blame(site: Site) -> None:
+    await site.register(1, a_version(World.drawn()))
+    await site.database.execute("update job set given_back = $1, attempt = $1", 26)
+
+    running = asyncio.create_task(site.judge.run())
+    await eventually(lambda: _has_verdict(site), what="the giving up")
+    running.cancel()
+    await asyncio.wait({running})
+
+    (told,) = await site.verdicts()
+    assert (told.event.accepted, told.event.reason) == (False, "cannot_compare")
+    assert "begun 26 times for nothing" in told.event.gates[0].detail
+
+
+async def test_attempts_that_were_given_back_make_no_verdict_worse(site: Site) -> None:
+    await site.register(1, a_version(World.drawn()))
+    await site.database.execute("update job set given_back = $1, attempt = $1", 20)
+
+    running = asyncio.create_task(site.judge.run())
+    await eventually(lambda: _has_verdict(site), what="the verdict")
+    running.cancel()
+    await asyncio.wait({running})
+
+    assert [told.event.accepted for told in await site.verdicts()] == [True]
+
+
+async def _has_verdict(site: Site) -> bool:
+    return bool(await site.verdicts())
+
+
 # --- what readers are shown -------------------------------------------------------------------
 
 

@@ -279,7 +279,56 @@ async def test_a_stopped_worker_gives_its_job_back_at_once(jobs: Jobs) -> None:
     running.cancel()
     await asyncio.wait({running})
 
-    assert (await claim(jobs)).attempt == 2
+    successor = await claim(jobs)
+    assert (successor.attempt, successor.counted) == (2, 1)
+
+
+async def test_attempts_without_a_fault_do_not_count(jobs: Jobs) -> None:
+    await add(jobs, "k")
+
+    for _ in range(3):
+        job = await until_claimable(jobs)
+        assert await jobs.give_back(job, "somebody else was faster")
+    job = await until_claimable(jobs)
+
+    assert (job.attempt, job.counted, job.given_back) == (4, 1, 3)
+    assert job.why_given_back == "somebody else was faster"
+
+
+async def test_an_attempt_is_given_back_by_its_holder_only(jobs: Jobs) -> None:
+    await add(jobs, "k")
+    first = await claim(jobs)
+    second = await until_claimable(jobs)
+
+    assert not await jobs.give_back(first, "too late")
+    assert (await jobs.heartbeat(second), second.given_back) == (True, 0)
+
+
+async def test_a_job_that_is_begun_for_nothing_again_and_again_is_given_up(
+    jobs: Jobs, trainer: Database
+) -> None:
+    async def work(job: Job) -> None:
+        await jobs.give_back(job, "the champion had changed")
+
+    running = asyncio.create_task(
+        run_worker(
+            jobs, work, attempts=1, given_back=2, gave_up=lambda job, _: [a_failure(job.subject)]
+        )
+    )
+    await add(jobs, "k")
+
+    async def has_failed() -> bool:
+        return str(await trainer.fetchval("select state from job")) == "failed"
+
+    await eventually(has_failed, what="the giving up")
+    running.cancel()
+    await asyncio.wait({running})
+
+    assert await trainer.fetchval("select subject from said") == "m"
+    assert await trainer.fetchval("select detail from job") == (
+        "given up after it was begun 3 times for nothing; "
+        "the last time because the champion had changed"
+    )
 
 
 async def test_a_job_that_fails_every_time_is_given_up_and_said_so(
