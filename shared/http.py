@@ -316,7 +316,7 @@ def build(
     unlimited: Sequence[str] = (),
     open_to_clients: bool = False,
     lane: Callable[[ASGIApp, Keys], ASGIApp] | None = None,
-) -> FastAPI:
+) -> Application:
     """The application of one service.
 
     Args:
@@ -475,9 +475,14 @@ def _plain(path: str, method: str) -> dict[str, Any]:
 async def _invalid(request: Request, error: Exception) -> Response:
     faults = []
     if isinstance(error, RequestValidationError):
-        faults = [Fault(_pointer(item, error.body), item["msg"]) for item in error.errors()]
+        faults = [Fault(_pointer(item, error.body), _words(item["msg"])) for item in error.errors()]
     refused = InvalidInput(wrong_things(faults), faults)
     return problem_of(refused, request.state.request_id, request.url.path)
+
+
+def _words(message: str) -> str:
+    """Of our own checks only what they say themselves."""
+    return message.removeprefix("Value error, ")
 
 
 def _pointer(item: Mapping[str, Any], body: Any) -> str:

@@ -24,6 +24,7 @@ from shared.events import AnchorRetired, BestAsked, EvaluationCompleted, Heard, 
 from shared.http import allow, page
 from shared.idempotency import once
 from shared.ids import uuid7
+from shared.names import ModelNameText
 from shared.postgres import Cause
 from shared.spec_gate import check_metric
 
@@ -82,9 +83,9 @@ def _add_verdicts(routes: APIRouter, store: PostgresStore, again: Again) -> None
 
     @routes.get("/models/{model}/verdicts")
     async def verdicts(
-        model: str, who: Reader, limit: Limit = 100, cursor: str = ""
+        model: ModelNameText, who: Reader, limit: Limit = 100, cursor: str = ""
     ) -> dict[str, Any]:
-        see(who, await store.owner(_text(model)))
+        see(who, await store.owner(model))
         found = await store.verdicts(model, below=_below(cursor), limit=limit)
         last = str(found[-1].sequence) if len(found) == limit else None
         return page([await views.shown(one, who) for one in found], last)
@@ -105,7 +106,7 @@ def _add_verdicts(routes: APIRouter, store: PostgresStore, again: Again) -> None
     async def backtest(who: Judge, body: Annotated[Any, Body()] = None) -> Response:
         asked = read_backtest({} if body is None else body)
         if asked.model is not None:
-            see(who, await store.owner(_text(asked.model)))
+            see(who, await store.owner(asked.model))
         lines = _lines(again.backtest(asked, who.visible))
         return StreamingResponse(lines, media_type="application/x-ndjson")
 
@@ -115,9 +116,9 @@ def _add_records(routes: APIRouter, store: PostgresStore, artifacts: ArtifactSto
 
     @routes.get("/models/{model}/versions/{version}/card")
     async def card(
-        model: str, version: int, who: Reader, format: Literal["md", "html"] = "html"
+        model: ModelNameText, version: int, who: Reader, format: Literal["md", "html"] = "html"
     ) -> Response:
-        see(who, await store.owner(_text(model)))
+        see(who, await store.owner(model))
         digests = await store.cards(model, version) if 0 < version < _NEWEST else None
         if digests is None:
             raise NotFound(f"Version {version} of {model} has no card; it has none before it is "
@@ -129,8 +130,8 @@ def _add_records(routes: APIRouter, store: PostgresStore, artifacts: ArtifactSto
         return Response(data, media_type=f"{media}; charset=utf-8", headers=headers)
 
     @routes.get("/models/{model}/anchor")
-    async def anchor(model: str, who: Reader) -> Json:
-        see(who, await store.owner(_text(model)))
+    async def anchor(model: ModelNameText, who: Reader) -> Json:
+        see(who, await store.owner(model))
         history = await store.anchors(model)
         present = next((one for one in history if one["retired_at"] is None), None)
         return {"model": model, "anchor": present, "history": history}
@@ -140,8 +141,10 @@ def _add_requests(routes: APIRouter, store: PostgresStore, now: Clock) -> None:
     """What people may ask for."""
 
     @routes.post("/models/{model}/anchor/retire")
-    async def retire(model: str, why: Retirement, request: Request, who: Operator) -> Response:
-        act(who, await store.owner(_text(model)), MAY_RETIRE)
+    async def retire(
+        model: ModelNameText, why: Retirement, request: Request, who: Operator
+    ) -> Response:
+        act(who, await store.owner(model), MAY_RETIRE)
 
         async def action() -> tuple[int, Any]:
             return 200, await _retire(store, ModelName(model), who.name, why.reason, now)
@@ -149,8 +152,10 @@ def _add_requests(routes: APIRouter, store: PostgresStore, now: Clock) -> None:
         return await once(request, store.database, who, action)
 
     @routes.post("/models/{model}/best")
-    async def best(model: str, wanted: BestWanted, request: Request, who: Asker) -> Response:
-        act(who, await store.owner(_text(model)), MAY_ASK)
+    async def best(
+        model: ModelNameText, wanted: BestWanted, request: Request, who: Asker
+    ) -> Response:
+        act(who, await store.owner(model), MAY_ASK)
         must_judge(wanted.metric, await store.newest(ModelName(model), 1))
         asked = BestAsked(by=who.name, metric=wanted.metric, reason=wanted.reason, ranking=())
 
@@ -227,12 +232,6 @@ async def _lines(told: AsyncIterator[Json]) -> AsyncIterator[bytes]:
     except Unavailable as error:
         telemetry.log("backtest_ended", level="warning", reason=str(error))
         yield orjson.dumps({"error": "a part of the system does not answer; ask again"}) + b"\n"
-
-
-def _text(model: str) -> str:
-    if "\0" in model:
-        raise NotFound("There is no such model.")
-    return model
 
 
 def _below(cursor: str) -> int:

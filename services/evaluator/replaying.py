@@ -5,7 +5,7 @@ from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
 from typing import Any, Final, Literal
 
-from pydantic import Field, TypeAdapter, ValidationError
+from pydantic import TypeAdapter, ValidationError
 
 from services.evaluator.store import PostgresStore
 from services.evaluator.telling import plain
@@ -13,6 +13,7 @@ from shared.artifacts import ArtifactStore
 from shared.confined import Confined, Done
 from shared.errors import ArtifactCorrupt, Conflict, Fault, InvalidInput, NotFound, wrong_things
 from shared.events import EvaluationCompleted, Heard, Json, as_kind
+from shared.names import ModelNameText
 from shared.spec_gate import Checks, Evaluation, GateRule, Slice
 from shared.spec_parts import Part
 
@@ -39,7 +40,7 @@ class Backtest(Part):
     """What a changed policy would have decided."""
 
     policy: Policy = Policy()
-    model: str | None = Field(default=None, max_length=63)
+    model: ModelNameText | None = None
     """Only this model's verdicts; by default those of every model."""
 
 

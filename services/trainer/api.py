@@ -7,7 +7,7 @@ from fastapi import APIRouter, Depends, Query, Request
 from fastapi.responses import Response
 
 from services.trainer.handlers import Outcome, Trainer
-from services.trainer.paging import cursor_of, read_cursor, text_of
+from services.trainer.paging import cursor_of, read_cursor
 from services.trainer.store import PostgresStore
 from shared.access import Principal, Role, act
 from shared.errors import NotFound
@@ -15,6 +15,7 @@ from shared.events import Json, ModelName
 from shared.http import Json as JsonResponse
 from shared.http import allow, page
 from shared.idempotency import once
+from shared.names import ModelNameText
 
 Looking = Annotated[
     Principal,
@@ -30,22 +31,22 @@ def router(store: PostgresStore, trainer: Trainer) -> APIRouter:
     routes = APIRouter(prefix="/v1")
 
     @routes.post("/models/{model}/train")
-    async def train(model: str, request: Request, principal: Scientist) -> Response:
-        owner = await store.owner(text_of(model))
+    async def train(model: ModelNameText, request: Request, principal: Scientist) -> Response:
+        owner = await store.owner(model)
         act(principal, owner, MAY_TRAIN, f"There is no model {model}.")
 
         async def action() -> tuple[int, Json]:
-            return 202, _outcome(await trainer.train(ModelName(text_of(model)), principal.name))
+            return 202, _outcome(await trainer.train(ModelName(model), principal.name))
 
         return await once(request, store.database, principal, action)
 
     @routes.get("/runs")
     async def runs(
-        principal: Looking, model: str = "", limit: Limit = 100, cursor: str = ""
+        principal: Looking, model: ModelNameText | None = None, limit: Limit = 100, cursor: str = ""
     ) -> Response:
         before = read_cursor(cursor) if cursor else None
         found = await store.runs(
-            model=text_of(model), before=before, limit=limit, owners=principal.visible
+            model=model or "", before=before, limit=limit, owners=principal.visible
         )
         last = cursor_of(found[-1]["queued_at"], found[-1]["run"]) if len(found) == limit else None
         return JsonResponse(page(found, last))

@@ -1,22 +1,9 @@
-"""Cursors and names, as both doors of the trainer read them."""
+"""Cursors, as both doors of the trainer read them."""
 
 from datetime import UTC, datetime
 from uuid import UUID
 
 from shared.errors import Fault, InvalidInput
-
-
-def text_of(value: str) -> str:
-    """A name from a path or a query.
-
-    Raises:
-        InvalidInput: it holds control characters.
-    """
-    if "\0" in value:
-        raise InvalidInput(
-            "Names hold no control characters.", [Fault("/path", "control character")]
-        )
-    return value
 
 
 def cursor_of(queued: datetime, job: UUID) -> str:

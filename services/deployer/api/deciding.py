@@ -7,13 +7,14 @@ from fastapi import APIRouter, Request
 from fastapi.responses import Response
 from pydantic import BaseModel, ConfigDict, Field
 
-from services.deployer.api.asking import NEWEST, PLAIN, Approver, Operator, text_of
+from services.deployer.api.asking import NEWEST, PLAIN, Approver, Operator
 from services.deployer.domain import Endpoint
 from services.deployer.handlers import LONGEST_WORDS, Looked, Outcome, People
 from services.deployer.permission import Decision
 from shared.access import Principal
 from shared.events import ApprovalGranted, ApprovalWithdrawn, Digest, Json, ModelName, RolloutId
 from shared.idempotency import once
+from shared.names import ModelNameText
 from shared.postgres import Database
 
 
@@ -66,11 +67,11 @@ def router(database: Database, people: People) -> APIRouter:
 
     @routes.post("/models/{model}/rollback")
     async def rollback(
-        model: str, request: Request, principal: Operator, asked: Rollback
+        model: ModelNameText, request: Request, principal: Operator, asked: Rollback
     ) -> Response:
         async def action() -> tuple[int, Json]:
             outcome = await people.roll_back(
-                ModelName(text_of(model)), principal, reason=asked.reason, to=asked.version
+                ModelName(model), principal, reason=asked.reason, to=asked.version
             )
             return 200, _rolled_back(outcome)
 

@@ -13,6 +13,7 @@ from shared.clock import Clock
 from shared.errors import NotFound
 from shared.events import Json
 from shared.http import page
+from shared.names import ModelNameText
 
 
 def router(store: PostgresStore, now: Clock) -> APIRouter:
@@ -28,17 +29,17 @@ def router(store: PostgresStore, now: Clock) -> APIRouter:
         return page(items, str(found[-1].model) if len(found) == limit else None)
 
     @routes.get("/models/{model}/deployment")
-    async def deployment(model: str, principal: Looking) -> Json:
+    async def deployment(model: ModelNameText, principal: Looking) -> Json:
         endpoint = await _seen(store, model, principal)
         return _deployment(endpoint, await store.replicas(model, now()))
 
     @routes.get("/models/{model}/rollouts")
     async def rollouts(
-        model: str, principal: Looking, limit: Limit = 100, cursor: str = ""
+        model: ModelNameText, principal: Looking, limit: Limit = 100, cursor: str = ""
     ) -> dict[str, Any]:
         below = number_of(cursor) if cursor else NEWEST
         await _seen(store, model, principal)
-        found = await store.rollouts(text_of(model), below=below, limit=limit)
+        found = await store.rollouts(model, below=below, limit=limit)
         items = [_rollout(rollout) for _, rollout in found]
         return page(items, str(found[-1][0]) if len(found) == limit else None)
 
@@ -47,7 +48,7 @@ def router(store: PostgresStore, now: Clock) -> APIRouter:
 
 async def _seen(store: PostgresStore, model: str, principal: Principal) -> Endpoint:
     """The endpoint, if the principal may see it."""
-    endpoint = await store.endpoint(text_of(model))
+    endpoint = await store.endpoint(model)
     if endpoint is None or not principal.may_see(endpoint.owner):
         raise NotFound(f"No version of {model} was ever rolled out.")
     return endpoint

@@ -7,7 +7,7 @@ from fastapi import Depends
 from services.drift_monitor.store import PostgresStore
 from services.drift_monitor.windows import Watched
 from shared.access import Principal, Role
-from shared.errors import Fault, InvalidInput, NotFound
+from shared.errors import NotFound
 from shared.http import allow
 
 Looking = Annotated[
@@ -23,19 +23,7 @@ async def versions_of(store: PostgresStore, model: str, principal: Principal) ->
     Raises:
         NotFound: none is watched, or it is another team's.
     """
-    found = await store.newest_versions(text_of(model), SHOWN_VERSIONS)
+    found = await store.newest_versions(model, SHOWN_VERSIONS)
     if not found or not principal.may_see(await store.owner(model)):
         raise NotFound(f"No version of {model} is watched.")
     return found
-
-
-def text_of(value: str) -> str:
-    """A name from the path.
-
-    Raises:
-        InvalidInput: it holds control characters.
-    """
-    if "\0" in value:
-        fault = Fault("/path/model", "control character", "use the model's name")
-        raise InvalidInput("Names hold no control characters.", [fault])
-    return value

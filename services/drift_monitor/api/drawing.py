@@ -8,7 +8,7 @@ from fastapi import APIRouter, Depends, Request
 from fastapi.responses import Response
 from pydantic import BaseModel, ConfigDict, Field
 
-from services.drift_monitor.api.common import Looking, text_of, versions_of
+from services.drift_monitor.api.common import Looking, versions_of
 from services.drift_monitor.store import Asked, PostgresStore, Reading, Reporting
 from shared.access import Principal, Role, act
 from shared.errors import Conflict, Fault, InvalidInput, NotFound
@@ -17,6 +17,7 @@ from shared.http import allow
 from shared.idempotency import once
 from shared.ids import uuid7
 from shared.jobs import Jobs
+from shared.names import ModelNameText
 from shared.postgres import Cause
 
 MAY_ASK: Final = frozenset({Role.DATA_SCIENTIST, Role.OPERATOR})
@@ -56,13 +57,13 @@ def _drawing(store: PostgresStore, reading: Reading, reporting: Reporting, jobs:
 
     @routes.post("/models/{model}/reports", status_code=202)
     async def report(
-        model: str, request: Request, principal: Requester, wanted: Wanted | None = None
+        model: ModelNameText, request: Request, principal: Requester, wanted: Wanted | None = None
     ) -> Response:
         await versions_of(store, model, principal)
         act(principal, await store.owner(model), MAY_ASK)
 
         async def action() -> tuple[int, Json]:
-            window = await _window_to_draw(reading, text_of(model), wanted or Wanted())
+            window = await _window_to_draw(reading, model, wanted or Wanted())
             asked = Asked(
                 id=uuid7(),
                 model=model,

@@ -14,6 +14,7 @@ from services.drift_monitor.store import PostgresStore, Reading
 from services.drift_monitor.windows import Watched
 from shared.errors import Conflict, Fault, InvalidInput, NotFound
 from shared.events import Json
+from shared.names import ModelNameText
 from shared.sketch import Cells, NumberCells
 
 Limit = Annotated[int, Query(ge=1, le=500)]
@@ -32,7 +33,7 @@ def router(store: PostgresStore, reading: Reading, profiles: Profiles) -> APIRou
 
     @routes.get("/drift.svg")
     async def drift(
-        model: str, principal: Looking, version: Number = None, limit: Limit = 60
+        model: ModelNameText, principal: Looking, version: Number = None, limit: Limit = 60
     ) -> Response:
         """Features by time, the worst on top."""
         chosen = await _chosen(store, await versions_of(store, model, principal), version)
@@ -45,7 +46,7 @@ def router(store: PostgresStore, reading: Reading, profiles: Profiles) -> APIRou
 
     @routes.get("/quality.svg")
     async def over_time(
-        model: str, principal: Looking, version: Number = None, limit: Limit = 60
+        model: ModelNameText, principal: Looking, version: Number = None, limit: Limit = 60
     ) -> Response:
         """Realised quality, window by window, beside what was promised and the rule."""
         chosen = await _chosen(store, await versions_of(store, model, principal), version)
@@ -55,7 +56,7 @@ def router(store: PostgresStore, reading: Reading, profiles: Profiles) -> APIRou
 
     @routes.get("/distribution.svg")
     async def one_feature(
-        model: str,
+        model: ModelNameText,
         principal: Looking,
         feature: Feature = None,
         version: Number = None,

@@ -15,6 +15,7 @@ from services.drift_monitor.windows import Watched
 from shared.errors import Fault, InvalidInput, NotFound
 from shared.events import Json
 from shared.http import page
+from shared.names import ModelNameText
 
 Limit = Annotated[int, Query(ge=1, le=1000)]
 Number = Annotated[int, Path(ge=1, le=2**31 - 1)]
@@ -40,7 +41,7 @@ def router(store: PostgresStore, reading: Reading, measuring: Measuring) -> APIR
     routes.include_router(_at_a_moment(store, measuring))
 
     @routes.get("/models/{model}/drift")
-    async def drift(model: str, principal: Looking) -> Json:
+    async def drift(model: ModelNameText, principal: Looking) -> Json:
         versions = await versions_of(store, model, principal)
         standing = await store.standing(model)
         shown = []
@@ -60,7 +61,7 @@ def router(store: PostgresStore, reading: Reading, measuring: Measuring) -> APIR
 
     @routes.get("/models/{model}/quality")
     async def quality(
-        model: str,
+        model: ModelNameText,
         principal: Looking,
         version: Version = None,
         limit: Limit = 100,
@@ -76,7 +77,7 @@ def router(store: PostgresStore, reading: Reading, measuring: Measuring) -> APIR
 
     @routes.get("/models/{model}/windows")
     async def windows(
-        model: str,
+        model: ModelNameText,
         principal: Looking,
         version: Version = None,
         limit: Limit = 100,
@@ -94,7 +95,11 @@ def _at_a_moment(store: PostgresStore, measuring: Measuring) -> APIRouter:
 
     @routes.get("/models/{model}/versions/{version}/windows/{window}/quality")
     async def as_known(
-        model: str, version: Number, window: Number, principal: Looking, at: datetime | None = None
+        model: ModelNameText,
+        version: Number,
+        window: Number,
+        principal: Looking,
+        at: datetime | None = None,
     ) -> Json:
         """How wrong the answers of a window were, as far as could be known at a moment."""
         by_number = {one.version: one for one in await versions_of(store, model, principal)}

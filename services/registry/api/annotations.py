@@ -8,7 +8,7 @@ from fastapi import APIRouter, Depends, Request
 from fastapi.responses import Response
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field
 
-from services.registry.api.replies import Cursor, Limit, dataset_of, page_of
+from services.registry.api.replies import Cursor, Limit, page_of
 from services.registry.domain.annotations import State, Tag, approved, declined, lifted
 from services.registry.handlers.annotations import MAY_AGREE, MAY_WRITE, Annotations, Wanted
 from shared.access import Principal, see
@@ -16,7 +16,7 @@ from shared.errors import Fault, InvalidInput
 from shared.events import DatasetAnnotated, Heard
 from shared.http import allow
 from shared.idempotency import once
-from shared.names import ColumnNameText, ModelNameText
+from shared.names import ColumnNameText, DatasetNameText, ModelNameText
 
 Writer = Annotated[Principal, Depends(allow(*MAY_WRITE))]
 Second = Annotated[Principal, Depends(allow(*MAY_AGREE))]
@@ -74,13 +74,13 @@ def router(annotations: Annotations) -> APIRouter:
     @routes.get("/v1/datasets/{name:path}/annotations", operation_id="list_annotations")
     async def every(
         request: Request,
-        name: str,
+        name: DatasetNameText,
         state: State | None = None,
         limit: Limit = 100,
         cursor: Cursor = None,
     ) -> Response:
         """What was said, newest first; on the first page also what the monitor proposes."""
-        dataset = dataset_of(name)
+        dataset = name
         owner = await store.owners.dataset(dataset)
         see(request.state.principal, owner, "There is no such dataset.")
         found = await store.annotations.of(
@@ -94,9 +94,11 @@ def router(annotations: Annotations) -> APIRouter:
         return page_of(request, items, following)
 
     @routes.post("/v1/datasets/{name:path}/annotations", operation_id="annotate", status_code=201)
-    async def write(request: Request, name: str, principal: Writer, asked: Annotating) -> Response:
+    async def write(
+        request: Request, name: DatasetNameText, principal: Writer, asked: Annotating
+    ) -> Response:
         """Say what a period is; above a twentieth of the rows a second person must approve."""
-        prepared = await annotations.prepare(dataset_of(name), asked.wanted(), principal)
+        prepared = await annotations.prepare(name, asked.wanted(), principal)
 
         async def action() -> tuple[int, Any]:
             return 201, _said(await annotations.write(prepared))
@@ -114,10 +116,10 @@ def _add_step(routes: APIRouter, annotations: Annotations, verb: str, step: Any)
         operation_id=f"{verb}_annotation",
     )
     async def change(
-        request: Request, name: str, annotation: UUID, principal: Second, asked: Saying
+        request: Request, name: DatasetNameText, annotation: UUID, principal: Second, asked: Saying
     ) -> Response:
         """Agree as the second person, refuse to, or end it."""
-        dataset = dataset_of(name)
+        dataset = name
 
         async def action() -> tuple[int, Any]:
             said = await annotations.change(dataset, annotation, principal, asked.reason, step)

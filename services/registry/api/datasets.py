@@ -12,7 +12,6 @@ from services.registry.api.replies import (
     Cursor,
     Limit,
     Version,
-    dataset_of,
     is_known,
     number_of,
     page_of,
@@ -26,6 +25,7 @@ from shared.access import ANYBODY, Role, see
 from shared.artifacts import ArtifactStore
 from shared.errors import NotFound, Refused
 from shared.http import Json, allow
+from shared.names import DatasetNameText
 
 _MEDIA: Final = {"csv": "text/csv; charset=utf-8", "parquet": "application/vnd.apache.parquet"}
 _MAY_READ_ROWS: Final = ANYBODY - {Role.PREDICTOR}
@@ -56,7 +56,7 @@ def router(store: Store, artifacts: ArtifactStore) -> APIRouter:
     @routes.get("/v1/datasets/{name:path}/compare", operation_id="compare_dataset_versions")
     async def compared(
         request: Request,
-        name: str,
+        name: DatasetNameText,
         old: Annotated[int, Query(ge=1, le=LARGEST_INTEGER)],
         new: Annotated[int, Query(ge=1, le=LARGEST_INTEGER)],
     ) -> Response:
@@ -79,7 +79,7 @@ def router(store: Store, artifacts: ArtifactStore) -> APIRouter:
 
     @routes.get("/v1/datasets/{name:path}/versions", operation_id="list_dataset_versions")
     async def versions(
-        request: Request, name: str, limit: Limit = 100, cursor: Cursor = None
+        request: Request, name: DatasetNameText, limit: Limit = 100, cursor: Cursor = None
     ) -> Response:
         """The versions of a dataset, newest first."""
         dataset = await _seen(request, store, name)
@@ -94,12 +94,12 @@ def router(store: Store, artifacts: ArtifactStore) -> APIRouter:
         operation_id="get_dataset_data",
         dependencies=[Depends(allow(*_MAY_READ_ROWS))],
     )
-    async def data(request: Request, name: str, version: Version) -> Response:
+    async def data(request: Request, name: DatasetNameText, version: Version) -> Response:
         """The bytes of a version; a range of them with `Range`."""
         return _bytes(request, artifacts, await _version(request, store, name, version))
 
     @routes.get("/v1/datasets/{name:path}/versions/{version}", operation_id="get_dataset_version")
-    async def one(request: Request, name: str, version: Version) -> Response:
+    async def one(request: Request, name: DatasetNameText, version: Version) -> Response:
         """One version with its profile."""
         found = await _version(request, store, name, version)
         if is_known(request, found.digest):
@@ -108,7 +108,7 @@ def router(store: Store, artifacts: ArtifactStore) -> APIRouter:
         return tagged(request, summary(found) | {"profile": profile}, found.digest)
 
     @routes.get("/v1/datasets/{name:path}", operation_id="get_dataset")
-    async def newest(request: Request, name: str) -> Response:
+    async def newest(request: Request, name: DatasetNameText) -> Response:
         """A dataset: its newest version."""
         found = await datasets.versions(await _seen(request, store, name), LARGEST_INTEGER, 1)
         if not found:
@@ -140,7 +140,7 @@ def summary(version: DatasetVersion) -> dict[str, Any]:
 
 async def _seen(request: Request, store: Store, name: str) -> str:
     """The dataset's name, if it is one that the caller may see."""
-    dataset = dataset_of(name)
+    dataset = name
     see(request.state.principal, await store.owners.dataset(dataset), "There is no such dataset.")
     return dataset
 

@@ -8,13 +8,14 @@ from fastapi.responses import Response
 
 from services.registry.api.audit import Moment, aware
 from services.registry.api.events import ended
-from services.registry.api.replies import Cursor, Limit, model_of
+from services.registry.api.replies import Cursor, Limit
 from services.registry.freshness import Passage, Standing, percentiles
 from services.registry.store import Store
 from services.registry.store.freshness import Overall
 from shared.access import Principal, see
 from shared.clock import Clock
 from shared.http import Json, allow
+from shared.names import ModelNameText
 from shared.outcomes import Outcome
 
 _LOOK_BACK: Final = timedelta(days=30)
@@ -29,10 +30,10 @@ def router(store: Store, now: Clock) -> APIRouter:
 
     @routes.get("/v1/models/{name}/freshness", operation_id="get_model_freshness")
     async def of_model(
-        name: str, principal: Reader, since: Moment = None, limit: Shown = 20
+        name: ModelNameText, principal: Reader, since: Moment = None, limit: Shown = 20
     ) -> Response:
         """From published to served: p50, p95, p99, each version, what waits, and the objective."""
-        model = model_of(name)
+        model = name
         found = await store.freshness.standings(model=model)
         see(principal, found[0].owner if found else None, "There is no such model.")
         moment = now()

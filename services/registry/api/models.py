@@ -14,7 +14,6 @@ from services.registry.api.replies import (
     Text,
     Version,
     is_known,
-    model_of,
     number_of,
     page_of,
     tagged,
@@ -28,6 +27,7 @@ from shared.artifacts import ArtifactStore
 from shared.errors import InvalidEvent, InvalidInput, NotFound, TidewheelError
 from shared.http import Json, allow
 from shared.idempotency import once
+from shared.names import ModelNameText
 from shared.postgres import Cause
 from shared.spec import ModelSpec
 from shared.spec_yaml import read_spec_yaml
@@ -64,7 +64,7 @@ def router(registry: Registry, store: Store, artifacts: ArtifactStore) -> APIRou
         return page_of(request, [_short(definition) for definition in found], following)
 
     @routes.get("/v1/models/{name}", operation_id="get_model", dependencies=reading)
-    async def one(request: Request, name: str) -> Response:
+    async def one(request: Request, name: ModelNameText) -> Response:
         """A model's newest definition."""
         found = await _definition(store, name, request.state.principal)
         body = _short(found) | {"spec": dict(found.spec), "definition": found.number}
@@ -74,7 +74,7 @@ def router(registry: Registry, store: Store, artifacts: ArtifactStore) -> APIRou
         "/v1/models/{name}/versions", operation_id="list_model_versions", dependencies=reading
     )
     async def versions(
-        request: Request, name: str, limit: Limit = 100, cursor: Cursor = None
+        request: Request, name: ModelNameText, limit: Limit = 100, cursor: Cursor = None
     ) -> Response:
         """The numbered candidates of a model, newest first."""
         model = (await _definition(store, name, request.state.principal)).model
@@ -87,7 +87,7 @@ def router(registry: Registry, store: Store, artifacts: ArtifactStore) -> APIRou
         operation_id="get_model_version",
         dependencies=reading,
     )
-    async def numbered(request: Request, name: str, version: Version) -> Response:
+    async def numbered(request: Request, name: ModelNameText, version: Version) -> Response:
         """One version: figures, digests, what it came from, and the files it is made of."""
         model = (await _definition(store, name, request.state.principal)).model
         found = await models.version(model, version)
@@ -103,7 +103,7 @@ def router(registry: Registry, store: Store, artifacts: ArtifactStore) -> APIRou
         return tagged(request, body, tag) if manifest else Json(body)
 
     @routes.get("/v1/models/{name}/why", operation_id="explain_model", dependencies=reading)
-    async def why(request: Request, name: str, limit: Last = 20) -> Response:
+    async def why(request: Request, name: ModelNameText, limit: Last = 20) -> Response:
         """The last decisions about a model, in words, each with its event; newest first."""
         definition = await _definition(store, name, request.state.principal)
         types = [kind.TYPE for kind in DECISIONS]
@@ -134,7 +134,7 @@ async def _defined(
 
 
 async def _definition(store: Store, name: str, principal: Principal) -> Definition:
-    found = await store.models.definition(model_of(name))
+    found = await store.models.definition(name)
     if found is None or not principal.may_see(str(found.spec["owner"])):
         raise NotFound("There is no such model.")
     return found

@@ -7,7 +7,6 @@ from fastapi import APIRouter, Depends
 from fastapi.responses import Response
 
 from services.registry.api.audit import Moment, aware
-from services.registry.api.replies import model_of
 from services.registry.lineage.narration import sentence
 from services.registry.production import Approved, Intervention, Production, Proposed, production
 from services.registry.store import Store
@@ -17,6 +16,7 @@ from shared.clock import Clock
 from shared.coarse import coarse
 from shared.events import EvaluationCompleted, Event, Heard
 from shared.http import Json, allow
+from shared.names import ModelNameText
 
 _FIGURES: Final = (
     "accepted", "reason", "mode", "version", "champion", "anchor", "gates", "slices", "checks",
@@ -31,9 +31,9 @@ def router(store: Store, now: Clock) -> APIRouter:
     routes = APIRouter(tags=["models"])
 
     @routes.get("/v1/models/{name}/production", operation_id="get_production")
-    async def at_moment(name: str, principal: Reader, at: Moment = None) -> Response:
+    async def at_moment(name: ModelNameText, principal: Reader, at: Moment = None) -> Response:
         """The champion at a moment: since when, by whose proposal and word, on which evidence."""
-        model = model_of(name)
+        model = name
         definition = await store.models.definition(model)
         owner = str(definition.spec["owner"]) if definition else None
         see(principal, owner, "There is no such model.")

@@ -8,7 +8,7 @@ from fastapi.responses import Response
 
 from services.registry.api.audit import Moment, aware
 from services.registry.api.production import step_of, verdict_of
-from services.registry.api.replies import LARGEST_INTEGER, model_of
+from services.registry.api.replies import LARGEST_INTEGER
 from services.registry.provenance import Origin, approvers, role_of, since, story, strategy
 from services.registry.store import Store
 from shared.access import Principal, Role, see
@@ -17,6 +17,7 @@ from shared.clock import Clock
 from shared.errors import NotFound, TidewheelError
 from shared.events import DatasetAnnotated, Digest, Heard
 from shared.http import Json, allow
+from shared.names import ModelNameText
 
 Reader = Annotated[Principal, Depends(allow())]
 Number = Annotated[int | None, Query(ge=1, le=LARGEST_INTEGER)]
@@ -32,14 +33,14 @@ def router(store: Store, artifacts: ArtifactStore, now: Clock) -> APIRouter:
 
     @routes.get("/v1/models/{name}/provenance", operation_id="get_provenance")
     async def provenance(
-        name: str,
+        name: ModelNameText,
         principal: Reader,
         at: Moment = None,
         version: Number = None,
         generation: Number = None,
     ) -> Response:
         """What an answer of this version rests on; without a version, an answer of the rule."""
-        model = model_of(name)
+        model = name
         definition = await store.models.definition(model)
         owner = str(definition.spec["owner"]) if definition else None
         see(principal, owner, "There is no such model.")

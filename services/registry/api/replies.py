@@ -10,7 +10,6 @@ from fastapi.responses import Response
 
 from shared.errors import InvalidInput, NotFound
 from shared.http import Json
-from shared.names import dataset_name, model_name
 
 LARGEST_INTEGER: Final = 2**31 - 1
 LARGEST_POSITION: Final = 2**63 - 1
@@ -19,22 +18,6 @@ Limit = Annotated[int, Query(ge=1, le=1000)]
 Cursor = Annotated[str | None, Query(max_length=500, pattern=r"^[^\x00]*$")]
 Text = Annotated[str | None, Query(max_length=300, pattern=r"^[^\x00]*$")]
 Version = Annotated[int, Path(ge=1, le=LARGEST_INTEGER)]
-
-
-def dataset_of(name: str) -> str:
-    """A name from the path; what is no name, names nothing."""
-    try:
-        return dataset_name(name)
-    except ValueError as error:
-        raise NotFound("There is no such dataset.") from error
-
-
-def model_of(name: str) -> str:
-    """A name from the path; what is no name, names nothing."""
-    try:
-        return model_name(name)
-    except ValueError as error:
-        raise NotFound("There is no such model.") from error
 
 
 def number_of(cursor: str | None, otherwise: int) -> int:

@@ -10,7 +10,6 @@ from fastapi import APIRouter, Body, Depends, Request
 from fastapi.responses import Response
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
-from services.registry.api.replies import model_of
 from services.registry.handlers.requests import Requests, receipt
 from shared.access import Principal, Role
 from shared.events import (
@@ -23,12 +22,12 @@ from shared.events import (
 )
 from shared.http import allow
 from shared.idempotency import once
+from shared.names import ModelNameText
 from shared.spec_gate import check_metric
 
 Asker = Annotated[Principal, Depends(allow(Role.APPROVER, Role.OPERATOR, Role.DATA_SCIENTIST))]
 Version = Annotated[int, Field(strict=True, ge=1, le=2**31 - 1)]
 Words = Annotated[str, Field(max_length=2000, pattern=r"^[^\x00]*$")]
-Model = Annotated[str, Field(min_length=1, max_length=63)]
 
 
 class Approval(BaseModel):
@@ -37,7 +36,7 @@ class Approval(BaseModel):
     model_config = ConfigDict(extra="forbid")
 
     kind: Literal["approval"]
-    model: Model
+    model: ModelNameText
     rollout: UUID
     version: Version
     manifest: Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
@@ -48,7 +47,7 @@ class Approval(BaseModel):
     def event(self, by: str) -> ApprovalGiven:
         """What is said of it."""
         return ApprovalGiven(
-            model=ModelName(model_of(self.model)),
+            model=ModelName(self.model),
             rollout=RolloutId(self.rollout),
             version=self.version,
             manifest=Digest(self.manifest),
@@ -65,13 +64,13 @@ class Rollback(BaseModel):
     model_config = ConfigDict(extra="forbid")
 
     kind: Literal["rollback"]
-    model: Model
+    model: ModelNameText
     reason: Annotated[Words, Field(min_length=1)]
     to: Version | None = None
 
     def event(self, by: str) -> RollbackRequested:
         """What is said of it."""
-        model = ModelName(model_of(self.model))
+        model = ModelName(self.model)
         return RollbackRequested(model=model, by=by, reason=self.reason, to=self.to)
 
 
@@ -81,13 +80,13 @@ class Best(BaseModel):
     model_config = ConfigDict(extra="forbid")
 
     kind: Literal["best"]
-    model: Model
+    model: ModelNameText
     metric: Annotated[str, AfterValidator(check_metric)]
     reason: Annotated[Words, Field(min_length=1)]
 
     def event(self, by: str) -> BestRequested:
         """What is said of it."""
-        model = ModelName(model_of(self.model))
+        model = ModelName(self.model)
         return BestRequested(model=model, metric=self.metric, by=by, reason=self.reason)
 
 

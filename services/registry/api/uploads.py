@@ -21,7 +21,7 @@ from shared.errors import Fault, InvalidInput, Refused, TooLarge, wrong_things
 from shared.events import DatasetName, Digest, Reason
 from shared.http import allow, problem
 from shared.idempotency import once
-from shared.names import ModelNameText, dataset_name
+from shared.names import DatasetNameText, ModelNameText
 from shared.postgres import Cause, Database
 
 UNLIMITED: Final = ("/versions",)
@@ -115,7 +115,7 @@ def router(intake: Intake, database: Database, *, seconds: float) -> APIRouter:
     @routes.post("/v1/datasets/{name:path}/versions", operation_id="publish_dataset_version")
     async def publish(
         request: Request,
-        name: str,
+        name: DatasetNameText,
         principal: Uploader,
         declared: Named = None,
         owner: Team = None,
@@ -126,12 +126,7 @@ def router(intake: Intake, database: Database, *, seconds: float) -> APIRouter:
         caller may publish.
         """
         _ = declared
-        try:
-            dataset = DatasetName(dataset_name(name))
-        except ValueError as error:
-            fault = Fault("/dataset", str(error))
-            raise InvalidInput("This is no name of a dataset.", [fault]) from error
-        return await door.take(request, dataset, principal, owner)
+        return await door.take(request, DatasetName(name), principal, owner)
 
     return routes
 

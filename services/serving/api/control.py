@@ -17,6 +17,7 @@ from shared.access import Principal
 from shared.errors import NotFound
 from shared.events import ModelName
 from shared.http import Json, allow
+from shared.names import ModelNameText
 
 MOST_LISTED: Final = 500
 MAY_OBSERVE: Final = allow(*OBSERVERS)
@@ -60,7 +61,7 @@ def router(
         return Json({"items": found, "next": names[limit - 1] if len(names) > limit else None})
 
     @routes.get("/v1/models/{model}")
-    async def model(model: str, principal: Looking) -> Response:
+    async def model(model: ModelNameText, principal: Looking) -> Response:
         """How this replica serves one model."""
         endpoint = deployments.endpoints.get(ModelName(model))
         if endpoint is None or not principal.may_see(deployments.owner_of(endpoint.model) or ""):

@@ -17,6 +17,7 @@ from services.serving.handlers.predictions import UNKNOWN_MODEL, Predictions
 from shared.access import Principal, see
 from shared.events import ModelName
 from shared.http import Json, allow
+from shared.names import ModelNameText
 
 Looking = Annotated[Principal, Depends(allow())]
 _STYLE: Final = (
@@ -46,12 +47,12 @@ def router(predictions: Predictions) -> APIRouter:
         return predictions.endpoint_of(name)
 
     @routes.get("/v1/models/{model}/openapi.json")
-    async def description(model: str, principal: Looking) -> Response:
+    async def description(model: ModelNameText, principal: Looking) -> Response:
         """What one model takes and gives, for programs."""
         return Json(described(seen(model, principal)))
 
     @routes.get("/v1/models/{model}/docs")
-    async def page(model: str, principal: Looking) -> Response:
+    async def page(model: ModelNameText, principal: Looking) -> Response:
         """The same for people."""
         return HTMLResponse(page_of(seen(model, principal)), headers=PAGE_HEADERS)
 

@@ -18,6 +18,7 @@ from shared.errors import Saturated
 from shared.events import ModelName
 from shared.http import Json, allow
 from shared.manifest import Manifest
+from shared.names import ModelNameText
 
 EXTENSIONS: Final = ("binary_tensor_data",)
 MATRIX: Final = "input"
@@ -61,19 +62,19 @@ def models_router(predictions: Predictions, monotonic: Callable[[], float]) -> A
         return predictions.endpoint_of(name)
 
     @routes.get("/v2/models/{model}")
-    async def model(model: str, principal: Looking) -> Response:
+    async def model(model: ModelNameText, principal: Looking) -> Response:
         """What a model takes and gives."""
         endpoint = seen(model, principal)
         return Json(metadata(endpoint, endpoint.schema))
 
     @routes.get("/v2/models/{model}/versions/{version}")
-    async def model_version(model: str, version: str, principal: Looking) -> Response:
+    async def model_version(model: ModelNameText, version: str, principal: Looking) -> Response:
         """What one of its versions takes and gives."""
         endpoint = seen(model, principal)
         return Json(metadata(endpoint, bind(endpoint, wanted_version(version)).schema))
 
     @routes.get("/v2/models/{model}/ready")
-    async def model_ready(model: str, principal: Looking) -> Response:
+    async def model_ready(model: ModelNameText, principal: Looking) -> Response:
         """Whether a model answers."""
         endpoint = seen(model, principal)
         rung, cause = standing(endpoint, monotonic())
@@ -82,7 +83,7 @@ def models_router(predictions: Predictions, monotonic: Callable[[], float]) -> A
         return Json({"name": endpoint.model, "ready": True})
 
     @routes.get("/v2/models/{model}/versions/{version}/ready")
-    async def version_ready(model: str, version: str, principal: Looking) -> Response:
+    async def version_ready(model: ModelNameText, version: str, principal: Looking) -> Response:
         """Whether one of its versions answers."""
         endpoint = seen(model, principal)
         path = bind(endpoint, wanted_version(version)).path

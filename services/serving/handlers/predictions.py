@@ -26,6 +26,7 @@ from shared.access import Principal, Role, act
 from shared.clock import Clock
 from shared.errors import Fault, InvalidInput, NotFound, Refused, Saturated, TooLarge, Unprocessable
 from shared.events import ModelName
+from shared.names import check_name
 from shared.usable import is_usable
 
 MANY_ROWS: Final = 300
@@ -64,12 +65,16 @@ class Predictions:
         body_bytes: int = 0,
         form: Form = OBJECTS,
         wanted: Wanted | None = None,
+        ids: Sequence[str] = (),
     ) -> tuple[Endpoint, list[Prediction]]:
         """An answer for every row.
 
         Args:
             form: how the caller laid the rows out, to tell where a fault is.
             wanted: the version or the arm that is to answer, where the caller chooses it.
+            ids: of the rows, where the quick way has drawn them: who is given back by an arm that
+                cannot answer must meet the same arm here, or its failures would be counted as if
+                they were rarer.
 
         Raises:
             NotFound: no desired state names the model, or nobody is what was wanted.
@@ -85,7 +90,7 @@ class Predictions:
             )
         if endpoint.is_lineage_required and not self.spool.has_room(body_bytes + 500 * len(rows)):
             raise Saturated("Its log is full, and this model only answers what it can log.")
-        predictions = await apart(len(rows), self._routed, endpoint, rows, bound)
+        predictions = await apart(len(rows), self._routed, endpoint, rows, bound, ids)
         try:
             await self._answer(endpoint, predictions, started, bound)
         except Unanswered as error:
@@ -143,6 +148,7 @@ class Predictions:
 
         Raises:
             NotFound: no desired state names the model.
+            InvalidInput: none can, because it is no name.
             Saturated: its first version is being loaded.
         """
         endpoint = self.deployments.endpoints.get(model)
@@ -150,23 +156,16 @@ class Predictions:
             return endpoint
         if model in self.deployments.wanted or not self.deployments.is_restored:
             raise Saturated("This model is being loaded; try again shortly.", code="loading")
+        check_name(model, "/path/model")
         raise NotFound(UNKNOWN_MODEL)
 
     def _routed(
-        self, endpoint: Endpoint, rows: Sequence[Row], bound: Bound | None
+        self, endpoint: Endpoint, rows: Sequence[Row], bound: Bound | None, drawn: Sequence[str]
     ) -> list[Prediction]:
+        ids = drawn if len(drawn) == len(rows) else [new_id() for _ in rows]
         if bound is None:
-            return [self._routed_row(endpoint, row) for row in rows]
-        return [_bound_row(bound, row) for row in rows]
-
-    def _routed_row(self, endpoint: Endpoint, row: Row) -> Prediction:
-        prediction_id = new_id()
-        entity = entity_of(row, endpoint.schema)
-        arm = endpoint.split.holders[0]
-        if endpoint.split.is_shared:
-            point = point_of(endpoint.desired.salt, prediction_id if entity is None else entity)
-            arm = endpoint.split.arm_at(point)
-        return Prediction(id=prediction_id, row=row, entity=entity, arm=arm)
+            return [_routed_row(endpoint, row, one) for row, one in zip(rows, ids, strict=True)]
+        return [_bound_row(bound, row, one) for row, one in zip(rows, ids, strict=True)]
 
     # --- answering
 
@@ -354,9 +353,20 @@ def unusable(answer: Value, step: Step) -> str:
     return f"it answered {str(answer)[:50]}, where version {step.version} had a usable answer"
 
 
-def _bound_row(bound: Bound, row: Row) -> Prediction:
+def _routed_row(endpoint: Endpoint, row: Row, prediction_id: str) -> Prediction:
+    entity = entity_of(row, endpoint.schema)
+    arm = endpoint.split.holders[0]
+    if endpoint.split.is_shared:
+        point = point_of(endpoint.desired.salt, prediction_id if entity is None else entity)
+        arm = endpoint.split.arm_at(point)
+    return Prediction(id=prediction_id, row=row, entity=entity, arm=arm)
+
+
+def _bound_row(bound: Bound, row: Row, prediction_id: str) -> Prediction:
     entity = entity_of(row, bound.schema)
-    return Prediction(id=new_id(), row=row, entity=entity, arm=bound.arm, is_drawn=bound.is_drawn)
+    return Prediction(
+        id=prediction_id, row=row, entity=entity, arm=bound.arm, is_drawn=bound.is_drawn
+    )
 
 
 def _note_visits(

@@ -9,7 +9,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from services.trainer.batch.asking import Batches
 from services.trainer.batch.store import BatchStore
-from services.trainer.paging import cursor_of, read_cursor, text_of
+from services.trainer.paging import cursor_of, read_cursor
 from services.trainer.store import PostgresStore
 from shared.access import Principal, Role, act
 from shared.artifacts import ArtifactStore
@@ -18,6 +18,7 @@ from shared.events import Digest, Json
 from shared.http import Json as JsonResponse
 from shared.http import allow, page
 from shared.idempotency import once
+from shared.names import DatasetNameText, ModelNameText
 
 MAY_ASK: Final = frozenset({Role.DATA_SCIENTIST, Role.OPERATOR, Role.PREDICTOR})
 Asker = Annotated[Principal, Depends(allow(*MAY_ASK))]
@@ -32,7 +33,7 @@ class Wanted(BaseModel):
     model_config = ConfigDict(extra="forbid")
 
     version: int | None = Field(default=None, ge=1, le=_LARGEST)
-    dataset: str | None = Field(default=None, max_length=300, pattern=r"^[^\x00]+$")
+    dataset: DatasetNameText | None = None
     dataset_version: int | None = Field(default=None, ge=1, le=_LARGEST)
 
 
@@ -51,10 +52,10 @@ def _asking(store: PostgresStore, asked: BatchStore, batches: Batches) -> APIRou
 
     @routes.post("/models/{model}/batches", status_code=202, operation_id="ask_batch")
     async def ask(
-        model: str, request: Request, principal: Asker, wanted: Wanted | None = None
+        model: ModelNameText, request: Request, principal: Asker, wanted: Wanted | None = None
     ) -> Response:
         """Every row of a dataset version is answered by one version, in a file."""
-        owner = await store.owner(text_of(model))
+        owner = await store.owner(model)
         act(principal, owner, MAY_ASK, f"There is no model {model}.")
         choice = wanted or Wanted()
 
@@ -69,10 +70,10 @@ def _asking(store: PostgresStore, asked: BatchStore, batches: Batches) -> APIRou
 
     @routes.get("/models/{model}/batches", operation_id="list_batches")
     async def newest(
-        model: str, principal: Asker, limit: Limit = 100, cursor: str = ""
+        model: ModelNameText, principal: Asker, limit: Limit = 100, cursor: str = ""
     ) -> Response:
         """The batches of a model, newest first."""
-        owner = await store.owner(text_of(model))
+        owner = await store.owner(model)
         act(principal, owner, MAY_ASK, f"There is no model {model}.")
         before = read_cursor(cursor) if cursor else None
         found = await asked.newest(model, before, limit)
