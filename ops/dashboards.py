@@ -540,6 +540,17 @@ BUS: Final = Board(
             help="Including those that wait behind one.",
         ),
         Panel(
+            title="Turned away, per hour",
+            queries=(
+                (
+                    "sum by (service, topic) "
+                    "(increase(tidewheel_records_turned_away_total[1h])) > 0",
+                    "{{service}} {{topic}}",
+                ),
+            ),
+            help="Outsiders' records that are no events, beyond the room for dead letters.",
+        ),
+        Panel(
             title="Missing events and lost leases, per hour",
             queries=(
                 (

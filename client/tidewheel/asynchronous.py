@@ -430,9 +430,9 @@ class AsyncClient:
         """Windows of predictions that were compared with the reference."""
         return await self.send(calls.drift(name, "windows", limit))
 
-    async def dead_letters(self, service: str) -> Json:
+    async def dead_letters(self, service: str, limit: int = 100) -> Json:
         """Events that a service set aside."""
-        return await self.send(calls.dead_letters(service))
+        return await self.send(calls.dead_letters(service, limit))
 
     async def retry_dead_letters(self, service: str, topic: str, subject: str) -> Json:
         """Handle the parked events of a subject again, in order."""

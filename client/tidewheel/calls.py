@@ -263,9 +263,10 @@ def served(name: str) -> Call:
     return get("serving", f"/v1/models/{quoted(name)}", f"{name} cannot be shown as it is served")
 
 
-def dead_letters(service: str) -> Call:
+def dead_letters(service: str, limit: int = 100) -> Call:
     """Events that a service set aside."""
-    return get(service, "/v1/dead-letters", f"dead letters of {service} cannot be listed")
+    what = f"dead letters of {service} cannot be listed"
+    return get(service, "/v1/dead-letters", what, limit=limit)
 
 
 def retry_dead_letters(service: str, topic: str, subject: str) -> Call:

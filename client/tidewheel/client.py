@@ -414,9 +414,9 @@ class Client:
         """Windows of predictions that were compared with the reference."""
         return self.send(calls.drift(name, "windows", limit))
 
-    def dead_letters(self, service: str) -> Json:
+    def dead_letters(self, service: str, limit: int = 100) -> Json:
         """Events that a service set aside."""
-        return self.send(calls.dead_letters(service))
+        return self.send(calls.dead_letters(service, limit))
 
     def retry_dead_letters(self, service: str, topic: str, subject: str) -> Json:
         """Handle the parked events of a subject again, in order."""

@@ -1,6 +1,6 @@
 """events, outcomes, cascade, dlq: the log and what was set aside."""
 
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -65,19 +65,27 @@ dlq = typer.Typer(no_args_is_help=True, help="Events that were set aside.")
 @dlq.command("ls")
 def dlq_ls(
     service: Annotated[str | None, typer.Option(help="One service; all without.")] = None,
+    limit: Limit = 100,
     json: AsJson = False,
 ) -> None:
-    """List parked events."""
+    """List parked events, then outsiders' records of which only the position was kept."""
     with client() as tidewheel:
         names = [service] if service else [*SERVICES]
-        found = [
-            {"service": name, **letter}
-            for name in names
-            for letter in tidewheel.dead_letters(name).get("items", [])
-        ]
-    names_of = ("service", "topic", "subject", "sequence", "failure", "reason", "event")
+        told = {name: tidewheel.dead_letters(name, limit) for name in names}
+    found = [_row(name, "whole", one) for name in names for one in told[name].get("items", [])]
+    away = {name: told[name].get("turned_away") or {} for name in names}
+    found += [_row(name, "position", one) for name in names for one in away[name].get("newest", [])]
+    names_of = ("service", "kept", "topic", "partition", "offset", "subject", "failure", "reason")
     columns = dict(zip(names_of, names_of, strict=True))
-    show({"items": found}, columns, json=json, none="nothing is parked")
+    more = next((one["next"] for one in told.values() if one.get("next")), None)
+    show({"items": found, "next": more}, columns, json=json, none="nothing is parked")
+    for name in names if not json else ():
+        for topic, number in (away[name].get("totals") or {}).items():
+            tell(f"{name} has turned {number} records of {topic} away; the newest are listed")
+
+
+def _row(service: str, kept: str, letter: dict[str, Any]) -> dict[str, Any]:
+    return {"service": service, "kept": kept, **letter}
 
 
 @dlq.command("retry")
@@ -90,4 +98,4 @@ def dlq_retry(service: str, topic: str, subject: str, json: AsJson = False) -> N
     if json:
         screen.as_json(answer)
     else:
-        tell(f"{service}: {answer.get('handled', answer)} handled")
+        tell(f"{service}: {answer['retried']} handled")
