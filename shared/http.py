@@ -16,6 +16,7 @@ from fastapi import APIRouter, Depends, FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import Response
 from fastapi.routing import APIRoute
+from pydantic import TypeAdapter
 from starlette.exceptions import HTTPException
 from starlette.routing import BaseRoute
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -33,6 +34,7 @@ from shared.errors import (
     Unavailable,
     wrong_things,
 )
+from shared.names import ModelNameText
 from shared.settings import ServiceSettings
 
 OPEN_PATHS: Final = frozenset({"/live", "/ready"})
@@ -458,10 +460,16 @@ def _described(app: FastAPI) -> dict[str, Any]:
 def _plain(path: str, method: str) -> dict[str, Any]:
     """A plain endpoint: the names in its path, and that it takes JSON where it takes anything."""
     text = {"type": "string"}
+    named = {"model": TypeAdapter(ModelNameText).json_schema()}
     told: dict[str, Any] = {
         "summary": "A plain endpoint",
         "parameters": [
-            {"name": part[1:-1], "in": "path", "required": True, "schema": text}
+            {
+                "name": part[1:-1],
+                "in": "path",
+                "required": True,
+                "schema": named.get(part[1:-1], text),
+            }
             for part in path.split("/")
             if part.startswith("{")
         ],

@@ -137,7 +137,7 @@ class Parking:
                         parked.append((letter, error))
                         said += spoken
                         room -= 1
-            found = [(one.record, *_reason(error)[:2]) for one, error in away]
+            found = [(one.record, *_reason(error)) for one, error in away]
             turned_away = await self._ring.add(topic, found) if found else 0
             await transaction.say_each(said)
         for letter, error in parked:
@@ -149,7 +149,7 @@ class Parking:
                 level="error",
                 topic=topic.name,
                 records=turned_away,
-                reason=_reason(away[-1][1])[1],
+                reason=found[-1][2],
             )
 
     async def _room(self, topic: Topic) -> int:
@@ -192,7 +192,7 @@ class Parking:
 
     def _row(self, letter: Letter, error: Exception | None) -> Sequence[Any]:
         record = letter.record
-        failure, reason, trace = _reason(error)
+        failure, reason = _reason(error)
         return (
             self._consumer,
             record.topic,
@@ -203,7 +203,7 @@ class Parking:
             letter.sequence,
             failure,
             reason,
-            trace,
+            _trace(error)[-20_000:],
             record.key,
             record.value,
             [[plain(name), base64.b64encode(value).decode()] for name, value in record.headers],
@@ -211,7 +211,7 @@ class Parking:
 
     def _announcement(self, letter: Letter, error: Exception | None) -> EventParked:
         record = letter.record
-        failure, reason, trace = _reason(error)
+        failure, reason = _reason(error)
         payload = record.value or b""
         return EventParked(
             parked_subject=letter.subject,
@@ -224,7 +224,7 @@ class Parking:
             event_sequence=letter.sequence,
             failure=failure,
             reason=reason,
-            trace=trace[-4000:],
+            trace=_trace(error)[-4000:],
             payload=base64.b64encode(payload).decode() if len(payload) <= COPIED_BYTES else "",
             headers={
                 plain(name[:100]): value[:500].decode("utf-8", "replace")
@@ -234,7 +234,7 @@ class Parking:
 
 
 def _tell(letter: Letter, error: Exception | None) -> None:
-    failure, reason, _ = _reason(error)
+    failure, reason = _reason(error)
     telemetry.count("tidewheel_events_processed_total", type=letter.metric_type, result="dead")
     telemetry.count("tidewheel_dead_letters_total", topic=letter.topic.name, reason=failure)
     telemetry.log(
@@ -249,11 +249,16 @@ def _tell(letter: Letter, error: Exception | None) -> None:
     )
 
 
-def _reason(error: Exception | None) -> tuple[str, str, str]:
+def _reason(error: Exception | None) -> tuple[str, str]:
+    """Its class and what it says."""
     if error is None:
-        return BEHIND, "an earlier event of this subject is parked", ""
-    trace = "".join(traceback.format_exception(error))
-    return type(error).__name__, plain(str(error))[:2000], plain(trace)[-20_000:]
+        return BEHIND, "an earlier event of this subject is parked"
+    return type(error).__name__, plain(str(error))[:2000]
+
+
+def _trace(error: Exception | None) -> str:
+    """Where in our code it came from."""
+    return "" if error is None else plain("".join(traceback.format_exception(error)))
 
 
 async def list_parked(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import json
+import re
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -336,6 +337,36 @@ def test_nonsense_is_answered_with_a_problem(house: House, service: str) -> None
             if answer.status_code >= 400:
                 assert answer.headers["content-type"].startswith("application/problem+json")
                 assert answer.json()["request_id"]
+
+
+NO_NAMES = ("PUMP", "a%00b", "a%0Ab", "-a", "%C3%A9", "a" * 64, "predict")
+
+
+def test_what_is_no_name_is_refused_alike_by_every_service(house: House) -> None:
+    told = set()
+    for route in every_route(house):
+        found = re.search(r"{(model|name)}", route.path)
+        if found is None:
+            continue
+        things = Things(model="m-there-is-none", names=NOTHING.names)
+        for text in NO_NAMES:
+            path = things.at(route).replace("m-there-is-none", text)
+            answer = house.ask(route.service, route.method, path, json=things.body(route))
+            assert answer.status_code == 422, (route, text, answer.text)
+            faults = {one["pointer"]: one["detail"] for one in answer.json()["errors"]}
+            assert f"/path/{found[1]}" in faults, (route, text, answer.text)
+            told.add(faults[f"/path/{found[1]}"])
+
+    assert len(told) == 1, told
+
+
+def test_descriptions_tell_what_a_name_may_be(house: House) -> None:
+    for service in SERVICES:
+        for path, methods in house.get(service, "/openapi.json")["paths"].items():
+            for described in methods.values():
+                for parameter in described.get("parameters", ()):
+                    if parameter["in"] == "path" and parameter["name"] in ("model", "name"):
+                        assert "a-z0-9" in parameter["schema"].get("pattern", ""), (service, path)
 
 
 @pytest.mark.parametrize("service", SERVICES)
