@@ -253,7 +253,7 @@ def _written(refusal: _Refusal) -> bytes:
     return b"".join([STATUS_LINE[refusal.status], *headers, b"\r\n", bytes(answer.body)])
 
 
-def guarded_by(doorway: Doorway) -> type[Guarded]:
+def guarded_by(doorway: Doorway, base: type[Guarded] = Guarded) -> type[Guarded]:
     """The kind of connection that a door with these limits has."""
-    kind: Any = type("Guarded", (Guarded,), {"doorway": doorway})
+    kind: Any = type("Guarded", (base,), {"doorway": doorway})
     return kind  # type: ignore[no-any-return] # made a line above

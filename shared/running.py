@@ -126,6 +126,7 @@ async def run(
     finish: Part | None = None,
     door: socket.socket | None = None,
     ready: Part | None = None,
+    connection: type[Guarded] = Guarded,
 ) -> None:
     """Open the doors at once, prepare with patience, then run the parts until SIGTERM or SIGINT.
 
@@ -136,6 +137,7 @@ async def run(
         finish: the last thing that is done, for at most `FINISH_SECONDS`.
         door: a socket that other processes answer on as well; then this one does so only after
             `ready` has returned, because until then the others do it better.
+        connection: the kind of connection that the public door has.
     """
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
@@ -143,7 +145,7 @@ async def run(
         loop.add_signal_handler(number, stop.set)
     doorway = _doorway(settings)
     servers = [
-        _server(app, settings.host, settings.port, doorway),
+        _server(app, settings.host, settings.port, doorway, connection),
         _server(_admin(), settings.admin_host, settings.admin_port, _doorway(settings)),
     ]
     public = servers[0].serve() if door is None else _late(servers[0], door, ready)
@@ -223,13 +225,15 @@ def _doorway(settings: ServiceSettings) -> Doorway:
     )
 
 
-def _server(app: Any, host: str, port: int, doorway: Doorway) -> "_Server":
+def _server(
+    app: Any, host: str, port: int, doorway: Doorway, connection: type[Guarded] = Guarded
+) -> "_Server":
     return _Server(
         uvicorn.Config(
             app,
             host=host,
             port=port,
-            http=guarded_by(doorway),
+            http=guarded_by(doorway, connection),
             ws="none",
             log_config=None,
             access_log=False,

@@ -12,10 +12,9 @@ from functools import cache
 from math import inf
 from typing import Any, Final
 
-from fastapi import FastAPI
-
 from services.serving import api
 from services.serving.api import protocols
+from services.serving.api.connection import connections_of
 from services.serving.api.lane import quick_door
 from services.serving.crew import Crew, send_left_behind
 from services.serving.handlers.admission import Admission
@@ -165,7 +164,7 @@ class Serving:
         self.is_ready = False
         self._became_ready = asyncio.Event()
 
-    def app(self) -> FastAPI:
+    def app(self) -> http.Application:
         """The public door."""
         feedback = Feedback(predictions=self.predictions, voice=self.voice, now=clock.now)
         routes = api.router(
@@ -197,6 +196,7 @@ class Serving:
                 self.admission,
                 body_limit=self.settings.body_limit_bytes,
                 rows_limit=min(self.settings.rows_limit, MOST_ROWS),
+                default_model=self.settings.default_model,
             ),
         )
 
@@ -323,14 +323,16 @@ async def serve(settings: Settings, door: socket.socket | None = None) -> None:
     except DiskRefused as error:
         telemetry.log("disk_refused", level="error", reason=str(error))
         raise SystemExit(78) from None
+    app = serving.app()
     await running.run(
         settings,
-        serving.app(),
+        app,
         serving.parts(),
         prepare=serving.deployments.restore,
         finish=serving.finish,
         door=door,
         ready=serving.until_ready,
+        connection=connections_of(app.lane),
     )
 
 

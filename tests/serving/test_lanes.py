@@ -19,8 +19,9 @@ from sklearn.ensemble import HistGradientBoostingClassifier, HistGradientBoostin
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import OneHotEncoder
 
+from services.serving.api.lane import QuickDoor
 from services.serving.app import Serving
-from services.serving.handlers.lanes import MOST_ROWS
+from services.serving.handlers.lanes import MOST_ROWS, Waiting
 from services.serving.prediction.decoding import decoder_of
 from services.serving.prediction.forms import batch_of
 from services.serving.prediction.reading import read_json
@@ -287,10 +288,11 @@ async def test_a_lone_request_waits_for_nobody(replica: Replica, store: Artifact
     lane = replica.serving.lanes.find(FLOW)
     assert lane is not None
 
-    answered = replica.serving.lanes.ask(lane, [(1.0, 3.0, 0.5, None)], 0.0)
+    told: list[Waiting] = []
+    replica.serving.lanes.ask(lane, Waiting([(1.0, 3.0, 0.5, None)], 0.0, told.append))
     await asyncio.sleep(0)
 
-    assert answered.done()
+    assert [one.body is not None for one in told] == [True]
 
 
 async def test_more_than_one_question_may_take_is_answered_in_turns(
@@ -380,18 +382,6 @@ def told_by_shadows(replica: Replica) -> set[str]:
     return {row["shadow_of"] for row in logged_rows(replica) if row["arm"] == "shadow"}
 
 
-async def test_shared_requests_are_drawn_on_the_careful_way(
-    replica: Replica, store: ArtifactStore
-) -> None:
-    champion, challenger = a_compiled_version(store, 2), a_compiled_version(store, 3)
-    await replica.want(a_desired(1, champion, challenger=challenger, weight=0.5))
-
-    found = [await replica.answers({**A_ROW, "pump": f"p-{i}"}) for i in range(40)]
-
-    assert {one["version"] for (one,) in found} == {2, 3}
-    assert replica.serving.lanes.find(FLOW) is None
-
-
 # --- the decoder ----------------------------------------------------------------------------
 
 SCHEMA = Schema(
@@ -446,7 +436,7 @@ def test_what_the_decoder_takes_the_careful_way_takes_with_the_same_values(
         number = row["a"] if row["a"] is None else float(row["a"])
         assert list(values[:3]) == [number, row["b c"], row["d"]]
         entity = row.get("e")
-        assert decoder.entity(values) == (None if entity is None else str(entity))
+        assert decoder.entities([values]) == [None if entity is None else str(entity)]
 
 
 @given(rows=st.lists(FIT, min_size=1, max_size=3))
@@ -488,12 +478,11 @@ def _carefully(body: bytes) -> Any:
 @pytest.mark.parametrize(
     "change",
     [
-        lambda s: replace(s, others={"x": Column(name="x", kind="number")}),
         lambda s: replace(s, closed=False),
         lambda s: replace(s, columns=()),
         lambda s: replace(s, entity="a"),
     ],
-    ids=["other versions know more", "open", "no columns", "a number names the entity"],
+    ids=["open", "no columns", "a number names the entity"],
 )
 def test_some_schemas_have_no_common_case(change: Callable[[Schema], Schema]) -> None:
     assert decoder_of(change(SCHEMA)) is None
@@ -506,4 +495,7 @@ def test_models_of_the_same_columns_share_a_decoder() -> None:
 def test_settings_of_the_lane_are_those_of_the_replica(tmp_path: Path) -> None:
     serving = Serving(settings_for(tmp_path, rows_limit=5))
 
-    assert serving.app().lane.rows_limit == 5  # type: ignore[attr-defined] # an Application
+    door = serving.app().lane
+
+    assert isinstance(door, QuickDoor)
+    assert door.rows_limit == 5

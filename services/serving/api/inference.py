@@ -16,16 +16,21 @@ from services.serving.api.wire import (
     PlainDoor,
     Reply,
     check_encoding,
+    drawn_ids,
     header_of,
     read_body,
     wanted_in,
 )
 from services.serving.domain.bindings import bind
 from services.serving.domain.endpoints import Endpoint
+from services.serving.handlers.lanes import Write
 from services.serving.handlers.log import Prediction, arm_name
 from services.serving.handlers.predictions import apart
 from services.serving.prediction.answers import label_text
+from services.serving.prediction.decoding import Decoder, Values
+from services.serving.prediction.forms import Batch
 from services.serving.prediction.inference import Inference, read_inference
+from services.serving.prediction.plain_tensors import read_tensors
 from services.serving.prediction.tensors import Tensor
 from shared.errors import Fault, InvalidInput
 
@@ -57,6 +62,7 @@ class InferDoor(PlainDoor):
             body_bytes=len(body),
             form=asked.batch.form,
             wanted=wanted,
+            ids=drawn_ids(scope),
         )
         return await apart(len(answered), _reply, asked, endpoint, answered)
 
@@ -70,6 +76,21 @@ def _check_outputs(asked: Inference, endpoint: Endpoint) -> None:
     ]
     if faults:
         raise InvalidInput("The request wants outputs that this model does not have.", faults)
+
+
+def read_plain_inference(
+    decoder: Decoder, body: bytes, rows_limit: int
+) -> tuple[Sequence[Values], Write] | None:
+    """The rows of a plain request, and how their answers are told; None for all others."""
+    read = read_tensors(decoder, body, rows_limit)
+    if read is None:
+        return None
+    rows, request_id = read
+    asked = Inference(id=request_id, batch=_NO_ROWS, wanted=None, is_binary=False)
+    return rows, lambda endpoint, answered: _reply(asked, endpoint, answered).body
+
+
+_NO_ROWS: Final = Batch(())
 
 
 def _reply(asked: Inference, endpoint: Endpoint, answered: Sequence[Prediction]) -> Reply:

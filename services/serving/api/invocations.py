@@ -1,6 +1,6 @@
 """MLflow's scoring protocol, so that its callers change nothing but an address."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,13 +15,18 @@ from services.serving.api.wire import (
     PlainDoor,
     Reply,
     check_encoding,
+    drawn_ids,
     header_of,
     is_utf8,
     read_body,
 )
-from services.serving.domain.endpoints import Step
+from services.serving.domain.endpoints import Endpoint, Step
+from services.serving.handlers.lanes import Write
+from services.serving.handlers.log import Prediction
 from services.serving.handlers.predictions import apart
+from services.serving.prediction.decoding import Decoder, Values
 from services.serving.prediction.frames import read_csv, read_frame
+from services.serving.prediction.plain_frames import read_plain_frame
 from shared.events import ModelName
 from shared.http import Json
 
@@ -45,25 +50,39 @@ class InvocationsDoor(PlainDoor):
         read = read_csv if is_csv else read_frame
         batch = await apart(len(body) // 100, read, body, schema, self.rows_limit)
         _, answered = await self.predictions.predict(
-            model, batch.rows, body_bytes=len(body), form=batch.form
+            model, batch.rows, body_bytes=len(body), form=batch.form, ids=drawn_ids(scope)
         )
-        steps = [one.step or Step(rung="none") for one in answered]
-        return Reply(
-            orjson.dumps(
-                {
-                    "predictions": [one.value for one in answered],
-                    "prediction_ids": [one.id for one in answered],
-                    "rungs": [step.rung for step in steps],
-                    "versions": [step.version for step in steps],
-                }
-            )
-        )
+        return Reply(_body(answered))
 
     def permitted(self, scope: Scope) -> ModelName:
         """The model that the path names, or the default one."""
         if self.default_model is not None:
             scope["path_params"]["model"] = self.default_model
         return super().permitted(scope)
+
+
+def _body(answered: Sequence[Prediction]) -> bytes:
+    steps = [one.step or Step(rung="none") for one in answered]
+    return orjson.dumps(
+        {
+            "predictions": [one.value for one in answered],
+            "prediction_ids": [one.id for one in answered],
+            "rungs": [step.rung for step in steps],
+            "versions": [step.version for step in steps],
+        }
+    )
+
+
+def read_plain_invocation(
+    decoder: Decoder, body: bytes, rows_limit: int
+) -> tuple[Sequence[Values], Write] | None:
+    """The rows of a plain request, and how their answers are told; None for all others."""
+    rows = read_plain_frame(decoder, body, rows_limit)
+    return None if rows is None else (rows, _told)
+
+
+def _told(_: Endpoint, answered: Sequence[Prediction]) -> bytes:
+    return _body(answered)
 
 
 def router(ready: Callable[[], Mapping[str, Any]]) -> APIRouter:

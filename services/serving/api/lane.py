@@ -1,32 +1,43 @@
-"""The quick way in, before all layers: requests for predictions in their commonest form.
+"""The quick way in, before all layers: requests for predictions in their commonest forms.
 
 A request is taken here when all of it is plain: its path, its headers, its key, its body.
 Everything else goes on to the application behind, as if this were not here, with the body that was
-read. So refusals, other forms and other protocols have one place, and here nothing is refused but
-what a key asks beyond its rate.
+read. So refusals and other forms have one place, and here nothing is refused but what a key asks
+beyond its rate.
+
+A connection asks this door itself where it can (`api.connection`); for everybody else it is an
+application like any other.
 """
 
+import asyncio
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
+from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from services.serving.api.inference import read_plain_inference
+from services.serving.api.invocations import read_plain_invocation
 from services.serving.api.wire import MAY_PREDICT
 from services.serving.handlers.admission import Admission
-from services.serving.handlers.lanes import Lane, Lanes
+from services.serving.handlers.lanes import Lanes, Waiting, Write
 from services.serving.handlers.predictions import Predictions
+from services.serving.handlers.ways import Lane
+from services.serving.prediction.decoding import Decoder, Values
 from shared import telemetry
 from shared.access import Keys, Principal
 from shared.errors import Refused, TooMany
 from shared.events import ModelName
 from shared.http import COMMON_HEADERS, KEY_PREFIX, new_request_id, problem_of
 
-START: Final = "/v1/models/"
-END: Final = "/predict"
-ROUTE: Final = "/v1/models/{model}/predict"
-_NOT_PLAIN: Final = frozenset({b"content-encoding", b"transfer-encoding", b"expect"})
+Read = Callable[[Decoder, bytes, int], tuple[Sequence[Values], Write | None] | None]
+"""Rows from a body, and how their answers are told where that is not our own form; None where
+somebody has to look closer."""
+_NOT_PLAIN: Final = frozenset(
+    {b"content-encoding", b"transfer-encoding", b"expect", b"inference-header-content-length"}
+)
 _KEY: Final = b"Bearer " + KEY_PREFIX.encode()
 _LOOKED_AT: Final = _NOT_PLAIN | {
     b"accept",
@@ -36,29 +47,92 @@ _LOOKED_AT: Final = _NOT_PLAIN | {
     b"x-request-id",
 }
 _ACCEPTED: Final = (b"*/*", b"application/json")
-_JSON: Final = (b"content-type", b"application/json")
+_JSON: Final = b"application/json"
+_V1: Final = "/v1/models/"
+_V2: Final = "/v2/models/"
+_START: Final = len(_V1)
+
+
+@dataclass(slots=True, kw_only=True)
+class Speech:
+    """A protocol as far as it is spoken here.
+
+    Attributes:
+        route: the path, as metrics tell it.
+        types: content types of plain requests; empty for none at all.
+    """
+
+    route: str
+    read: Read
+    types: frozenset[bytes] = frozenset({_JSON})
+    _took: list[float] = field(default_factory=list)
+
+    def note(self, seconds: float) -> None:
+        """A request was answered; metrics are told of all that were in the same turn."""
+        if not self._took:
+            asyncio.get_running_loop().call_soon(self._tell)
+        self._took.append(seconds)
+
+    def _tell(self) -> None:
+        took, self._took = self._took, []
+        route = self.route
+        telemetry.observe_each("tidewheel_http_request_duration_seconds", took, route=route)
+        telemetry.count("tidewheel_http_requests_total", len(took), route=route, code_class="2xx")
+
+
+def _read_own(
+    decoder: Decoder, body: bytes, rows_limit: int
+) -> tuple[Sequence[Values], Write | None] | None:
+    rows = decoder.read(body, rows_limit)
+    return None if rows is None else (rows, None)
+
+
+def _speeches(*, has_default: bool) -> Mapping[tuple[str, str], Speech]:
+    found = {
+        (_V1, "predict"): Speech(route="/v1/models/{model}/predict", read=_read_own),
+        (_V1, "invocations"): Speech(
+            route="/v1/models/{model}/invocations", read=read_plain_invocation
+        ),
+        (_V2, "infer"): Speech(
+            route="/v2/models/{model}/infer",
+            read=read_plain_inference,
+            types=frozenset({_JSON, b""}),  # the protocol's clients send none
+        ),
+    }
+    if has_default:
+        found["", "invocations"] = Speech(route="/invocations", read=read_plain_invocation)
+    return found
 
 
 @dataclass(frozen=True, slots=True)
-class _Plain:
-    """What the headers of a plain request say."""
+class Plain:
+    """A request of which the head is known to be plain."""
 
-    key: str
+    lane: Lane
+    speech: Speech
     size: int
     request_id: bytes
+    started: float
 
-
-def _observer() -> Callable[[float], None]:
-    return telemetry.observer("tidewheel_http_request_duration_seconds", route=ROUTE)
-
-
-def _counter() -> Callable[[float], None]:
-    return telemetry.counter("tidewheel_http_requests_total", route=ROUTE, code_class="2xx")
+    def headers(self, body: bytes) -> list[tuple[bytes, bytes]]:
+        """Of its answer."""
+        return [
+            (b"content-type", _JSON),
+            (b"content-length", b"%d" % len(body)),
+            (b"x-request-id", self.request_id or new_request_id().encode()),
+            *COMMON_HEADERS,
+        ]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class QuickDoor:
-    """Answers what is plain; passes on the rest."""
+    """Answers what is plain; passes on the rest.
+
+    Attributes:
+        app: everything behind.
+        default_model: whom the bare `/invocations` asks.
+        speeches: by the beginning of the path and its last word.
+    """
 
     app: ASGIApp
     keys: Keys
@@ -67,62 +141,102 @@ class QuickDoor:
     admission: Admission
     body_limit: int
     rows_limit: int
-    observe: Callable[[float], None] = field(default_factory=_observer)
-    count: Callable[[float], None] = field(default_factory=_counter)
+    default_model: ModelName
+    speeches: Mapping[tuple[str, str], Speech]
 
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Answer one request."""
-        lane = self._lane_of(scope)
-        plain = None if lane is None else _plain(scope)
-        if lane is None or plain is None or plain.size > self.body_limit:
-            await self.app(scope, receive, send)
-            return
-        started = time.perf_counter()
-        principal = self.keys.principal(plain.key)
+    def begin(self, scope: Scope) -> Plain | ASGIApp:
+        """A request by its head: plain so far, or else who is to answer it."""
+        found = self._lane_of(scope)
+        if found is None:
+            return self.app
+        lane, speech = found
+        told = _plain(scope, speech.types)
+        if told is None:
+            return self.app
+        key, size, request_id = told
+        principal = self.keys.principal(key) if size <= self.body_limit else None
         if principal is None or not self._is_permitted(lane, principal):
-            await self.app(scope, receive, send)
-            return
+            return self.app
+        plain = Plain(lane, speech, size, request_id, time.perf_counter())
         try:
             self.admission.check(principal)
         except TooMany as error:
-            await self._refuse(error, plain, scope, receive, send)
-            return
+            return _refusal(error, plain, scope)
         scope.setdefault("state", {})["is_counted"] = True
+        return plain
+
+    def ask(
+        self, plain: Plain, body: bytes, tell: Callable[[bytes | None, Sequence[str]], None]
+    ) -> None:
+        """Have a request answered.
+
+        Args:
+            tell: called once, with the answer; with None where the careful way is to be taken, and
+                the ids that the rows have, if they have any yet.
+        """
+        size = len(body)
+        decoder = plain.lane.decoder
+        if decoder is None or not self.admission.has_room(size):
+            tell(None, ())
+            return
+        read = plain.speech.read(decoder, body, self.rows_limit)
+        if read is None:
+            tell(None, ())
+            return
+
+        def told(waiting: Waiting) -> None:
+            self.admission.leave(size)
+            if waiting.body is None:
+                tell(None, [f"p-{drawn}" for drawn in waiting.ids])
+                return
+            tell(waiting.body, ())
+            plain.speech.note(time.perf_counter() - plain.started)
+
+        self.admission.enter(size)
+        self.lanes.ask(plain.lane, Waiting(read[0], plain.started, told, read[1]))
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer one request."""
+        found = self.begin(scope)
+        if isinstance(found, Plain):
+            await self.answer(found, scope, receive, send)
+        else:
+            await found(scope, receive, send)
+
+    async def answer(self, plain: Plain, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer one request whose head is plain."""
         received = [await receive()]
         while received[-1].get("more_body") and _size(received) <= plain.size:
             received.append(await receive())
-        answer = await self._answer(lane, received, started)
+        body = _whole(received)
+        told: asyncio.Future[bytes | None] = asyncio.get_running_loop().create_future()
+
+        def tell(answer: bytes | None, ids: Sequence[str]) -> None:
+            scope["state"]["ids"] = ids
+            if not told.done():
+                told.set_result(answer)
+
+        if body is None:
+            tell(None, ())
+        else:
+            self.ask(plain, body, tell)
+        answer = await told
         if answer is None:
             await self.app(scope, _again(received, receive), send)
             return
-        headers = [
-            _JSON,
-            (b"content-length", b"%d" % len(answer)),
-            (b"x-request-id", plain.request_id or new_request_id().encode()),
-            *COMMON_HEADERS,
-        ]
-        await send({"type": "http.response.start", "status": 200, "headers": headers})
+        head = {"type": "http.response.start", "status": 200, "headers": plain.headers(answer)}
+        await send(head)
         await send({"type": "http.response.body", "body": answer})
-        self.observe(time.perf_counter() - started)
-        self.count(1)
 
-    def _lane_of(self, scope: Scope) -> Lane | None:
+    def _lane_of(self, scope: Scope) -> tuple[Lane, Speech] | None:
         if scope["type"] != "http" or scope["method"] != "POST" or scope["query_string"]:
             return None
-        path: str = scope["path"]
-        if not path.startswith(START) or not path.endswith(END):
+        head, _, verb = scope["path"].rpartition("/")
+        speech = self.speeches.get((head[:_START], verb))
+        if speech is None:
             return None
-        return self.lanes.find(ModelName(path[len(START) : -len(END)]))
-
-    async def _refuse(
-        self, error: TooMany, plain: _Plain, scope: Scope, receive: Receive, send: Send
-    ) -> None:
-        """Refused here, because whoever asks far too often must not cost much more than this."""
-        request_id = plain.request_id.decode("latin-1") or new_request_id()
-        refusal = problem_of(error, request_id, scope["path"])
-        refusal.raw_headers += [(b"x-request-id", request_id.encode("latin-1")), *COMMON_HEADERS]
-        await refusal(scope, receive, send)
-        telemetry.count("tidewheel_http_requests_total", route=ROUTE, code_class="4xx")
+        lane = self.lanes.find(ModelName(head[_START:]) if head else self.default_model)
+        return None if lane is None else (lane, speech)
 
     def _is_permitted(self, lane: Lane, principal: Principal) -> bool:
         model = lane.endpoint.model
@@ -140,23 +254,9 @@ class QuickDoor:
         lane.permitted[id(principal)] = (principal, owner)
         return True
 
-    async def _answer(self, lane: Lane, received: list[Message], started: float) -> bytes | None:
-        """The answer as JSON; None where the careful way is to be taken."""
-        body = _whole(received)
-        if body is None or lane.decoder is None or not self.admission.has_room(len(body)):
-            return None
-        rows = lane.decoder.read(body, self.rows_limit)
-        if rows is None:
-            return None
-        self.admission.enter(len(body))
-        try:
-            return await self.lanes.ask(lane, rows, started)
-        finally:
-            self.admission.leave(len(body))
 
-
-def _plain(scope: Scope) -> _Plain | None:
-    """The headers of a plain request; None where one of them needs a closer look."""
+def _plain(scope: Scope, types: frozenset[bytes]) -> tuple[str, int, bytes] | None:
+    """Key, size and request id of a plain request; None where a header needs a closer look."""
     told: dict[bytes, bytes] = {}
     for name, value in scope["headers"]:
         if name in _LOOKED_AT:
@@ -165,11 +265,23 @@ def _plain(scope: Scope) -> _Plain | None:
             told[name] = value
     length = told.get(b"content-length", b"")
     key = told.get(b"authorization", b"")
-    if told.get(b"content-type") != _JSON[1] or not key.startswith(_KEY) or not length.isdigit():
+    request_id = told.get(b"x-request-id", b"")[:100]
+    if told.get(b"content-type", b"") not in types or not length.isdigit():
         return None
     if told.get(b"accept", b"*/*") not in _ACCEPTED and b"arrow" in told[b"accept"].lower():
         return None
-    return _Plain(key[7:].decode("latin-1"), int(length), told.get(b"x-request-id", b"")[:100])
+    if not key.startswith(_KEY) or not request_id.isascii():
+        return None
+    return key[7:].decode("latin-1"), int(length), request_id
+
+
+def _refusal(error: TooMany, plain: Plain, scope: Scope) -> Response:
+    """Refused here, because whoever asks far too often must not cost much more than this."""
+    request_id = plain.request_id.decode() or new_request_id()
+    refusal = problem_of(error, request_id, scope["path"])
+    refusal.raw_headers += [(b"x-request-id", request_id.encode()), *COMMON_HEADERS]
+    telemetry.count("tidewheel_http_requests_total", route=plain.speech.route, code_class="4xx")
+    return refusal
 
 
 def _size(received: Sequence[Message]) -> int:
@@ -181,9 +293,6 @@ def _whole(received: Sequence[Message]) -> bytes | None:
     last = received[-1]
     if last["type"] != "http.request" or last.get("more_body"):
         return None
-    if len(received) == 1:
-        body: bytes = last.get("body", b"")
-        return body
     return b"".join([message.get("body", b"") for message in received])
 
 
@@ -204,10 +313,11 @@ def quick_door(
     *,
     body_limit: int,
     rows_limit: int,
-) -> Callable[[ASGIApp, Keys], ASGIApp]:
+    default_model: str,
+) -> Callable[[ASGIApp, Keys], QuickDoor]:
     """What `shared.http.build` puts before everything else."""
 
-    def before(app: ASGIApp, keys: Keys) -> ASGIApp:
+    def before(app: ASGIApp, keys: Keys) -> QuickDoor:
         return QuickDoor(
             app=app,
             keys=keys,
@@ -216,6 +326,8 @@ def quick_door(
             admission=admission,
             body_limit=body_limit,
             rows_limit=rows_limit,
+            default_model=ModelName(default_model),
+            speeches=_speeches(has_default=bool(default_model)),
         )
 
     return before

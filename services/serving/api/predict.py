@@ -12,6 +12,7 @@ from services.serving.api.wire import (
     Reply,
     check_encoding,
     check_media_type,
+    drawn_ids,
     header_of,
     read_body,
     wanted_in,
@@ -55,6 +56,7 @@ class PredictDoor(PlainDoor):
             body_bytes=len(body),
             form=batch.form,
             wanted=wanted_in(scope),
+            ids=drawn_ids(scope),
         )
         plain = [plain_prediction(endpoint, one) for one in answered]
         if is_explained:

@@ -1,7 +1,7 @@
 """What became of every row that was asked for, as metrics."""
 
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 
 from services.serving.domain.endpoints import Endpoint
@@ -33,9 +33,13 @@ def note_answers(endpoint: Endpoint, predictions: Sequence[Prediction]) -> None:
         _count(endpoint, role, "ok" if rung == role else "fallback", rows)
 
 
-def note_ok(endpoint: Endpoint, arm: int, rows: int) -> None:
-    """Count rows that whoever was to answer did answer."""
-    _count(endpoint, role_of(endpoint, arm), "ok", rows)
+def counter_of(endpoint: Endpoint, arm: int, rung: str) -> Callable[[float], None]:
+    """What counts rows that were routed to an arm and answered from a rung."""
+    role = role_of(endpoint, arm)
+    outcome = "ok" if rung == role else "fallback"
+    return telemetry.counter(
+        "tidewheel_predictions_total", model=endpoint.model, role=role, outcome=outcome
+    )
 
 
 def note_unanswered(endpoint: Endpoint, arm: int, rows: int) -> None:

@@ -1,31 +1,32 @@
 """Answers what arrives at the same moment together: one question per version, one write to the log.
 
 A request waits for nobody: what has arrived is answered in the next turn of the loop, a lone one as
-well as many. This is for the common case, in which nothing but the champion's compiled model is to
-be asked; whatever else may be due (another rung, an arm by chance, a refusal with its place) is the
-careful way's: a request that is given back here has left no trace and goes there.
+well as many. This is for the common case, in which each row's own arm answers by its compiled model
+at the first try; whatever else may be due (another rung, a refusal with its place) is the careful
+way's: a request that is given back here has left no trace but the ids of its rows, which it keeps,
+so that they meet the same arms there.
 
 What is done here for each answer must be what `Predictions` does; tests compare the two.
 """
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections import deque
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Final
+from itertools import accumulate
+from typing import Final
 
 import orjson
 
-from services.serving.domain.endpoints import Endpoint, Step
+from services.serving.domain.endpoints import Endpoint
 from services.serving.domain.tallies import SLOW
-from services.serving.domain.versions import Loaded, Value
-from services.serving.handlers import counting
+from services.serving.domain.versions import Value
 from services.serving.handlers.asking import Asker
 from services.serving.handlers.deployments import Deployments
 from services.serving.handlers.log import Prediction
 from services.serving.handlers.shadows import Shadows
-from services.serving.prediction.answers import label_text
-from services.serving.prediction.arrays import Layout, layout_of
-from services.serving.prediction.decoding import Decoder, Values, decoder_of
+from services.serving.handlers.ways import Lane, Way, answer_row, lane_of, log_row
+from services.serving.prediction.decoding import UNSET, Values
 from services.serving.store.spool import Spool
 from shared import telemetry
 from shared.clock import Clock
@@ -36,6 +37,8 @@ from shared.ids import uuid7_texts
 MOST_LANES: Final = 1_024
 MOST_ROWS: Final = 256
 """Of one question; what is more waits for the next turn, so that others get theirs."""
+Write = Callable[[Endpoint, Sequence[Prediction]], bytes]
+"""Answers as another protocol tells them."""
 
 
 @dataclass(slots=True, eq=False)
@@ -43,35 +46,76 @@ class Waiting:
     """A request on its way.
 
     Attributes:
-        answered: becomes its answer as JSON, or None where the careful way is to be taken.
+        tell: called once, with this; `body` is its answer then, or None where the careful way is to
+            be taken.
+        write: None for our own form.
+        ids: of its rows, once they are drawn.
     """
 
-    rows: list[Values]
+    rows: Sequence[Values]
     started: float
-    answered: "asyncio.Future[bytes | None]"
-    predictions: list[Prediction] = field(default_factory=list)
+    tell: Callable[["Waiting"], None]
+    write: Write | None = None
+    body: bytes | None = None
+    ids: Sequence[str] = ()
 
 
 @dataclass(slots=True, eq=False, kw_only=True)
-class Lane:
-    """An endpoint in its common case, and the bytes that all its answers have alike.
+class _Turn:
+    """Requests of one lane that are answered together; lists go row by row."""
 
-    Attributes:
-        decoder: None where the endpoint has no common case.
-    """
+    lane: Lane
+    taken: list[Waiting]
+    rows: list[Values]
+    ids: list[str]
+    entities: list[str | None]
+    arms: list[int]
+    values: list[Value]
+    shares: list[list[float] | None]
 
-    endpoint: Endpoint
-    decoder: Decoder | None
-    layout: Layout | None = None
-    step: Step = field(default_factory=lambda: Step(rung="none"))
-    arm: int = 0
-    observe: Callable[[float], None] = lambda _: None
-    label_names: tuple[str, ...] = ()
-    answer_tail: bytes = b""
-    log_head: bytes = b""
-    log_middle: bytes = b""
-    waiting: list[Waiting] = field(default_factory=list)
-    permitted: dict[int, Any] = field(default_factory=dict)
+    def starts(self) -> list[int]:
+        """Where the rows of each request begin, and where the last one's end."""
+        return list(accumulate((len(one.rows) for one in self.taken), initial=0))
+
+    def predictions(self, start: int, end: int) -> list[Prediction]:
+        """Some rows as the careful way knows them."""
+        names = [name for name, _ in self.lane.decoder.columns] if self.lane.decoder else []
+        return [
+            Prediction(
+                id=f"p-{self.ids[i]}",
+                row={
+                    name: value
+                    for name, value in zip(names, self.rows[i], strict=False)
+                    if value is not UNSET
+                },
+                entity=self.entities[i],
+                arm=self.arms[i],
+                value=self.values[i],
+                probabilities=self.shares[i],
+                step=self.lane.ways[self.arms[i]].step,
+            )
+            for i in range(start, end)
+        ]
+
+    def without(self, arms: set[int]) -> "_Turn":
+        """What is left when requests with a row of these arms are taken out."""
+        starts = self.starts()
+        kept = [
+            place
+            for place in range(len(self.taken))
+            if arms.isdisjoint(self.arms[starts[place] : starts[place + 1]])
+        ]
+        places = [i for place in kept for i in range(starts[place], starts[place + 1])]
+        return _Turn(
+            lane=self.lane,
+            taken=[self.taken[place] for place in kept],
+            rows=[self.rows[i] for i in places],
+            ids=[self.ids[i] for i in places],
+            entities=[self.entities[i] for i in places],
+            arms=[self.arms[i] for i in places],
+            values=[self.values[i] for i in places],
+            shares=[self.shares[i] for i in places],
+        )
 
 
 @dataclass(slots=True, kw_only=True)
@@ -86,7 +130,7 @@ class Lanes:
     monotonic: Callable[[], float]
     wake: Callable[[], None]
     _lanes: dict[ModelName, Lane] = field(default_factory=dict)
-    _busy: list[Lane] = field(default_factory=list)
+    _busy: dict[Lane, list[Waiting]] = field(default_factory=dict)
 
     def find(self, model: ModelName) -> Lane | None:
         """The lane of a model; None where its requests take the careful way."""
@@ -100,28 +144,27 @@ class Lanes:
             lane = self._lanes[model] = lane_of(endpoint)
         return lane if lane.decoder is not None else None
 
-    def ask(self, lane: Lane, rows: list[Values], started: float) -> "asyncio.Future[bytes | None]":
-        """The answer to come: JSON, or None where the careful way is to be taken."""
-        loop = asyncio.get_running_loop()
-        waiting = Waiting(rows, started, loop.create_future())
-        if not lane.waiting:
-            if not self._busy:
-                loop.call_soon(self._turn)
-            self._busy.append(lane)
-        lane.waiting.append(waiting)
-        return waiting.answered
+    def ask(self, lane: Lane, waiting: Waiting) -> None:
+        """Have a request answered in the next turn of the loop."""
+        queue = self._busy.get(lane)
+        if queue is not None:
+            queue.append(waiting)
+            return
+        if not self._busy:
+            asyncio.get_running_loop().call_soon(self._turn)
+        self._busy[lane] = [waiting]
 
     def _turn(self) -> None:
         """Answer what waits, as much as one turn may take."""
-        lanes, self._busy = self._busy, []
+        waiting, self._busy = self._busy, {}
         done: list[tuple[Lane, list[Waiting]]] = []
-        left = MOST_ROWS
-        for lane in lanes:
-            taken = _taken(lane, min(left, self._quick_rows(lane))) if left > 0 else []
-            if lane.waiting:
-                self._busy.append(lane)
+        left: float = MOST_ROWS
+        for lane, queue in waiting.items():
+            taken, later = _parted(queue, min(left, self._quick_rows(lane)))
+            if later:
+                self._busy[lane] = later
             if taken:
-                left -= sum(len(one.rows) for one in taken)
+                left -= sum([len(one.rows) for one in taken])
                 done.append((lane, taken))
         if self._busy:
             asyncio.get_running_loop().call_soon(self._turn)
@@ -129,241 +172,167 @@ class Lanes:
             self._answer(lane, taken)
 
     def _quick_rows(self, lane: Lane) -> float:
-        return 0 if lane.step.loaded is None else self.asker.quick_rows(lane.step.loaded)
+        """How many rows one turn may ask about: what the slowest way may be asked, if at all."""
+        quick = [self.asker.quick_rows(way.loaded) for way in lane.ways.values()]
+        return min((rows for rows in quick if rows >= 1), default=MOST_ROWS)
 
     def _answer(self, lane: Lane, taken: list[Waiting]) -> None:
-        """One question, one write, and everybody has an answer; or all are given back."""
-        bodies: Sequence[bytes | None] = [None] * len(taken)
+        """One question per arm, one write; then everybody has an answer, or is given back."""
         try:
-            found = self._asked(lane, taken)
-            if found is not None:
-                bodies = found
+            self._answered(self._drawn(lane, taken))
         finally:
-            for one, body in zip(taken, bodies, strict=True):
-                if not one.answered.done():
-                    one.answered.set_result(body)
+            self._tell(deque(taken))
 
-    def _asked(self, lane: Lane, taken: list[Waiting]) -> list[bytes] | None:
+    def _tell(self, waiting: deque[Waiting]) -> None:
+        """Tell each; should one of them fail, the others are told in the next turn."""
+        try:
+            while waiting:
+                one = waiting.popleft()
+                one.tell(one)
+        finally:
+            if waiting:
+                asyncio.get_running_loop().call_soon(self._tell, waiting)
+
+    def _drawn(self, lane: Lane, taken: list[Waiting]) -> _Turn:
+        """Each row with its id, its entity and its arm."""
         rows = [row for one in taken for row in one.rows]
-        loaded, layout = lane.step.loaded, lane.layout
-        if loaded is None or layout is None or not self._may_answer(lane, loaded, len(rows)):
-            return None
-        inputs = layout.inputs(rows)
-        said = None if inputs is None else self.asker.computed(loaded, inputs, len(rows))
-        answers = None if said is None else layout.answers(said)
-        if answers is None:
-            return None
-        return self._told(lane, taken, rows, answers)
+        ids = uuid7_texts(len(rows))
+        start = 0
+        for one in taken:
+            one.ids = ids[start : start + len(one.rows)]
+            start += len(one.rows)
+        entities: list[str | None] = lane.decoder.entities(rows) if lane.decoder else []
+        return _Turn(
+            lane=lane,
+            taken=taken,
+            rows=rows,
+            ids=ids,
+            entities=entities,
+            arms=lane.arms_of(ids, entities),
+            values=[False] * len(rows),
+            shares=[None] * len(rows),
+        )
 
-    def _may_answer(self, lane: Lane, loaded: Loaded, rows: int) -> bool:
-        endpoint = lane.endpoint
+    # --- asking
+
+    def _answered(self, turn: _Turn) -> None:
+        failed = {arm for arm in set(turn.arms) if not self._has_answered(turn, arm)}
+        if failed:
+            turn = turn.without(failed)
+        if turn.taken:
+            self._told(turn)
+
+    def _has_answered(self, turn: _Turn, arm: int) -> bool:
+        """Ask an arm about its rows; whether it has an answer to all of them."""
+        way = turn.lane.ways.get(arm)
+        if way is None:
+            return False
+        is_alone = not turn.lane.endpoint.split.is_shared
+        places = range(len(turn.arms)) if is_alone else _places(turn.arms, arm)
+        rows = turn.rows if is_alone else [turn.rows[i] for i in places]
+        if not self._may_answer(turn.lane.endpoint, way, len(rows)):
+            return False
+        inputs = way.layout.inputs(rows)
+        said = None if inputs is None else self.asker.computed(way.loaded, inputs, len(rows))
+        answers = None if said is None else way.layout.answers(said)
+        if answers is None:
+            return False
+        for place, value in zip(places, answers[0], strict=True):
+            turn.values[place] = value
+        for place, shares in zip(places, answers[1] or (), strict=False):
+            turn.shares[place] = shares
+        return True
+
+    def _may_answer(self, endpoint: Endpoint, way: Way, rows: int) -> bool:
         return (
-            lane.arm not in endpoint.stopped
-            and loaded.health.may_answer(self.monotonic())
-            and rows <= self.asker.quick_rows(loaded)
+            way.arm not in endpoint.stopped
+            and way.loaded.health.may_answer(self.monotonic())
+            and rows <= self.asker.quick_rows(way.loaded)
             and self.spool.has_room(2_000 * rows)
         )
 
-    def _told(
-        self,
-        lane: Lane,
-        taken: list[Waiting],
-        rows: list[Values],
-        answers: tuple[list[Value], list[list[float]] | None],
-    ) -> list[bytes] | None:
-        """Log the answers and write them out; None where they cannot be logged."""
-        values, shares = answers
-        ids = uuid7_texts(len(rows))
-        entities = _entities(lane, rows)
-        shown = list(map(orjson.dumps, values))
-        log = _log_rows(lane, ids, rows, entities, shown, shares, orjson.dumps(self.now()))
-        bodies = _bodies(lane, taken, ids, shown, shares)
-        try:
-            self.spool.keep_rows(log, is_required=lane.endpoint.is_lineage_required)
-        except Saturated:
-            return None
-        self.wake()
-        self._note(lane, taken, entities)
-        if lane.endpoint.shadows:
-            self._follow(lane, ids, rows, entities, answers)
-        return bodies
+    # --- what becomes of answers
 
-    def _note(self, lane: Lane, taken: list[Waiting], entities: list[str | None]) -> None:
-        endpoint = lane.endpoint
-        tally = endpoint.tallies[lane.arm]
-        now = self.monotonic()
-        start = 0
-        for one in taken:
-            seconds = now - one.started
-            end = start + len(one.rows)
-            tally.add(end - start, 0, seconds)
-            if endpoint.is_watched:
-                fate = SLOW if seconds > endpoint.objective_seconds else 0
-                for entity in entities[start:end]:
-                    tally.visits.note(entity, fate)
-            lane.observe(seconds)
-            start = end
-        counting.note_ok(endpoint, lane.arm, len(entities))
-
-    def _follow(
-        self,
-        lane: Lane,
-        ids: list[str],
-        rows: list[Values],
-        entities: list[str | None],
-        answers: tuple[list[Value], list[list[float]] | None],
-    ) -> None:
-        """Shadows are asked about the same rows, later."""
-        names = lane.endpoint.schema.names
-        values, shares = answers
-        seen = [
-            Prediction(
-                id=f"p-{ids[i]}",
-                row=dict(zip(names, row, strict=False)),
-                entity=entities[i],
-                arm=lane.arm,
-                value=values[i],
-                probabilities=None if shares is None else shares[i],
-                step=lane.step,
-            )
-            for i, row in enumerate(rows)
+    def _told(self, turn: _Turn) -> None:
+        """Log the answers and write them out; nothing at all where they cannot be logged."""
+        ways = [turn.lane.ways[arm] for arm in turn.arms]
+        shown = list(map(orjson.dumps, turn.values))
+        at = orjson.dumps(self.now())
+        columns = (ways, turn.ids, turn.rows, shown, turn.entities, turn.shares)
+        log = [
+            log_row(way, prediction_id, at, row, answer, entity, shares)
+            for way, prediction_id, row, answer, entity, shares in zip(*columns, strict=True)
         ]
-        self.shadows.follow(lane.endpoint, seen)
+        bodies = self._bodies(turn, ways, shown)
+        try:
+            self.spool.keep_rows(log, is_required=turn.lane.endpoint.is_lineage_required)
+        except Saturated:
+            return
+        for one, body in zip(turn.taken, bodies, strict=True):
+            one.body = body
+        self.wake()
+        self._note(turn)
+        if turn.lane.endpoint.shadows:
+            self.shadows.follow(turn.lane.endpoint, turn.predictions(0, len(turn.rows)))
+
+    def _bodies(self, turn: _Turn, ways: Sequence[Way], shown: Sequence[bytes]) -> list[bytes]:
+        starts = turn.starts()
+        return [
+            _body(turn, ways, shown, starts[place], starts[place + 1])
+            if one.write is None
+            else one.write(turn.lane.endpoint, turn.predictions(starts[place], starts[place + 1]))
+            for place, one in enumerate(turn.taken)
+        ]
+
+    def _note(self, turn: _Turn) -> None:
+        """What `Predictions` counts of each request."""
+        endpoint = turn.lane.endpoint
+        now = self.monotonic()
+        seconds = [now - one.started for one in turn.taken]
+        for took, one, start in zip(seconds, turn.taken, turn.starts(), strict=False):
+            places = range(start, start + len(one.rows))
+            met = {turn.arms[i] for i in places}
+            for arm in met:
+                own = places if len(met) == 1 else [i for i in places if turn.arms[i] == arm]
+                self._note_arm(endpoint, arm, [turn.entities[i] for i in own], took)
+        for arm, way in turn.lane.ways.items():
+            if rows := turn.arms.count(arm):
+                way.count(rows)
+        telemetry.observe_each("tidewheel_predict_seconds", seconds, model=endpoint.model)
+
+    def _note_arm(
+        self, endpoint: Endpoint, arm: int, entities: Sequence[str | None], seconds: float
+    ) -> None:
+        tally = endpoint.tallies[arm]
+        tally.add(len(entities), 0, seconds)
+        if endpoint.is_watched:
+            fate = SLOW if seconds > endpoint.objective_seconds else 0
+            for entity in entities:
+                tally.visits.note(entity, fate)
+        if endpoint.split.is_shared:
+            tally.new_entities += endpoint.met.count_new(entities)
 
 
-def _taken(lane: Lane, most: float) -> list[Waiting]:
-    """The requests that wait longest, as many as go into one question; the first one always."""
+def _parted(queue: list[Waiting], most: float) -> tuple[list[Waiting], list[Waiting]]:
+    """The requests that wait longest, as many as have room; then the others.
+
+    The first one is always taken as long as there is any room.
+    """
     rows = 0
-    for count, one in enumerate(lane.waiting):
+    for count, one in enumerate(queue):
         rows += len(one.rows)
-        if rows > most and count:
-            taken, lane.waiting = lane.waiting[:count], lane.waiting[count:]
-            return taken
-    taken, lane.waiting = lane.waiting, []
-    return taken
+        if rows > most and (count or most <= 0):
+            return queue[:count], queue[count:]
+    return queue, []
 
 
-# --- what a lane is ---------------------------------------------------------------------------
+def _places(arms: Iterable[int], wanted: int) -> list[int]:
+    return [i for i, arm in enumerate(arms) if arm == wanted]
 
 
-def lane_of(endpoint: Endpoint) -> Lane:
-    """The lane of an endpoint; without a decoder where more than one thing may have to be asked."""
-    empty = Lane(endpoint=endpoint, decoder=None)
-    arm = endpoint.split.holders[0]
-    step = endpoint.paths[arm][0] if endpoint.paths[arm] else None
-    if endpoint.split.is_shared or step is None or step.loaded is None:
-        return empty
-    manifest = step.loaded.manifest
-    if manifest is not endpoint.manifest or step.loaded.engine != "onnx":
-        return empty
-    decoder = decoder_of(endpoint.schema)
-    if decoder is None:
-        return empty
-    arms = endpoint.desired.arms
-    role = arms[arm].role if arm < len(arms) else "none"
-    common = {
-        "model": endpoint.model,
-        "version": step.version,
-        "manifest": step.digest,
-        "rung": step.rung,
-        "arm": role,
-        "generation": endpoint.generation,
-        "weight": arms[arm].weight if arm < len(arms) else 1.0,
-    }
-    told = {
-        "version": step.version,
-        "digest": step.digest,
-        "rung": step.rung,
-        "arm": role,
-        "generation": endpoint.generation,
-    }
-    return Lane(
-        endpoint=endpoint,
-        decoder=decoder,
-        layout=layout_of(manifest),
-        step=step,
-        arm=arm,
-        observe=telemetry.observer("tidewheel_predict_seconds", model=endpoint.model),
-        label_names=tuple(map(label_text, manifest.classes)),
-        answer_tail=b"," + orjson.dumps(told)[1:-1],
-        log_head=orjson.dumps(step.loaded.names) + b'\n{"id":"p-',
-        log_middle=b'",' + orjson.dumps(common)[1:-1] + b',"at":',
-    )
-
-
-def _entities(lane: Lane, rows: list[Values]) -> list[str | None]:
-    schema, decoder = lane.endpoint.schema, lane.decoder
-    if schema.entity is None or decoder is None:
-        return [None] * len(rows)
-    if decoder.has_entity:
-        return list(map(decoder.entity, rows))
-    position = schema.names.index(schema.entity)
-    return [None if row[position] is None else str(row[position]) for row in rows]
-
-
-# --- bytes ------------------------------------------------------------------------------------
-
-
-def _log_rows(
-    lane: Lane,
-    ids: list[str],
-    rows: list[Values],
-    entities: list[str | None],
-    shown: list[bytes],
-    shares: list[list[float]] | None,
-    at: bytes,
-) -> list[bytes]:
-    """As `log.log_rows` writes them."""
-    head, middle = lane.log_head, lane.log_middle + at + b',"features":'
-    width = len(lane.endpoint.schema.names)
-    is_cut = lane.decoder is not None and lane.decoder.has_entity
-    told = []
-    for i, row in enumerate(rows):
-        entity = entities[i]
-        score = shares[i][1] if shares is not None and len(shares[i]) == 2 else None
-        told.append(
-            b"".join(
-                (
-                    head,
-                    ids[i].encode(),
-                    middle,
-                    orjson.dumps(row[:width] if is_cut else row),
-                    b',"answer":',
-                    shown[i],
-                    b',"entity":',
-                    b"null" if entity is None else orjson.dumps(entity),
-                    b',"score":',
-                    b"null" if score is None else orjson.dumps(score),
-                    b"}",
-                )
-            )
-        )
-    return told
-
-
-def _bodies(
-    lane: Lane,
-    taken: list[Waiting],
-    ids: list[str],
-    shown: list[bytes],
-    shares: list[list[float]] | None,
-) -> list[bytes]:
-    """As the door of our own writes answers."""
-    head = b'{"model":' + orjson.dumps(lane.endpoint.model) + b',"predictions":['
-    tail = lane.answer_tail
-    plain: list[bytes] = []
-    for i, text in enumerate(ids):
-        share = b""
-        if shares is not None:
-            named = dict(zip(lane.label_names, shares[i], strict=False))
-            share = b',"probabilities":' + orjson.dumps(named)
-        plain.append(
-            b'{"prediction_id":"p-%b","answer":%b%b%b}' % (text.encode(), shown[i], tail, share)
-        )
-    bodies = []
-    start = 0
-    for one in taken:
-        end = start + len(one.rows)
-        bodies.append(head + b",".join(plain[start:end]) + b"]}")
-        start = end
-    return bodies
+def _body(turn: _Turn, ways: Sequence[Way], shown: Sequence[bytes], start: int, end: int) -> bytes:
+    """Answers as the door of our own tells them."""
+    answers = [
+        answer_row(ways[i], turn.ids[i], shown[i], turn.shares[i]) for i in range(start, end)
+    ]
+    return turn.lane.head + b",".join(answers) + b"]}"

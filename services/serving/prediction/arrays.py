@@ -5,8 +5,8 @@ from importlib import import_module
 from math import isfinite
 from typing import Any, Final
 
-from services.serving.prediction.decoding import Pick, Values, picker
-from shared.manifest import Column, Manifest
+from services.serving.prediction.decoding import UNSET, Decoder, Pick, Values, picker
+from shared.manifest import Manifest
 
 Answers = tuple[list[Any], list[list[float]] | None]
 """A value for each row and, for classification, the shares of the classes."""
@@ -17,26 +17,39 @@ class Layout:
     """Where the values of a row stand in the inputs of one model.
 
     numpy comes with the first model that is asked.
+
+    Attributes:
+        features: a row's values in the order of the model's columns; None where they are the row.
     """
 
-    def __init__(self, manifest: Manifest) -> None:
+    def __init__(self, manifest: Manifest, decoder: Decoder) -> None:
         self._numpy: Any = import_module("numpy")
         self._manifest = manifest
-        self._numbers = _picked(manifest.columns, is_text=False)
-        self._texts = _picked(manifest.columns, is_text=True)
-        self._width = len(manifest.columns)
-        onnx_models: Any = import_module("shared.onnx_models") if self._texts else None
-        self._missing = onnx_models.MISSING_TEXT if self._texts else ""
+        places = {name: place for place, (name, _) in enumerate(decoder.columns)}
+        columns = manifest.columns
+        self.features = _picked([places[column.name] for column in columns], decoder.row_width)
+        texts = [places[column.name] for column in columns if column.kind == "text"]
+        numbers = [places[column.name] for column in columns if column.kind != "text"]
+        beyond = [place for place in (*numbers, *texts) if place >= decoder.required]
+        self._optional = picker(beyond) if beyond else None
+        self._has_numbers = bool(numbers)
+        self._numbers = _picked(numbers, decoder.row_width)
+        self._texts = picker(texts) if texts else None
+        onnx_models: Any = import_module("shared.onnx_models") if texts else None
+        self._missing = onnx_models.MISSING_TEXT if texts else ""
 
     def inputs(self, rows: Sequence[Values]) -> tuple[Any, Any] | None:
         """Numbers, shape (rows, numbers), and texts, shape (rows, texts); None without any.
 
-        Nothing at all where a number is so large that it might be a whole one beyond 64 bits.
+        Nothing at all where a number is so large that it might be a whole one beyond 64 bits, or
+        where a row does not name what this model needs beyond the others.
         """
+        if self._optional is not None and any(UNSET in self._optional(row) for row in rows):
+            return None
         texts = None if self._texts is None else self._named(rows, self._texts)
-        if self._numbers is None:
+        if not self._has_numbers:
             return None, texts
-        if texts is not None or len(rows[0]) != self._width:
+        if self._numbers is not None:
             rows = list(map(self._numbers, rows))
         numbers = self._numpy.array(rows, dtype=float)
         return None if (abs(numbers) >= LARGEST_WHOLE).any() else (numbers, texts)
@@ -62,11 +75,13 @@ class Layout:
         return bounds is None or (bounds[0] <= min(values) and max(values) <= bounds[1])
 
 
-def _picked(columns: Sequence[Column], *, is_text: bool) -> Pick | None:
-    places = [i for i, column in enumerate(columns) if (column.kind == "text") is is_text]
-    return picker(places) if places else None
+def _picked(places: Sequence[int], width: int) -> Pick | None:
+    """What takes these places of a row; None where they are the whole row."""
+    return None if list(places) == list(range(width)) or not places else picker(places)
 
 
-def layout_of(manifest: Manifest) -> Layout:
-    """Where the values of this version's rows stand."""
-    return Layout(manifest)
+def layout_of(manifest: Manifest, decoder: Decoder) -> Layout | None:
+    """Where the values of rows stand for this version; None where it sees them otherwise."""
+    kinds = dict(decoder.columns)
+    fits = all(kinds.get(column.name) == column.kind for column in manifest.columns)
+    return Layout(manifest, decoder) if fits and manifest.columns else None

@@ -14,48 +14,64 @@ import msgspec
 
 from services.serving.prediction.rows import ROW_BYTES_LIMIT, TEXT_LIMIT, Schema
 
-Values = tuple[Any, ...]
-"""The values of a row in the order of the columns, and then its entity, where that is no column."""
+Values = Sequence[Any]
+"""The values of a row in the order of the columns, and then its entity, where that is no column.
+`UNSET` stands for what the row does not name."""
+UNSET: Final = msgspec.UNSET
 MOST_COLUMNS: Final = 500
 _Whole = Annotated[int, msgspec.Meta(ge=-(2**63), le=2**63 - 1)]
 _Text = Annotated[str, msgspec.Meta(max_length=TEXT_LIMIT)]
 _Name = Annotated[str, msgspec.Meta(min_length=1, max_length=TEXT_LIMIT)]
-_KINDS: Final[dict[str, Any]] = {
+ENTITY: Final[Any] = _Whole | _Name | None
+KINDS: Final[dict[str, Any]] = {
     "number": float | None,
     "boolean": bool | None,
     "text": _Text | None,
 }
 Pick = Callable[[Sequence[Any]], tuple[Any, ...]]
+Kinds = tuple[tuple[str, str], ...]
 
 
 class Decoder:
     """Reads rows of the same columns.
 
     Attributes:
-        width: how many columns there are.
-        has_entity: whether a row may name an entity beside its columns.
+        columns: names and kinds of what every row names, then of what it may name.
+        required: how many every row names.
+        entity_place: where a row says whom it is about; None where it never does.
+        row_width: how many values a row has, with an entity that is no column.
+        rows: what a list of rows is, each an object of JSON.
     """
 
-    def __init__(self, columns: tuple[tuple[str, str], ...], entity: str | None) -> None:
-        self.width = len(columns)
-        self.has_entity = entity is not None
-        fields: list[Any] = [(f"c{i}", _KINDS[kind]) for i, (_, kind) in enumerate(columns)]
-        names = {f"c{i}": name for i, (name, _) in enumerate(columns)}
-        if entity is not None:
-            told = _Whole | _Name | None | msgspec.UnsetType
-            fields.append(("entity", told, msgspec.UNSET))
-            names["entity"] = entity
+    def __init__(self, columns: Kinds, others: Kinds, entity: str | None) -> None:
+        self.columns = columns + others
+        self.required = len(columns)
+        known = [name for name, _ in self.columns]
+        self.has_own_entity = entity is not None and entity not in known
+        self.row_width = len(known) + self.has_own_entity
+        self.entity_place = None if entity is None else [*known, entity].index(entity)
+        self.entity_name = entity
+        fields: list[Any] = [(f"c{i}", KINDS[kind]) for i, (_, kind) in enumerate(columns)]
+        fields += [
+            (f"c{i}", KINDS[kind] | msgspec.UnsetType, UNSET)
+            for i, (_, kind) in enumerate(others, len(columns))
+        ]
+        names = {f"c{i}": name for i, name in enumerate(known)}
+        if self.has_own_entity:
+            fields.append(("entity", ENTITY | msgspec.UnsetType, UNSET))
+            names["entity"] = str(entity)
         row: Any = msgspec.defstruct(
             "Row", fields, rename=names, forbid_unknown_fields=True, gc=False, frozen=True
         )
+        self.rows: Any = list[row]
         request = msgspec.defstruct(
-            "Request", [("rows", list[row])], forbid_unknown_fields=True, gc=False
+            "Request", [("rows", self.rows)], forbid_unknown_fields=True, gc=False
         )
         self._decode: Callable[[bytes], Any] = msgspec.json.Decoder(request).decode
 
     def read(self, body: bytes, rows_limit: int) -> list[Values] | None:
         """The values of all rows; None where somebody has to look closer."""
-        if len(body) > ROW_BYTES_LIMIT or b"\\" in body:
+        if may_hold_more(body):
             return None
         try:
             rows = self._decode(body).rows
@@ -64,37 +80,49 @@ class Decoder:
         values: list[Values] = list(map(msgspec.structs.astuple, rows))
         if not 1 <= len(values) <= rows_limit:
             return None
-        # Every name is followed by a colon; more colons than names: a name came twice.
-        return values if body.count(b":") == self._names(values) else None
+        return values if body.count(b":") == 1 + self.names_in(values) else None
 
-    def _names(self, values: Sequence[Values]) -> int:
-        told = 1 + self.width * len(values)
-        if not self.has_entity:
-            return told
-        return told + len(values) - [row[-1] for row in values].count(msgspec.UNSET)
+    def names_in(self, values: Sequence[Values]) -> int:
+        """How many names these rows told, each once.
 
-    def entity(self, row: Values) -> str | None:
-        """Whom a row is about, if it says so beside its columns."""
-        told = row[-1]
-        return None if told is None or told is msgspec.UNSET else str(told)
+        Every name is followed by a colon; with more colons than names, one came twice.
+        """
+        most = self.row_width * len(values)
+        if self.row_width == self.required:
+            return most
+        return most - sum([row.count(UNSET) for row in values])
+
+    def entities(self, rows: Sequence[Values]) -> list[str | None]:
+        """Whom each row is about, if it says so."""
+        place = self.entity_place
+        if place is None:
+            return [None] * len(rows)
+        named = [row[place] for row in rows]
+        return [None if name is None or name is UNSET else str(name) for name in named]
+
+
+def may_hold_more(body: bytes) -> bool:
+    """Whether a body is too large, or has an escape: what it then holds takes a closer look."""
+    return len(body) > ROW_BYTES_LIMIT or b"\\" in body
 
 
 @lru_cache(maxsize=1024)
-def _decoder(columns: tuple[tuple[str, str], ...], entity: str | None) -> Decoder:
-    return Decoder(columns, entity)
+def _decoder(columns: Kinds, others: Kinds, entity: str | None) -> Decoder:
+    return Decoder(columns, others, entity)
 
 
 def decoder_of(schema: Schema) -> Decoder | None:
     """What reads rows of this schema; models of the same columns share one.
 
-    None where rows may hold more than the champion's columns, or too little is known of them.
+    None where too little is known of the columns.
     """
     kinds = {column.name: column.kind for column in schema.columns}
-    if not schema.closed or schema.others or not 1 <= len(kinds) <= MOST_COLUMNS:
+    others = {name: column.kind for name, column in schema.others.items()}
+    if not schema.closed or not kinds or len(kinds) + len(others) > MOST_COLUMNS:
         return None
-    if schema.entity is not None and kinds.get(schema.entity) == "number":
+    if schema.entity is not None and (kinds | others).get(schema.entity) == "number":
         return None  # as an entity, 3 and 3.0 are two; as a number they are one
-    return _decoder(tuple(kinds.items()), None if schema.entity in kinds else schema.entity)
+    return _decoder(tuple(kinds.items()), tuple(others.items()), schema.entity)
 
 
 def picker(positions: Sequence[int]) -> Pick:
