@@ -56,8 +56,7 @@ def _number_blocks(stack: Stack, counts: Whole) -> dict[int, Blocks]:
     scores = cells.normal_scores(totals)
     location = cells.rank_z(present, totals, scores)
     scale = cells.rank_z(present, totals, np.square(scores))
-    shape, shape_df = shapes(present, totals[None], stack.tens)
-    fine, fine_df = shapes(present, totals[None], stack.fine)
+    (shape, shape_df), (fine, fine_df) = shapes(present, totals[None], [stack.tens, stack.fine])
     before = np.cumsum(totals, axis=-1) - totals
     after = totals.sum(axis=-1, keepdims=True) - before - totals
     whole = totals.sum(axis=-1, keepdims=True)

@@ -7,6 +7,7 @@ on its own blocks. Sources: Hájek, Šidák and Sen (1999), Theory of Rank Tests
 neighbours.
 """
 
+from dataclasses import dataclass
 from typing import Final
 
 import numpy as np
@@ -16,6 +17,8 @@ from shared.sketch import Counts
 from shared.tails import quantiles
 
 Floats = NDArray[np.float64]
+Rows = NDArray[np.int64] | Floats
+"""Counts of rows, whole either way."""
 
 LEAST_EXPECTED: Final = 5.0
 MOST_EXPECTED: Final = 20.0
@@ -24,13 +27,17 @@ _LEAST_SPREAD: Final = 1e-12
 GROUPS: Final = 10
 
 
-def normal_scores(totals: NDArray[np.int64]) -> Floats:
-    """Van der Waerden scores of cells: the normal quantile of their middle rank."""
+def normal_scores(totals: Rows) -> Floats:
+    """Van der Waerden scores of cells: the normal quantile of their middle rank; 0 if empty."""
     rows = totals.sum(axis=-1, keepdims=True)
-    return quantiles((np.cumsum(totals, axis=-1) - totals + (totals + 1) / 2) / (rows + 1))
+    ranks = (np.cumsum(totals, axis=-1) - totals + (totals + 1) / 2) / (rows + 1)
+    # Many cells are there only because another feature has so many.
+    scores, held = np.zeros(ranks.shape), totals > 0
+    scores[held] = quantiles(ranks[held])
+    return scores
 
 
-def rank_z(counts: NDArray[np.int64], totals: NDArray[np.int64], scores: Floats) -> Floats:
+def rank_z(counts: Rows, totals: Rows, scores: Floats) -> Floats:
     """How many standard errors the rows score above chance, by the permutation variance.
 
     Args:
@@ -41,33 +48,65 @@ def rank_z(counts: NDArray[np.int64], totals: NDArray[np.int64], scores: Floats)
     Returns:
         Shape (...); 0 where all rows lie in one cell, because then nothing can be said.
     """
-    window = counts.sum(axis=-1).astype(np.float64)
-    total = totals.sum(axis=-1).astype(np.float64)
-    with np.errstate(divide="ignore", invalid="ignore"):
-        mean = (totals * scores).sum(axis=-1) / total
-        spread = (totals * np.square(scores - mean[..., None])).sum(axis=-1)
-        variance = window * (total - window) / (total * (total - 1)) * spread
-        z = ((counts * scores).sum(axis=-1) - window * mean) / np.sqrt(variance)
-    # What rounding leaves of equal scores is no variance.
-    varies = (variance > 0) & (spread > _LEAST_SPREAD * total)
-    return np.where(varies, np.nan_to_num(z), 0.0)
+    return Ranks.of(counts, totals, scores).z()
 
 
-def skewness(counts: NDArray[np.int64], totals: NDArray[np.int64], scores: Floats) -> Floats:
-    """How lopsided the sum of scores is by chance, shape (...); squares of scores are.
+def skewness(counts: Rows, totals: Rows, scores: Floats) -> Floats:
+    """How lopsided the sum of scores is by chance, shape (...); squares of scores are."""
+    return Ranks.of(counts, totals, scores).skewness()
 
-    Source: Cochran (1977), Sampling Techniques, chapter 2, for samples of a finite population.
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Ranks:
+    """What both have in common, see `rank_z`.
+
+    Attributes:
+        window, total: rows, shape (...); `mean` the mean score of all of them.
+        off: scores less this mean, shape (..., cells).
     """
-    window = counts.sum(axis=-1).astype(np.float64)
-    total = totals.sum(axis=-1).astype(np.float64)
-    with np.errstate(divide="ignore", invalid="ignore"):
-        off = scores - ((totals * scores).sum(axis=-1) / total)[..., None]
-        second = (totals * off * off).sum(axis=-1) / total
-        third = (totals * off * off * off).sum(axis=-1) / total
-        rest = total - window
-        shape = (rest - window) * np.sqrt((total - 1) / (window * rest)) / (total - 2)
-        found = np.where(second > _LEAST_SPREAD, shape * third / second**1.5, 0.0)
-    return np.asarray(np.nan_to_num(found, posinf=0.0, neginf=0.0))
+
+    counts: Rows
+    totals: Rows
+    scores: Floats
+    window: Floats
+    total: Floats
+    mean: Floats
+    off: Floats
+
+    @classmethod
+    def of(cls, counts: Rows, totals: Rows, scores: Floats) -> "Ranks":
+        """The sums over all cells."""
+        window = counts.sum(axis=-1).astype(np.float64)
+        total = totals.sum(axis=-1).astype(np.float64)
+        with np.errstate(divide="ignore", invalid="ignore"):
+            mean = (totals * scores).sum(axis=-1) / total
+        return cls(counts, totals, scores, window, total, mean, scores - mean[..., None])
+
+    def z(self) -> Floats:
+        """How many standard errors the rows score above chance."""
+        window, total = self.window, self.total
+        with np.errstate(divide="ignore", invalid="ignore"):
+            spread = (self.totals * np.square(self.off)).sum(axis=-1)
+            variance = window * (total - window) / (total * (total - 1)) * spread
+            above = (self.counts * self.scores).sum(axis=-1) - window * self.mean
+            # What rounding leaves of equal scores is no variance.
+            varies = (variance > 0) & (spread > _LEAST_SPREAD * total)
+            return np.divide(above, np.sqrt(variance), out=np.zeros_like(above), where=varies)
+
+    def skewness(self) -> Floats:
+        """How lopsided the sum of scores is by chance.
+
+        Source: Cochran (1977), Sampling Techniques, chapter 2, for samples of a finite population.
+        """
+        window, total = self.window, self.total
+        with np.errstate(divide="ignore", invalid="ignore"):
+            squares = self.totals * self.off * self.off
+            second = squares.sum(axis=-1) / total
+            third = (squares * self.off).sum(axis=-1) / total
+            rest = total - window
+            shape = (rest - window) * np.sqrt((total - 1) / (window * rest)) / (total - 2)
+            found = np.where(second > _LEAST_SPREAD, shape * third / second**1.5, 0.0)
+        return np.where(np.isfinite(found), found, 0.0)
 
 
 def coarse_groups(cells: int, *, groups: int | None, is_number: bool) -> Counts:
@@ -96,7 +135,7 @@ def least_expected(window: Floats | float) -> Floats:
     return np.clip(np.asarray(window) * _PER_ROW, LEAST_EXPECTED, MOST_EXPECTED)
 
 
-def joined_groups(totals: Counts, window: int) -> Counts:
+def joined_groups(totals: Rows, window: int) -> Counts:
     """To which group each cell belongs, so that every group is expected to hold enough rows.
 
     Args:
@@ -119,37 +158,57 @@ def joined_groups(totals: Counts, window: int) -> Counts:
     return joined
 
 
-def grouped(counts: NDArray[np.int64], groups: Counts) -> NDArray[np.int64]:
+def grouped(counts: Rows, groups: Counts) -> Rows:
     """Counts per group, shape (..., groups)."""
     into = np.zeros((len(groups), int(groups.max()) + 1), dtype=np.int64)
     into[np.arange(len(groups)), groups] = 1
     return np.asarray(counts @ into)
 
 
-def chi_square(counts: NDArray[np.int64], totals: NDArray[np.int64]) -> Floats:
-    """Pearson's statistic of windows against the rest; degrees of freedom are groups less one."""
+def chi_square(counts: Rows, totals: Rows, sizes: Counts | None = None) -> Floats:
+    """Pearson's statistic of windows against the rest; degrees of freedom are groups less one.
+
+    Args:
+        sizes: how many groups each of them has, when what follows is empty, shape (...).
+    """
     window = np.asarray(counts.sum(axis=-1), dtype=np.float64)
     total = np.asarray(totals.sum(axis=-1), dtype=np.float64)
     rest = total - window
     # The sum of squares over expectations in its shorter form; empty groups add nothing to it.
-    found = np.sum(np.square(counts) / np.maximum(totals, 1e-9), axis=-1)
+    found = _sums(np.square(counts) / np.maximum(totals, 1e-9), sizes)
     both = np.maximum(window * rest, 1e-9)
     return np.asarray(np.where(window * rest > 0, total / both * (total * found - window**2), 0.0))
 
 
+def _sums(parts: Floats, sizes: Counts | None) -> Floats:
+    """Along the last axis, in an order of adding that what is empty at the end does not change."""
+    if sizes is None:
+        return np.asarray(np.sum(parts, axis=-1))
+    found = np.zeros(sizes.shape)
+    for size in np.unique(sizes).tolist():
+        alike = sizes == size
+        found[alike] = parts[alike][:, :size].sum(axis=-1)
+    return found
+
+
 def location_scores(reference: Counts) -> Floats:
-    """Mean normal score within each cell, in standard deviations of the reference."""
+    """Mean normal score within each cell, in standard deviations of the reference, shape (..., C).
+
+    Args:
+        reference: rows per cell, shape (..., C); one row of cells is a reference by itself.
+    """
     shares, z = _shares(reference)
     ends = _density(z)
-    return _inside(ends[:-1] - ends[1:], shares, reference)
+    return _inside(ends[..., :-1] - ends[..., 1:], shares, reference)
 
 
 def scale_scores(reference: Counts) -> Floats:
-    """Mean of the squared normal score within each cell, less one."""
+    """Mean of the squared normal score within each cell, less one, shape (..., C)."""
     shares, z = _shares(reference)
     ends = np.clip(z, -40, 40) * _density(z)
-    outer = _inside(np.zeros(len(shares)), shares, reference)
-    return np.where(shares > 0, _ratio(ends[:-1] - ends[1:], shares), np.square(outer) - 1)
+    outer = _inside(np.zeros(shares.shape), shares, reference)
+    mass = ends[..., :-1] - ends[..., 1:]
+    return np.where(shares > 0, _ratio(mass, shares), np.square(outer) - 1)
 
 
 def _density(z: Floats) -> Floats:
@@ -158,19 +217,20 @@ def _density(z: Floats) -> Floats:
 
 
 def _shares(reference: Counts) -> tuple[Floats, Floats]:
-    shares = reference / max(int(reference.sum()), 1)
-    reached = np.cumsum(reference)[:-1]
-    rows = int(reference.sum())
-    inner = quantiles(reached / max(rows, 1))
+    rows = reference.sum(axis=-1, keepdims=True)
+    shares = reference / np.maximum(rows, 1)
+    reached = np.cumsum(reference, axis=-1)[..., :-1]
+    inner = quantiles(reached / np.maximum(rows, 1))
     inner = np.where(reached <= 0, -np.inf, np.where(reached >= rows, np.inf, inner))
-    return shares, np.concatenate([[-np.inf], inner, [np.inf]])
+    end = np.full((*inner.shape[:-1], 1), np.inf)
+    return shares, np.concatenate([-end, inner, end], axis=-1)
 
 
 def _inside(mass: Floats, shares: Floats, reference: Counts) -> Floats:
     """Mean normal score within each cell; cells without reference rows lie just outside."""
-    rows = int(reference.sum())
-    outside = -float(quantiles(0.5 / (rows + 1)))
-    before = np.cumsum(reference) - reference
+    rows = reference.sum(axis=-1, keepdims=True)
+    outside = -quantiles(0.5 / (rows + 1))
+    before = np.cumsum(reference, axis=-1) - reference
     beyond = np.where(before * 2 < rows, -outside, outside)
     # An empty cell between full ones is no outlier: it takes the score of its quantile.
     middle = quantiles((np.minimum(before, rows) + 0.5) / (rows + 1))
@@ -179,4 +239,4 @@ def _inside(mass: Floats, shares: Floats, reference: Counts) -> Floats:
 
 
 def _ratio(mass: Floats, shares: Floats) -> Floats:
-    return np.divide(mass, shares, out=np.zeros(len(shares)), where=shares > 0)
+    return np.divide(mass, shares, out=np.zeros(shares.shape), where=shares > 0)

@@ -127,7 +127,7 @@ def _alarms(layout: Layout, members: Sequence[int], counts: Whole) -> int:
             alarmed |= np.any(2 * normal_tails(np.abs(z)) <= part * NUMBER[name], axis=0)
     if stack.features:
         present = stack.present(counts)
-        found, df = shapes(present, present.sum(axis=0)[None], stack.tens)
+        ((found, df),) = shapes(present, present.sum(axis=0)[None], [stack.tens])
         alarmed |= np.any(chi_square_tails(found, df) <= part * NUMBER["shape"], axis=1)
     for i in members:
         if isinstance(layout.features[i], CategoryCells):

@@ -85,7 +85,7 @@ class Losses:
     bounded_high: float = 1.0
 
 
-@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False, weakref_slot=True)
 class Reference:
     """The profile of one version, as the monitor reads it.
 

@@ -2,11 +2,13 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
 from numpy.typing import NDArray
 
 from shared import cells
+from shared.cells import Rows
 from shared.sketch import Counts, Layout, NumberCells
 
 Floats = NDArray[np.float64]
@@ -22,15 +24,16 @@ class Stack:
         gather: place of each cell in a row of counts, shape (F, C); the row's length where a
             number has no such cell.
         gone, above: the cell of missing values in a row of counts; the one above, among its own.
-        tens, fine: to which of about 10 or 32 groups each cell belongs, shape (F, C, groups).
+        tens, fine: how many cells of each number lie before each of about 10 or 32 groups and
+            before what follows the last one, shape (F, groups + 1).
     """
 
     features: tuple[int, ...]
     gather: Whole
     gone: Whole
     above: Whole
-    tens: Floats
-    fine: Floats
+    tens: Whole
+    fine: Whole
 
     @classmethod
     def of(cls, layout: Layout, features: Sequence[int]) -> "Stack":
@@ -47,8 +50,8 @@ class Stack:
             gather=gather,
             gone=np.array([layout.offsets[i + 1] - 1 for i in chosen], dtype=np.int64),
             above=np.array(sizes, dtype=np.int64) - 1,
-            tens=_membership(sizes, most, cells.GROUPS),
-            fine=_membership(sizes, most, None),
+            tens=_starts(tuple(sizes), cells.GROUPS),
+            fine=_starts(tuple(sizes), None),
         )
 
     def present(self, counts: Whole) -> Whole:
@@ -57,31 +60,54 @@ class Stack:
         return np.asarray(np.concatenate([counts, nothing], axis=-1)[..., self.gather])
 
 
-def shapes(counts: Whole, totals: Whole, groups: Floats) -> tuple[Floats, Floats]:
+def shapes(counts: Rows, totals: Rows, groupings: Sequence[Whole]) -> list[tuple[Floats, Floats]]:
     """Chi square of windows against the rest, and its degrees of freedom, shape (n, F) each.
 
     Args:
         counts: shape (n, F, C).
         totals: of window and rest, shape (n, F, C), or (1, F, C) when all share them.
-        groups: to which group each cell belongs, shape (F, C, groups).
+        groupings: where the groups of cells begin, shape (F, groups + 1), one by one.
     """
-    held, whole = (
-        np.matmul(part.transpose(1, 0, 2), groups).transpose(1, 0, 2) for part in (counts, totals)
-    )
+    before = _before(counts), _before(totals)
+    return [_shape(*(_grouped(part, starts) for part in before)) for starts in groupings]
+
+
+def _shape(held: Floats, whole: Floats) -> tuple[Floats, Floats]:
     window = held.sum(axis=-1)
     statistic = cells.chi_square(held, whole)
     df = np.broadcast_to(np.maximum((whole > 0).sum(axis=-1) - 1.0, 0.0), statistic.shape).copy()
     with np.errstate(divide="ignore", invalid="ignore"):
         expected = whole * (window / whole.sum(axis=-1))[..., None]
     least = cells.least_expected(window)[..., None]
-    few = np.any((expected < least) & (whole > 0), axis=-1)
-    for row, feature in _to_join(few, shared=len(totals) == 1):
-        total = whole[row if len(totals) > 1 else 0, feature]
-        into = cells.joined_groups(total, int(np.median(window[row, feature])))
+    few = ((expected < least) & (whole > 0)).any(axis=-1)
+    for row, feature in _to_join(few, shared=len(whole) == 1):
+        total = whole[row if len(whole) > 1 else 0, feature]
+        into = cells.joined_groups(total, _middle(window[row, feature]))
         merged = cells.grouped(held[row, feature], into), cells.grouped(total, into)
         statistic[row, feature] = cells.chi_square(*merged)
         df[row, feature] = float(into.max()) if len(into) else 0.0
-    return np.nan_to_num(statistic), df
+    return statistic, df
+
+
+def _before(counts: Rows) -> Floats:
+    """Rows before each cell and before the end, shape (n, F, C + 1)."""
+    found = np.zeros((*counts.shape[:-1], counts.shape[-1] + 1))
+    np.cumsum(counts, axis=-1, out=found[..., 1:])
+    return found
+
+
+def _grouped(before: Floats, starts: Whole) -> Floats:
+    """Rows per group, shape (n, F, groups)."""
+    windows, features, size = before.shape
+    flat = starts + np.arange(features)[:, None] * size
+    reached = before.reshape(windows, features * size).take(flat, axis=1)
+    return np.asarray(reached[..., 1:] - reached[..., :-1])
+
+
+def _middle(rows: Floats) -> int:
+    """The median of one or many, rounded down."""
+    ordered = np.sort(np.atleast_1d(rows))
+    return int((ordered[(len(ordered) - 1) // 2] + ordered[len(ordered) // 2]) / 2)
 
 
 def _to_join(few: NDArray[np.bool_], *, shared: bool) -> list[tuple[int | slice, int]]:
@@ -90,13 +116,13 @@ def _to_join(few: NDArray[np.bool_], *, shared: bool) -> list[tuple[int | slice,
     return [(int(row), int(feature)) for row, feature in np.argwhere(few)]
 
 
-def _membership(sizes: Sequence[int], most: int, groups: int | None) -> Floats:
+@lru_cache(maxsize=1024)
+def _starts(sizes: tuple[int, ...], groups: int | None) -> Whole:
+    """Where the groups of numbers with so many cells begin; those that one lacks are empty."""
     into = [cells.coarse_groups(size, groups=groups, is_number=True) for size in sizes]
     wide = max((int(found.max()) + 1 for found in into if len(found)), default=1)
-    member = np.zeros((len(sizes), most, wide))
-    for row, found in enumerate(into):
-        member[row, np.arange(len(found)), found] = 1
-    return member
+    found = [np.searchsorted(one, np.arange(wide + 1)) for one in into]
+    return np.array(found, dtype=np.int64).reshape(len(sizes), wide + 1)
 
 
 def counts_per_block(places: Sequence[Counts], layout: Layout, length: int, most: int) -> Whole:

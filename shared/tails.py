@@ -82,7 +82,8 @@ _FAR: Final = (
 )
 _TINY: Final = 1e-300
 _CLOSE: Final = 1e-13
-_NORMAL_FROM: Final = 1e6
+_FEW: Final = 12
+NORMAL_FROM: Final = 1e6
 """Degrees of freedom from which Student's t is taken as normal."""
 
 
@@ -95,7 +96,9 @@ def quantiles(p: ArrayLike) -> Floats:
     if outer.any():
         tail = np.where(q < 0, share, 1 - share)[outer]
         r = np.sqrt(-np.log(tail))
-        far = np.where(r <= 5, _ratio(_MIDDLE, r - 1.6), _ratio(_FAR, r - 5))
+        far = _ratio(_MIDDLE, r - 1.6)
+        if (r > 5).any():
+            far = np.where(r <= 5, far, _ratio(_FAR, r - 5))
         found[outer] = np.copysign(far, q[outer])
     return found
 
@@ -103,15 +106,15 @@ def quantiles(p: ArrayLike) -> Floats:
 def normal_tails(z: ArrayLike) -> Floats:
     """P(Z > z) of each z."""
     given = np.asarray(z, dtype=np.float64)
-    flat = [0.5 * math.erfc(value) for value in (given / math.sqrt(2)).ravel().tolist()]
-    return np.array(flat, dtype=np.float64).reshape(given.shape)
+    flat = list(map(math.erfc, (given / math.sqrt(2)).ravel().tolist()))
+    return 0.5 * np.array(flat, dtype=np.float64).reshape(given.shape)
 
 
 def t_tails(t: ArrayLike, df: ArrayLike) -> Floats:
     """P(T > t) for Student's t, elementwise."""
     given, free = np.broadcast_arrays(np.asarray(t, np.float64), np.asarray(df, np.float64))
     found = normal_tails(given)
-    few = free <= _NORMAL_FROM
+    few = free <= NORMAL_FROM
     if few.any():
         x, v = given[few], free[few]
         half = 0.5 * _beta(v / 2, 0.5, v / (v + x * x), x * x / (v + x * x))
@@ -141,7 +144,8 @@ def _ratio(pair: tuple[tuple[float, ...], tuple[float, ...]], x: Floats) -> Floa
 def _polynomial(terms: tuple[float, ...], x: Floats) -> Floats:
     value = np.full(np.shape(x), terms[-1])
     for term in reversed(terms[:-1]):
-        value = value * x + term
+        value *= x
+        value += term
     return value
 
 
@@ -161,6 +165,8 @@ def _gamma_series(a: Floats, x: Floats) -> Floats:
 
 
 def _gamma_fraction(a: Floats, x: Floats) -> Floats:
+    if a.size <= _FEW:
+        return np.asarray(_scale(a, x) * np.array(_gamma_fractions(a.tolist(), x.tolist())))
     b = x + 1 - a
     c, d = np.full(a.shape, 1 / _TINY), 1 / b
     value = d.copy()
@@ -174,6 +180,27 @@ def _gamma_fraction(a: Floats, x: Floats) -> Floats:
         if not step.size or float(np.max(np.abs(step - 1))) < _CLOSE:
             break
     return np.asarray(_scale(a, x) * value)
+
+
+def _gamma_fractions(a: list[float], x: list[float]) -> list[float]:
+    """The same one by one, to the last digit: for few of them arrays cost more than they save."""
+    b = [above + 1 - below for above, below in zip(x, a, strict=True)]
+    c, d = [1 / _TINY] * len(a), [1 / one for one in b]
+    value = list(d)
+    for i in range(1, 500):
+        furthest = 0.0
+        for k, degrees in enumerate(a):
+            step_up = -i * (i - degrees)
+            b[k] += 2
+            below, above = step_up * d[k] + b[k], b[k] + step_up / c[k]
+            d[k] = 1 / (_TINY if abs(below) < _TINY else below)
+            c[k] = _TINY if abs(above) < _TINY else above
+            step = c[k] * d[k]
+            value[k] *= step
+            furthest = max(furthest, abs(step - 1))
+        if furthest < _CLOSE:
+            break
+    return value
 
 
 def _beta(a: Floats, b: float, x: Floats, y: Floats) -> Floats:

@@ -7,7 +7,8 @@ Hakstian (1982), Br. J. Math. Stat. Psychol. 35, for its variance without normal
 """
 
 from dataclasses import dataclass
-from typing import Final
+from functools import lru_cache
+from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -158,16 +159,15 @@ class Moved:
         return [float(f"{value:.9g}") for value in np.maximum(found, 0.0)]
 
 
-def correlations(moments: Whole, pairs: Whole, firsts: Whole) -> Floats:
+def correlations(moments: Whole, pairs: Whole, firsts: Whole | Floats) -> Floats:
     """Of all pairs a < b, shape (..., d(d-1)/2); 0 where a number does not vary."""
     there = np.maximum(np.diagonal(pairs, axis1=-2, axis2=-1), 1)
     mean = firsts / there
     variance = np.diagonal(moments, axis1=-2, axis2=-1) / there - np.square(mean)
     shared = moments / np.maximum(pairs, 1) - mean[..., :, None] * mean[..., None, :]
     scale = np.sqrt(np.maximum(variance[..., :, None] * variance[..., None, :], 0.0))
-    upper = np.triu_indices(moments.shape[-1], 1)
     r = np.divide(shared, scale, out=np.zeros_like(shared), where=scale > 0)
-    return np.asarray(np.clip(r[..., upper[0], upper[1]], -_CLOSE, _CLOSE))
+    return np.asarray(np.clip(_of_pairs(r), -_CLOSE, _CLOSE))
 
 
 def pair_z(
@@ -180,11 +180,21 @@ def pair_z(
         there, others: of what they are compared with.
         spread: by how much the standard error of each pair is larger than for normal numbers.
     """
-    first, second = np.triu_indices(pairs.shape[-1], 1)
-    window = np.maximum(pairs[..., first, second] - 3.0, 1.0)
-    rest = np.maximum(others[..., first, second] - 3.0, 1.0)
+    window = np.maximum(_of_pairs(pairs) - 3.0, 1.0)
+    rest = np.maximum(_of_pairs(others) - 3.0, 1.0)
     error = spread * np.sqrt(1 / window + 1 / rest)
     return (np.arctanh(here) - np.arctanh(there)) / error, error
+
+
+def _of_pairs(square: Any) -> Any:
+    """What is above the diagonal, shape (..., d(d-1)/2)."""
+    first, second = _upper(square.shape[-1])
+    return square[..., first, second]
+
+
+@lru_cache(maxsize=64)
+def _upper(size: int) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
+    return np.triu_indices(size, 1)
 
 
 def waves_apart(waves: Whole, rows: Floats, rest: Whole, rest_rows: Floats) -> Floats:

@@ -15,10 +15,10 @@ from numpy.typing import NDArray
 
 from services.drift_monitor.detection.categories import category_findings
 from services.drift_monitor.detection.finding import TOLERATED_SHIFT, Finding, Severity
-from services.drift_monitor.detection.numbers import Numbers
+from services.drift_monitor.detection.numbers import number_findings
 from services.drift_monitor.detection.outside import outside_findings
-from services.drift_monitor.detection.prepared import prepared
-from services.drift_monitor.detection.scaling import Merged, merged_windows
+from services.drift_monitor.detection.prepared import Prepared, prepared
+from services.drift_monitor.detection.scaling import Scales, merged_windows
 from services.drift_monitor.detection.together import joint_findings
 from services.drift_monitor.detection.words import in_words
 from shared.budget import ALPHA
@@ -95,18 +95,18 @@ def compare(
     reference = reference.of_season(season)
     if isinstance(history, np.ndarray):
         history = [reference.layout.of_counts(history)]
-    scales = merged_windows(reference, history[:HISTORY], alpha)
-    if not scales:
+    is_known = reference.mode == "independent" or reference.scales
+    base = prepared(reference) if is_known else None
+    scales = merged_windows(reference, base, history[:HISTORY], alpha) if base else None
+    if base is None or scales is None:
         return _without_calibration(reference, history[0], alpha)
-    base = prepared(reference)
     found = [
-        *(Numbers.of(base, scales, shift).findings() if base.stack.features else ()),
+        *number_findings(base, scales, shift),
         *category_findings(base, scales, shift),
         *joint_findings(base, scales, shift),
     ]
-    known = scales[0].known
-    mode: Mode = "block" if known.blocks else "independent"
-    return _concluded(found, alpha, mode, _basis(reference, scales), scales)
+    mode: Mode = "block" if scales.chances[0].blocks else "independent"
+    return _concluded(found, alpha, mode, _basis(base, scales), scales.windows)
 
 
 def _without_calibration(reference: Reference, window: Sketch, alpha: float) -> Comparison:
@@ -119,22 +119,21 @@ def _without_calibration(reference: Reference, window: Sketch, alpha: float) -> 
     return _concluded(found, alpha, "insufficient", f"not tested: {why}", ())
 
 
-def _basis(reference: Reference, scales: Sequence[Merged]) -> str:
-    known = scales[0].known
+def _basis(base: Prepared, scales: Scales) -> str:
+    known = scales.chances[0]
     words = (
         f"calibrated on {known.blocks} blocks of {known.length} rows"
         if known.blocks
         else "rows taken as independent"
     )
-    names = [cell.name for cell in reference.layout.features]
-    untested = [n for n, f in zip(names, known.factors, strict=True) if f is None]
+    untested = [base.names[place] for place in np.flatnonzero(~known.tested)]
     if untested:
         words = f"{words}; too few rows to test {', '.join(untested)}"
     return words
 
 
 def _concluded(
-    found: Sequence[Finding], alpha: float, mode: Mode, basis: str, scales: Sequence[Merged]
+    found: Sequence[Finding], alpha: float, mode: Mode, basis: str, scales: tuple[int, ...]
 ) -> Comparison:
     # Of several tests of a feature the most serious one speaks for it, then the most surprising.
     worst: dict[str, Finding] = {}
@@ -154,6 +153,6 @@ def _concluded(
         mode=mode,
         features=features,
         detail=f"{said}{first}; {basis}; alpha {alpha:g}",
-        scales=tuple(scale.windows for scale in scales),
-        family_p=min((one.said(alpha).p_value for one in found), default=1.0),
+        scales=scales,
+        family_p=min((one.p_of_all(alpha) for one in found), default=1.0),
     )

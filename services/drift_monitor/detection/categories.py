@@ -1,7 +1,6 @@
 """The tests of categories: their shares, the level that moved most, levels never seen, missing."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import Final
 
@@ -9,186 +8,205 @@ import numpy as np
 from numpy.typing import NDArray
 
 from services.drift_monitor.detection.finding import SHARE_PER_SHIFT, Finding
-from services.drift_monitor.detection.prepared import NONE, Prepared
-from services.drift_monitor.detection.scaling import Merged
-from services.drift_monitor.detection.shares import Share
+from services.drift_monitor.detection.prepared import Prepared, Words, levels_of
+from services.drift_monitor.detection.scaling import Scales
+from services.drift_monitor.detection.shares import Shares
 from shared import cells
 from shared.budget import CATEGORY
-from shared.calibration import Factors
 from shared.probability import chi_square_sf, t_sf, z_of
 
 Floats = NDArray[np.float64]
 Whole = NDArray[np.int64]
+Truth = NDArray[np.bool_]
+Tested = tuple[Floats, Floats]
+"""Statistics and their p-values, (S, K) each."""
 
+_SHARES: Final = {"shape": 0, "level": 0, "unseen": 1, "missing": 2}
+"""Which of the shares each test tells."""
 NEAR: Final = 3.0
 """Standard errors within which no level is anywhere near to be called moved."""
 
 
-def category_findings(base: Prepared, scales: Sequence[Merged], shift: float) -> list[Finding]:
+def category_findings(base: Prepared, scales: Scales, shift: float) -> list[Finding]:
     """The worst test of every category, and every other that shows a drift."""
-    found = []
-    for feature in base.categories:
-        tested = [scale for scale in scales if scale.known.factors[feature] is not None]
-        if tested:
-            found += _Category.of(base, tested, feature, shift).findings()
-    return found
+    if not len(base.words.places):
+        return []
+    return _Windows.of(base, scales, shift).findings()
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class _Category:
-    """One category at all scales; its last two cells are other and missing.
+class _Windows:
+    """All categories at all scales.
 
     Attributes:
-        counts: shape (scales, cells); `reference` shape (cells,).
-        largest: at each scale the level whose share moved most, and by how many standard errors.
+        present: rows per level, the one for others included, shape (S, K, L); `rows` their sums.
+        residual: by how many standard errors that share moved that moved most, (S, K).
+        factors: what is known of chance, by name, (S, K) each.
+        shares: of the rows of that level, of levels never seen, and missing, one after the other,
+            (S, 3 K).
     """
 
-    name: str
-    features: int
-    scales: Sequence[Merged]
-    factors: tuple[Factors, ...]
+    base: Prepared
+    known: Words
+    scales: Scales
     shift: float
-    counts: Whole
-    reference: Whole
-    largest: Whole
+    present: Whole
+    rows: Whole
     residual: Floats
+    factors: dict[str, Floats]
+    shares: Shares
 
     @classmethod
-    def of(
-        cls, base: Prepared, scales: Sequence[Merged], feature: int, shift: float
-    ) -> "_Category":
-        start, end = base.reference.layout.offsets[feature : feature + 2]
-        counts = np.stack([scale.sketch.counts[start:end] for scale in scales])
-        reference = base.counts[start:end]
-        residuals = _residuals(counts[:, :-1], reference[:-1])
-        largest = residuals.argmax(axis=1)
+    def of(cls, base: Prepared, scales: Scales, shift: float) -> "_Windows":
+        known, counts = base.words, scales.counts
+        present = levels_of(counts, known.gather)
+        rows, gone = present.sum(axis=-1), counts.take(known.gone, axis=1)
+        residuals = _residuals(present, rows, known)
+        largest = residuals.argmax(axis=-1)
+        flat = largest + np.arange(largest.size).reshape(largest.shape) * present.shape[-1]
+        factors = scales.factors(known.places)
+        moved = Shares(
+            x=present.take(flat),
+            rows=rows,
+            y=known.present[np.arange(len(known.places)), largest],
+            others=known.rows,
+            factor=factors["shape"],
+        )
+        unseen = replace(moved, x=counts.take(known.other, axis=1), y=known.once)
+        missing = Shares(
+            x=gone,
+            rows=rows + gone,
+            y=known.missing,
+            others=known.rows + known.missing,
+            factor=factors["missing"],
+        )
         return cls(
-            name=base.reference.layout.features[feature].name,
-            features=len(base.reference.counts),
+            base=base,
+            known=known,
             scales=scales,
-            factors=tuple(scale.known.factors[feature] or NONE for scale in scales),
             shift=shift,
-            counts=counts,
-            reference=reference,
-            largest=largest,
-            residual=residuals[np.arange(len(scales)), largest],
+            present=present,
+            rows=rows,
+            residual=residuals.take(flat),
+            factors=factors,
+            shares=Shares.beside([moved, unseen, missing]),
         )
 
     def findings(self) -> list[Finding]:
-        tested = [one for s in range(len(self.scales)) for one in self._tested(s)]
-        part = {name: index for index, name in enumerate(CATEGORY)}
-        worst = min(
-            tested, key=lambda t: (t[2] / CATEGORY[t[0]] / self.scales[t[4]].each, part[t[0]])
-        )
+        """The worst test of every category, and every other that shows a drift."""
+        tested = self.scales.tested.take(self.known.places, axis=1)
+        # Where no level was ever seen, or is now, only what is missing says anything.
+        is_there = tested & (self.rows > 0) & (self.known.rows > 0)
+        found = {"shape": self._shape(is_there), **self._shares(is_there, tested)}
+        statistic = np.stack([found[test][0] for test in CATEGORY])
+        p = np.stack([found[test][1] for test in CATEGORY])
+        may = np.stack([is_there, is_there, is_there, tested])
+        part = np.array(list(CATEGORY.values()))[:, None]
+        each = self.scales.each
+        surprise = np.where(may, p / part[..., None] / each[:, None], np.inf)
+        features = surprise.shape[-1]
+        worst = surprise.reshape(-1, features).argmin(axis=0)
+        level = each / len(self.base.names) * part
+        wanted = may & (p <= level[..., None])
+        wanted.reshape(-1, features)[worst, np.arange(features)] = True
+        wanted &= tested.any(axis=0)
+        # Category by category, scale by scale.
+        places = np.argwhere(wanted.transpose(2, 1, 0)).tolist()
+        names = list(CATEGORY)
         return [
-            self._finding(*one)
-            for one in tested
-            if one is worst or one[2] <= self._level(one[0], one[4])
+            self._finding(names[t], s, k, float(statistic[t, s, k]), float(p[t, s, k]), level[t, s])
+            for k, s, t in places
         ]
 
-    def _level(self, test: str, s: int) -> float:
-        return self.scales[s].each / self.features * CATEGORY[test]
-
-    def _tested(self, s: int) -> list[tuple[str, float, float, Share, int]]:
-        """Test, statistic, p-value, the share that it is about, and the scale."""
-        missing = self._missing(s)
-        found = [("missing", float(missing.x), missing.either(), missing, s)]
-        if not self.counts[s, :-1].any() or not self.reference[:-1].any():
-            return found
-        share, unseen = self._share(s, int(self.largest[s])), self._unseen(s)
-        statistic, p = self._shape(s)
-        z = float(self.residual[s]) / self.factors[s].shape ** 0.5
-        return [
-            ("shape", statistic, p, share, s),
-            ("level", z, self._level_p(s, z, share), share, s),
-            ("unseen", float(unseen.x), unseen.more(), unseen, s),
-            *found,
-        ]
-
-    def _shape(self, s: int) -> tuple[float, float]:
-        counts = self.counts[s, :-1]
-        groups = _groups(self.reference[:-1].tobytes(), int(counts.sum()))
-        df, f = int(groups.max()), self.factors[s]
-        if not df:
-            return 0.0, 1.0
-        mine, whole = np.bincount(groups, counts), np.bincount(groups, counts + self.reference[:-1])
-        statistic = float(cells.chi_square(mine, whole)) / f.shape
-        x, left = statistic * f.shape_cells, df * f.shape_cells
-        if x <= left + 2 * (2 * left) ** 0.5:
-            # Nobody asks how likely it is to be near to what is expected.
-            return statistic, 1.0
-        p = chi_square_sf(x, left)
-        if f.shape_spread > 1 or f.shape_df < 1e9:
-            p = t_sf(z_of(p) / f.shape_spread, f.shape_df)
+    def _shape(self, wanted: Truth) -> Tested:
+        statistic, df = self._chi_square()
+        statistic = np.where(df > 0, statistic / self.factors["shape"], 0.0)
+        left = self.factors["shape_cells"]
+        x, left = statistic * left, df * left
+        p = np.ones(x.shape)
+        # Nobody asks how likely it is to be near to what is expected.
+        far = wanted & (df > 0) & (x > left + 2 * np.sqrt(2 * left))
+        for s, k in np.argwhere(far).tolist():
+            p[s, k] = self._shape_p(float(x[s, k]), float(left[s, k]), s, k)
         return statistic, p
 
-    def _level_p(self, s: int, z: float, share: Share) -> float:
-        if z < NEAR:
-            return 1.0
-        levels = int(np.count_nonzero((self.counts[s] + self.reference)[:-1]))
-        # A rare level has few rows, where only counting is exact.
-        p = share.more() if share.effect > 0 else share.either() / 2
-        return min(1.0, 2 * p * levels)
+    def _shape_p(self, x: float, left: float, s: int, k: int) -> float:
+        p = chi_square_sf(x, left)
+        spread, df = (float(self.factors[f"shape_{name}"][s, k]) for name in ("spread", "df"))
+        return t_sf(z_of(p) / spread, df) if spread > 1 or df < 1e9 else p
 
-    def _share(self, s: int, level: int) -> Share:
-        return Share(
-            x=int(self.counts[s, level]),
-            rows=int(self.counts[s, :-1].sum()),
-            y=int(self.reference[level]),
-            others=int(self.reference[:-1].sum()),
-            factor=self.factors[s].shape,
+    def _chi_square(self) -> tuple[Floats, Whole]:
+        """Of levels that are looked at together, and the degrees of freedom, (S, K) each."""
+        starts = self._starts()
+        mine, whole = (
+            _grouped(part, starts) for part in (self.present, self.present + self.known.present)
         )
+        groups = np.count_nonzero(np.diff(starts, axis=-1), axis=-1)
+        return cells.chi_square(mine, whole, groups), groups - 1
 
-    def _unseen(self, s: int) -> Share:
-        """Rows of levels that the reference does not name, against its share of unseen ones.
+    def _starts(self) -> Whole:
+        """Where groups of levels begin, and where the last one ends, (S, K, groups + 1)."""
+        sizes = self.known.sizes.tolist()
+        found = np.empty((*self.rows.shape, max(sizes) + 1), dtype=np.int64)
+        levels = [row[:size].tobytes() for row, size in zip(self.known.present, sizes, strict=True)]
+        for s, windows in enumerate(self.rows.tolist()):
+            for k, (window, level, size) in enumerate(zip(windows, levels, sizes, strict=True)):
+                starts = _groups(level, window)
+                found[s, k, : len(starts)] = starts
+                found[s, k, len(starts) :] = size
+        return found
 
-        Good (1953), Biometrika 40: levels seen once tell how many rows come from unseen ones.
-        """
-        once = int(np.sum(self.reference[:-2] == 1)) + int(self.reference[-2])
-        return Share(
-            x=int(self.counts[s, -2]),
-            rows=int(self.counts[s, :-1].sum()),
-            y=once,
-            others=int(self.reference[:-1].sum()),
-            factor=self.factors[s].shape,
+    def _shares(self, is_there: Truth, tested: Truth) -> dict[str, Tested]:
+        """The level that moved most, levels never seen, and missing ones."""
+        z = self.residual / self.factors["root"]
+        far = is_there & (z >= NEAR)
+        size = z.shape[1]
+        are_fewer = self.shares.effect()[:, :size] <= 0
+        yes = np.ones_like(far)
+        p = self.shares.tails(
+            np.concatenate([are_fewer, ~yes, yes], axis=1),
+            np.concatenate([far, is_there, tested], axis=1),
         )
+        levels = np.count_nonzero(self.present + self.known.present, axis=-1)
+        # A rare level has few rows, where only counting is exact; both sides are one side here.
+        moved = np.minimum(1.0, 2 * np.where(are_fewer, p[:, :size] / 2, p[:, :size]) * levels)
+        x = self.shares.x.astype(np.float64)
+        return {
+            "level": (z, np.where(far, moved, 1.0)),
+            "unseen": (x[:, size : 2 * size], p[:, size : 2 * size]),
+            "missing": (x[:, 2 * size :], p[:, 2 * size :]),
+        }
 
-    def _missing(self, s: int) -> Share:
-        return Share(
-            x=int(self.counts[s, -1]),
-            rows=int(self.counts[s].sum()),
-            y=int(self.reference[-1]),
-            others=int(self.reference.sum()),
-            factor=self.factors[s].missing,
-        )
-
-    def _finding(self, test: str, statistic: float, p: float, share: Share, s: int) -> Finding:
-        level, low, high = self._level(test, s), None, None
+    def _finding(
+        self, test: str, s: int, k: int, statistic: float, p: float, level: float
+    ) -> Finding:
+        level, low, high = float(level), None, None
+        share = self.shares.at(s, _SHARES[test] * len(self.known.places) + k)
         is_large = False
         if p <= level:
             # The level whose share is told was chosen among all of them.
-            chosen_of = len(self.reference) if test in ("shape", "level") else 1
+            chosen_of = int(self.known.sizes[k]) + 1 if test in ("shape", "level") else 1
             low, high = share.interval(level / chosen_of)
             tolerated = self.shift * SHARE_PER_SHIFT
             is_large = low > tolerated or high < -tolerated
         return Finding(
-            feature=self.name,
+            feature=self.base.names[int(self.known.places[k])],
             test=test,
             statistic=statistic,
             p=p,
             level=level,
             effect=share.effect,
-            scale=self.scales[s].windows,
+            scale=self.scales.windows[s],
             low=low,
             high=high,
             is_large=is_large,
         )
 
 
-def _residuals(counts: Whole, reference: Whole) -> Floats:
-    """Of every level, in standard errors, shape (scales, levels)."""
-    totals = counts + reference
-    window, total = counts.sum(axis=1, keepdims=True), totals.sum(axis=1, keepdims=True)
+def _residuals(counts: Whole, rows: Whole, known: Words) -> Floats:
+    """Of every level, in standard errors, shape (S, K, L)."""
+    totals = counts + known.present
+    window, total = rows[..., None], (rows + known.rows)[..., None]
     share = totals / np.maximum(total, 1)
     spread = window * share * (1 - share) * (total - window) / np.maximum(total - 1, 1)
     # Half a row less: counts are whole, the normal distribution is not.
@@ -196,7 +214,16 @@ def _residuals(counts: Whole, reference: Whole) -> Floats:
     return np.asarray(np.where(spread > 0, off / np.sqrt(np.maximum(spread, 1e-9)), 0.0))
 
 
+def _grouped(counts: Whole, starts: Whole) -> Whole:
+    """Rows per group, (S, K, groups), of rows per level, (S, K, L)."""
+    before = np.zeros((*counts.shape[:-1], counts.shape[-1] + 1), dtype=np.int64)
+    np.cumsum(counts, axis=-1, out=before[..., 1:])
+    row = np.arange(before[..., 0].size).reshape(before.shape[:-1])[..., None]
+    return np.diff(before.take(starts + row * before.shape[-1]), axis=-1)
+
+
 @lru_cache(maxsize=4096)
 def _groups(reference: bytes, window: int) -> Whole:
-    """Levels that are looked at together; the reference alone says which, never the window."""
-    return cells.joined_groups(np.frombuffer(reference, dtype=np.int64), window)
+    """Where levels that are looked at together begin; the reference says it, never the window."""
+    into = cells.joined_groups(np.frombuffer(reference, dtype=np.int64), window)
+    return np.searchsorted(into, np.arange(int(into.max()) + 1))

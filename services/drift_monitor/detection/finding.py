@@ -47,13 +47,17 @@ class Finding:
             return None
         return "critical" if self.is_large else "warning"
 
+    def p_of_all(self, alpha: float) -> float:
+        """The p-value that counts all tests and features: it is held against alpha itself."""
+        return min(1.0, self.surprise * alpha)
+
     def said(self, alpha: float) -> FeatureDrift:
-        """The finding as an event names it: its p-value counts all tests and features."""
+        """The finding as an event names it."""
         return FeatureDrift(
             feature=self.feature,
             test=self.test,
             statistic=self.statistic,
-            p_value=min(1.0, self.surprise * alpha),
+            p_value=self.p_of_all(alpha),
             effect=self.effect,
             low=self.low,
             high=self.high,

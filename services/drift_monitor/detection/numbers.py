@@ -1,6 +1,5 @@
 """The tests of numbers: where they lie, how wide they are, their shape, and rows outside."""
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -8,12 +7,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from services.drift_monitor.detection.finding import SHARE_PER_SHIFT, Finding
-from services.drift_monitor.detection.prepared import NONE, Prepared, factors_of, is_tested
-from services.drift_monitor.detection.scaling import Merged
-from services.drift_monitor.detection.shares import Share
+from services.drift_monitor.detection.prepared import Numbers, Prepared
+from services.drift_monitor.detection.scaling import Scales
+from services.drift_monitor.detection.shares import Shares
 from shared import cells
 from shared.budget import NUMBER
-from shared.calibration import Factors
 from shared.probability import t_quantile
 from shared.stacks import shapes
 from shared.tails import chi_square_tails, normal_tails, quantiles, t_tails
@@ -24,129 +22,165 @@ NEAR: Final = 2.0
 """Standard errors within which no test is anywhere near its level."""
 Floats = NDArray[np.float64]
 Whole = NDArray[np.int64]
+_SHARES: Final = ("missing", "below", "above")
+Tested = tuple[Floats, Floats]
+"""Statistics and their p-values, (S, F) each."""
+
+
+def number_findings(base: Prepared, scales: Scales, shift: float) -> list[Finding]:
+    """The worst test of every number, and every other that shows a drift."""
+    if not len(base.numbers.places):
+        return []
+    return _Windows.of(base, scales, shift).findings()
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Numbers:
-    """All tests of all numbers at all scales.
+class _Windows:
+    """All numbers at all scales.
 
     Attributes:
-        present: rows per cell, shape (scales, F, C); `gone` those that are missing, (scales, F).
-        statistic, p: by test, each of shape (scales, F).
+        present: rows per cell, shape (S, F, C); `rows` their sums, (S, F).
+        exact, totals: the same as floats, and with those of the reference.
+        factors: what is known of chance, by name, (S, F) each.
+        shares: of the rows that are missing, below and above, one after the other, (S, 3 F).
     """
 
     base: Prepared
-    scales: Sequence[Merged]
+    known: Numbers
+    scales: Scales
     shift: float
     present: Whole
-    gone: Whole
-    statistic: dict[str, Floats]
-    p: dict[str, Floats]
+    rows: Whole
+    exact: Floats
+    totals: Floats
+    factors: dict[str, Floats]
+    shares: Shares
 
     @classmethod
-    def of(cls, base: Prepared, scales: Sequence[Merged], shift: float) -> "Numbers":
-        counts = np.stack([scale.sketch.counts for scale in scales])
-        present, gone = base.stack.present(counts), counts[:, base.stack.gone]
-        made = cls(base, scales, shift, present, gone, {}, {})
-        made._rank()
-        made._shape("shape", base.stack.tens)
-        made._shape("fine shape", base.stack.fine)
-        made._shares()
-        return made
+    def of(cls, base: Prepared, scales: Scales, shift: float) -> "_Windows":
+        known, counts = base.numbers, scales.counts
+        present = known.stack.present(counts)
+        rows, gone = present.sum(axis=-1), counts.take(known.stack.gone, axis=1)
+        factors = scales.factors(known.places)
+        above = np.arange(len(known.places)), known.stack.above
+        missing = Shares(
+            x=gone,
+            rows=rows + gone,
+            y=known.gone,
+            others=known.rows + known.gone,
+            factor=factors["missing"],
+        )
+        outside = [
+            Shares(x=x, rows=rows, y=y, others=known.rows, factor=factors["tail"])
+            for x, y in (
+                (present[:, :, 0], known.present[:, 0]),
+                (present[:, *above], known.present[above]),
+            )
+        ]
+        return cls(
+            base=base,
+            known=known,
+            scales=scales,
+            shift=shift,
+            present=present,
+            rows=rows,
+            exact=np.ascontiguousarray(present, dtype=np.float64),
+            totals=np.ascontiguousarray(present + known.present, dtype=np.float64),
+            factors=factors,
+            shares=Shares.beside([missing, *outside]),
+        )
 
     def findings(self) -> list[Finding]:
         """The worst test of every feature, and every other that shows a drift."""
-        found = []
-        levels = np.array([scale.each for scale in self.scales])
-        each = levels[:, None] / max(len(self.base.reference.counts), 1)
-        surprise = np.stack([self.p[test] / (each * part) for test, part in NUMBER.items()])
+        found = self._ranks() | self._shapes() | self._outside()
+        tested = self.scales.tested.take(self.known.places, axis=1)
+        statistic = np.stack([found[test][0] for test in NUMBER])
+        # Features that cannot be tested say nothing.
+        p = np.where(tested, np.stack([found[test][1] for test in NUMBER]), 1.0)
+        part = np.array(list(NUMBER.values()))[:, None]
+        level = self.scales.each / max(len(self.base.names), 1) * part
+        surprise = p / level[:, :, None]
+        features = surprise.shape[-1]
+        worst = surprise.reshape(-1, features).argmin(axis=0)
+        wanted = surprise <= 1
+        wanted.reshape(-1, features)[worst, np.arange(features)] = True
+        # Feature by feature.
+        places = np.argwhere(wanted.transpose(2, 0, 1)).tolist()
         names = list(NUMBER)
-        for f in range(len(self.base.stack.features)):
-            mine = surprise[:, :, f]
-            worst = np.unravel_index(int(np.argmin(mine)), mine.shape)
-            wanted = {(int(worst[0]), int(worst[1]))}
-            wanted |= {(int(t), int(s)) for t, s in np.argwhere(mine <= 1)}
-            found += [self._finding(names[t], s, f) for t, s in sorted(wanted)]
-        return found
+        return [
+            self._finding(names[t], s, f, float(statistic[t, s, f]), float(p[t, s, f]), level[t, s])
+            for f, t, s in places
+        ]
 
-    def _rank(self) -> None:
-        totals = self.present + self.base.present
-        scores = cells.normal_scores(totals)
-        independent = self._independent()
-        is_free = not self.scales[0].known.blocks
-        for test, values in (("location", scores), ("scale", np.square(scores))):
-            z = cells.rank_z(self.present, totals, values) / self._factors(test)
-            df = self._factors(f"{test}_df")
-            if is_free:
-                # Cornish and Fisher (1938): what is left of a lopsided sum is normal.
-                z = z - cells.skewness(self.present, totals, values) * (np.square(z) - 1) / 6
-            elif test == "scale":
-                # Few independent rows make a sum of squares skewed; fewer degrees cover that.
-                df = 1 / (1 / df + 1 / np.maximum(independent, 1.0))
-            self.statistic[test] = z
-            self.p[test] = self._known(np.minimum(2 * _far_tails(np.abs(z), df), 1.0))
+    def _ranks(self) -> dict[str, Tested]:
+        scores = cells.normal_scores(self.totals)
+        return {
+            "location": self._rank("location", scores),
+            "scale": self._rank("scale", np.square(scores)),
+        }
 
-    def _shape(self, test: str, groups: Floats) -> None:
-        found, df = shapes(self.present, self.present + self.base.present, groups)
-        found = found / self._swelling(test)
+    def _rank(self, test: str, scores: Floats) -> Tested:
+        ranks = cells.Ranks.of(self.exact, self.totals, scores)
+        z = ranks.z() / self.factors[test]
+        df = self.factors[f"{test}_df"]
+        if self._is_free:
+            # Cornish and Fisher (1938): what is left of a lopsided sum is normal.
+            z = z - ranks.skewness() * (np.square(z) - 1) / 6
+        elif test == "scale":
+            # Few independent rows make a sum of squares skewed; fewer degrees cover that.
+            independent = self.rows / self.factors["clump"]
+            df = 1 / (1 / df + 1 / np.maximum(independent, 1.0))
+        return z, np.minimum(2 * _far_tails(np.abs(z), df), 1.0)
+
+    def _shapes(self) -> dict[str, Tested]:
+        stack = self.known.stack
+        tens, fine = shapes(self.exact, self.totals, [stack.tens, stack.fine])
+        return {"shape": self._shape("shape", *tens), "fine shape": self._shape("fine", *fine)}
+
+    def _shape(self, mean: str, found: Floats, df: Floats) -> Tested:
+        found = found / self._swelling(mean)
         tail = _far_chi_square_tails(found, df)
-        free = self._factors("location_df")
-        if self.scales[0].known.blocks:
+        if not self._is_free:
             # The factor is known from few blocks only: the same allowance as where it comes from.
-            tail = _far_tails(-quantiles(tail), free)
-        self.statistic[test] = found
-        self.p[test] = self._known(np.where(df > 0, tail, 1.0))
+            tail = _far_tails(-quantiles(tail), self.factors["location_df"])
+        return found, np.where(df > 0, tail, 1.0)
 
-    def _swelling(self, test: str) -> Floats:
+    def _swelling(self, mean: str) -> Floats:
         """By how much chi square is larger than for independent rows, at most.
 
         Where neighbours resemble each other it is a sum of parts that swell unevenly; far out the
         largest one decides, and that is nearly always where the rows lie.
         """
-        means = self._factors("shape" if test == "shape" else "fine")
-        ranks = [np.square(self._factors(name)) for name in ("location", "scale")]
-        return np.asarray(np.maximum.reduce([means, *ranks]))
+        ranks = [np.square(self.factors[name]) for name in ("location", "scale")]
+        return np.asarray(np.maximum.reduce([self.factors[mean], *ranks]))
 
-    def _shares(self) -> None:
-        stack, rows = self.base.stack, np.arange(len(self.base.stack.features))
-        self.statistic["missing"] = self.gone.astype(np.float64)
-        self.statistic["below"] = self.present[:, :, 0].astype(np.float64)
-        self.statistic["above"] = self.present[:, rows, stack.above].astype(np.float64)
-        for test in ("missing", "below", "above"):
-            p = np.ones(self.statistic[test].shape)
-            wanted = self.statistic[test] > 0
-            if test == "missing":
-                wanted = wanted | (self.base.gone > 0)
-            for s, f in np.argwhere(wanted):
-                share = self._share(test, int(s), int(f))
-                p[s, f] = share.either() if test == "missing" else share.more()
-            self.p[test] = self._known(p)
+    def _outside(self) -> dict[str, Tested]:
+        size = len(self.known.places)
+        p = self.shares.tails(np.arange(3 * size) < size)
+        x = self.shares.x.astype(np.float64)
+        parts = {name: slice(i * size, (i + 1) * size) for i, name in enumerate(_SHARES)}
+        return {name: (x[:, part], p[:, part]) for name, part in parts.items()}
 
-    def _share(self, test: str, s: int, f: int) -> Share:
-        factors = self._of(s, f)
-        here, there = int(self.present[s, f].sum()), int(self.base.present[f].sum())
-        if test == "missing":
-            x, y = int(self.gone[s, f]), int(self.base.gone[f])
-            return Share(x=x, rows=here + x, y=y, others=there + y, factor=factors.missing)
-        cell = 0 if test == "below" else int(self.base.stack.above[f])
-        x, y = int(self.present[s, f, cell]), int(self.base.present[f, cell])
-        return Share(x=x, rows=here, y=y, others=there, factor=_tail(factors))
+    @property
+    def _is_free(self) -> bool:
+        return not self.scales.chances[0].blocks
 
-    def _finding(self, test: str, s: int, f: int) -> Finding:
-        scale, p = self.scales[s], float(self.p[test][s, f])
-        level = scale.each / max(len(self.base.reference.counts), 1) * NUMBER[test]
+    def _finding(
+        self, test: str, s: int, f: int, statistic: float, p: float, level: float
+    ) -> Finding:
+        level = float(level)
         effect, low, high = self._effect(test, s, f, level, is_real=p <= level)
         tolerated = self.shift * (1 if test in ("location", "scale") else SHARE_PER_SHIFT)
         is_large = p <= level and low is not None and high is not None
         is_large = is_large and (float(low or 0) > tolerated or float(high or 0) < -tolerated)
         return Finding(
-            feature=self.base.reference.layout.features[self.base.stack.features[f]].name,
+            feature=self.base.names[self.known.stack.features[f]],
             test=test,
-            statistic=float(self.statistic[test][s, f]),
+            statistic=statistic,
             p=p,
             level=level,
             effect=effect,
-            scale=scale.windows,
+            scale=self.scales.windows[s],
             low=low,
             high=high,
             is_large=is_large,
@@ -157,13 +191,13 @@ class Numbers:
     ) -> tuple[float, float | None, float | None]:
         if test in ("location", "scale"):
             return self._moved(test, s, f, level)
-        if test in ("missing", "below", "above"):
-            share = self._share(test, s, f)
+        if test in _SHARES:
+            share = self.shares.at(s, _SHARES.index(test) * len(self.known.places) + f)
             # An exact interval takes a while; nobody asks for it where nothing has changed.
             low, high = share.interval(level) if is_real else (None, None)
             return share.effect, low, high
-        here, there = self.present[s, f], self.base.present[f]
-        apart = here / max(int(here.sum()), 1) - there / max(int(there.sum()), 1)
+        here, there = self.present[s, f], self.known.present[f]
+        apart = here / max(int(self.rows[s, f]), 1) - there / max(int(self.known.rows[f]), 1)
         # A shape that differs says nothing about what to do: where and how wide are other tests.
         return float(apart[np.argmax(np.abs(apart))]), None, None
 
@@ -171,37 +205,20 @@ class Numbers:
         self, test: str, s: int, f: int, level: float
     ) -> tuple[float, float | None, float | None]:
         """By how many reference standard deviations, or by which logarithm of their ratio."""
-        base, factors = self.base, self._of(s, f)
-        scores, told, factor, df = (
-            (base.location[f], base.location_told[f], factors.location, factors.location_df)
+        known = self.known
+        scores, told = (
+            (known.location[f], float(known.location_told[f]))
             if test == "location"
-            else (base.scale[f], base.scale_told[f], factors.scale, factors.scale_df)
+            else (known.scale[f], float(known.scale_told[f]))
         )
-        here, rows = self.present[s, f], int(base.present[f].sum())
-        window = int(here.sum())
+        window, rows = int(self.rows[s, f]), int(known.rows[f])
         if told <= LEAST_TOLD or not window or not rows:
             return 0.0, None, None
-        effect = float(here @ scores) / window / float(told)
+        factor, df = (float(self.factors[name][s, f]) for name in (test, f"{test}_df"))
+        effect = float(self.present[s, f] @ scores) / window / told
         error = factor * float(np.sqrt((1 / window + 1 / rows) / told))
         reach = t_quantile(level / 2, df) * error
         return effect, effect - reach, effect + reach
-
-    def _known(self, p: Floats) -> Floats:
-        """Features that cannot be tested say nothing."""
-        known = [is_tested(scale.known, self.base.stack.features) for scale in self.scales]
-        return np.where(np.stack(known), p, 1.0)
-
-    def _factors(self, name: str) -> Floats:
-        features = self.base.stack.features
-        return np.stack([factors_of(scale.known, name, features) for scale in self.scales])
-
-    def _independent(self) -> Floats:
-        """To how many independent rows each number of each scale amounts."""
-        tails = [self._factors("low"), self._factors("high"), self._factors("location") ** 2]
-        return np.asarray(self.present.sum(axis=-1) / np.max(tails, axis=0))
-
-    def _of(self, s: int, f: int) -> Factors:
-        return self.scales[s].known.factors[self.base.stack.features[f]] or NONE
 
 
 def _far_tails(z: Floats, df: Floats) -> Floats:
@@ -223,8 +240,3 @@ def _far_chi_square_tails(x: Floats, df: Floats) -> Floats:
     far = z > NEAR
     tails[far] = chi_square_tails(x[far], df[far])
     return np.where(df > 0, tails, 1.0)
-
-
-def _tail(factors: Factors) -> float:
-    """Design effect of a share in a tail: the steadiest estimate of how rows cluster."""
-    return max(factors.low, factors.high, factors.location**2)

@@ -1,94 +1,218 @@
-"""What the tests of all windows of a version need, worked out once."""
+"""What the tests of all windows of a version need, worked out once for as long as it is known."""
 
-from dataclasses import dataclass
-from functools import lru_cache
+from dataclasses import dataclass, field
+from typing import Final
+from weakref import WeakKeyDictionary
 
 import numpy as np
 from numpy.typing import NDArray
 
+from services.drift_monitor.detection.chances import Chance
 from shared import cells
-from shared.calibration import Factors, Scale
 from shared.reference import Reference
 from shared.sketch import CategoryCells, Layout
 from shared.stacks import Stack
+from shared.together import Together, correlations
 
 Floats = NDArray[np.float64]
 Whole = NDArray[np.int64]
-NONE = Factors()
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Prepared:
-    """A reference as its tests look at it.
+class Numbers:
+    """The numbers of a reference, F of them.
 
     Attributes:
-        counts: one row of counts, all features one after the other.
-        stack, present, gone: its numbers, their rows per cell and missing rows.
-        location, scale: reference scores of cells, shape (F, C), and what they tell per row, (F,).
-        categories: places of its categories.
-        paired: what a row in each cell adds to the sum of scores of each number that takes part in
-            pairs, shape (cells of all, d).
+        places: of these features among all; `stack` says where their cells lie.
+        present, rows, gone: their rows per cell, (F, C), and together, and missing ones, (F,).
+        location, scale: reference scores of cells, (F, C), and what they tell per row, (F,).
     """
 
-    reference: Reference
-    counts: Whole
     stack: Stack
+    places: Whole
     present: Whole
+    rows: Whole
     gone: Whole
     location: Floats
     scale: Floats
     location_told: Floats
     scale_told: Floats
-    categories: tuple[int, ...]
-    paired: Whole
+
+    @classmethod
+    def of(cls, layout: Layout, counts: Whole) -> "Numbers":
+        """The numbers of a layout, by the counts of its reference."""
+        stack = Stack.of(layout, range(len(layout.features)))
+        present = stack.present(counts)
+        is_known = (np.arange(present.shape[-1]) <= stack.above[:, None]) & (
+            present.any(axis=-1, keepdims=True)
+        )
+        location = np.where(is_known, cells.location_scores(present), 0.0)
+        scale = np.where(is_known, cells.scale_scores(present), 0.0)
+        shares = present / np.maximum(present.sum(axis=-1, keepdims=True), 1)
+        return cls(
+            stack=stack,
+            places=np.array(stack.features, dtype=np.int64),
+            present=present,
+            rows=present.sum(axis=-1),
+            gone=counts[stack.gone],
+            location=location,
+            scale=scale,
+            location_told=(shares * np.square(location)).sum(axis=-1),
+            scale_told=(shares * np.square(scale)).sum(axis=-1),
+        )
 
 
-@lru_cache(maxsize=256)
+@dataclass(frozen=True, slots=True, eq=False)
+class Words:
+    """The categories of a reference, K of them; levels that one lacks are empty at its end.
+
+    Attributes:
+        places: of these features among all; `sizes` their levels with the one for others.
+        gather: place of each level in a row of counts, (K, L); the row's length where there is
+            none. `other`, `gone`: the places of others and of missing ones, (K,).
+        present, rows, missing: rows per level, (K, L), and together, and missing ones, (K,).
+        once: rows that tell how many come from levels never seen, (K,).
+    """
+
+    places: Whole
+    sizes: Whole
+    gather: Whole
+    other: Whole
+    gone: Whole
+    present: Whole
+    rows: Whole
+    missing: Whole
+    once: Whole
+
+    @classmethod
+    def of(cls, layout: Layout, counts: Whole) -> "Words":
+        """The categories of a layout, by the counts of its reference."""
+        chosen = [i for i, c in enumerate(layout.features) if isinstance(c, CategoryCells)]
+        starts = np.array([layout.offsets[i] for i in chosen], dtype=np.int64)
+        sizes = np.array([layout.features[i].size - 1 for i in chosen], dtype=np.int64)
+        level = np.arange(max(sizes.tolist(), default=0))
+        gather = np.where(level < sizes[:, None], starts[:, None] + level, layout.size)
+        present = levels_of(counts, gather)
+        other = starts + sizes - 1
+        is_named = level < sizes[:, None] - 1
+        return cls(
+            places=np.array(chosen, dtype=np.int64),
+            sizes=sizes,
+            gather=gather,
+            other=other,
+            gone=other + 1,
+            present=present,
+            rows=present.sum(axis=-1),
+            missing=counts[other + 1],
+            # Good (1953), Biometrika 40: levels seen once tell how many come from unseen ones.
+            once=((present == 1) & is_named).sum(axis=-1) + counts[other],
+        )
+
+
+def levels_of(counts: Whole, gather: Whole) -> Whole:
+    """Rows per level, shape (..., K, L), of rows of counts, shape (..., cells of all)."""
+    nothing = np.zeros((*counts.shape[:-1], 1), dtype=np.int64)
+    return np.asarray(np.concatenate([counts, nothing], axis=-1)[..., gather])
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Moving:
+    """How the numbers of a reference move together.
+
+    Attributes:
+        known: as it was stored.
+        usual, spread: correlation of each pair, and the factor of its standard error.
+        scores: what a row in each cell adds to the sum of scores of each number that takes part
+            in pairs, shape (cells of all, d); whole numbers.
+        eigenvalues: of the covariance of the waves; nobody asks how likely it is that they are no
+            further apart than `near`.
+        pairs: names of both numbers of each pair.
+    """
+
+    known: Together
+    usual: Floats
+    spread: Floats
+    scores: Floats
+    eigenvalues: Floats
+    near: float
+    pairs: tuple[tuple[str, str], ...]
+
+    @classmethod
+    def of(cls, layout: Layout, known: Together | None) -> "Moving | None":
+        """None where nobody kept it."""
+        basis = layout.basis
+        if known is None or basis is None:
+            return None
+        scores = np.zeros((layout.size, basis.size))
+        for number, place in enumerate(basis.features):
+            start, own = layout.offsets[place], basis.scores[number]
+            scores[start : start + len(own), number] = own
+        eigenvalues = np.array(known.eigenvalues)
+        swing = 2 * float(np.sqrt(2 * np.sum(np.square(eigenvalues))))
+        names = [layout.features[place].name for place in basis.features]
+        return cls(
+            known=known,
+            usual=correlations(known.joint.moments, known.joint.pairs, known.firsts),
+            spread=np.array(known.spread),
+            scores=scores,
+            eigenvalues=eigenvalues,
+            near=float(eigenvalues.sum()) + swing,
+            pairs=tuple((a, b) for i, a in enumerate(names) for b in names[i + 1 :]),
+        )
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Prepared:
+    """A reference as its tests look at it; it does not keep the reference itself.
+
+    Attributes:
+        names: of all features; `rows` how many of its own each of them has.
+    """
+
+    names: tuple[str, ...]
+    rows: Whole
+    numbers: Numbers
+    words: Words
+    moving: Moving | None
+    _chances: dict[int, Chance] = field(default_factory=dict)
+
+    def chance(self, reference: Reference, rows: int) -> Chance | None:
+        """What is known of how windows of so many rows vary by chance; None when too little is.
+
+        Args:
+            reference: the one that this was worked out from.
+        """
+        is_free = reference.mode == "independent"
+        known = None if is_free else reference.scale_for(rows)
+        if rows > reference.rows or not (is_free or known):
+            return None
+        # Of independent rows it depends on the window only which features have enough of them.
+        key = known.length if known else -int(np.count_nonzero(self.rows >= rows))
+        found = self._chances.get(key)
+        if found is None:
+            found = Chance.of(known or reference.scale_for(rows))
+            self._chances[key] = found
+        return found
+
+
+_PREPARED: Final[WeakKeyDictionary[Reference, Prepared]] = WeakKeyDictionary()
+
+
 def prepared(reference: Reference) -> Prepared:
-    """The same for the same reference."""
-    layout = reference.layout
-    counts = np.concatenate(reference.counts) if reference.counts else np.zeros(0, dtype=np.int64)
-    stack = Stack.of(layout, range(len(layout.features)))
-    present = stack.present(counts)
-    location, scale = np.zeros(present.shape), np.zeros(present.shape)
-    for row, feature in enumerate(stack.features):
-        known = reference.counts[feature][:-1]
-        if known.any():
-            location[row, : len(known)] = cells.location_scores(known)
-            scale[row, : len(known)] = cells.scale_scores(known)
-    shares = present / np.maximum(present.sum(axis=-1, keepdims=True), 1)
-    return Prepared(
-        reference=reference,
-        counts=counts,
-        stack=stack,
-        present=present,
-        gone=counts[stack.gone] if len(stack.features) else np.zeros(0, dtype=np.int64),
-        location=location,
-        scale=scale,
-        location_told=(shares * np.square(location)).sum(axis=-1),
-        scale_told=(shares * np.square(scale)).sum(axis=-1),
-        categories=tuple(
-            i for i, cell in enumerate(layout.features) if isinstance(cell, CategoryCells)
-        ),
-        paired=_paired(layout),
-    )
-
-
-def _paired(layout: Layout) -> Whole:
-    basis = layout.basis
-    found = np.zeros((layout.size, basis.size if basis else 0), dtype=np.int64)
-    for number, place in enumerate(basis.features if basis else ()):
-        start = layout.offsets[place]
-        scores = basis.scores[number] if basis else ()
-        found[start : start + len(scores), number] = scores
+    """The same for the same reference, and gone with it."""
+    found = _PREPARED.get(reference)
+    if found is None:
+        found = _PREPARED[reference] = _prepared(reference)
     return found
 
 
-def factors_of(known: Scale, name: str, features: tuple[int, ...]) -> Floats:
-    """One factor of all these features; 1 where there are none."""
-    return np.array([getattr(known.factors[i] or NONE, name) for i in features], dtype=np.float64)
-
-
-def is_tested(known: Scale, features: tuple[int, ...]) -> NDArray[np.bool_]:
-    """Which of these features can be tested."""
-    return np.array([known.factors[i] is not None for i in features], dtype=np.bool_)
+def _prepared(reference: Reference) -> Prepared:
+    layout = reference.layout
+    counts = np.concatenate([np.zeros(0, dtype=np.int64), *reference.counts])
+    return Prepared(
+        names=tuple(cell.name for cell in layout.features),
+        rows=np.array([int(part.sum()) for part in reference.counts], dtype=np.int64),
+        numbers=Numbers.of(layout, counts),
+        words=Words.of(layout, counts),
+        moving=Moving.of(layout, reference.together),
+    )

@@ -1,102 +1,157 @@
 """The tests of how numbers move together: each pair by itself, and all numbers at once."""
 
 from collections.abc import Sequence
-from functools import lru_cache
+from dataclasses import dataclass
+from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
 
 from services.drift_monitor.detection.finding import Finding
-from services.drift_monitor.detection.prepared import Prepared
-from services.drift_monitor.detection.scaling import Merged
+from services.drift_monitor.detection.prepared import Moving, Prepared
+from services.drift_monitor.detection.scaling import Scales
+from shared.joint import Joint
 from shared.probability import t_quantile
-from shared.tails import quantiles, t_tails
-from shared.together import Together, correlations, pair_z, waves_apart, waves_tail
+from shared.tails import NORMAL_FROM, normal_tails, quantiles, t_tails
+from shared.together import correlations, pair_z, waves_apart, waves_tail
 
 Floats = NDArray[np.float64]
 
-TOGETHER = "(all numbers together)"
+TOGETHER: Final = "(all numbers together)"
+NEAR: Final = 2.0
+"""Standard errors within which no pair is anywhere near its level."""
+_AS_FAR: Final = 1 - 1e-9
+"""Of the furthest pair; one that is nearer is not the worst."""
 
 
-def joint_findings(base: Prepared, scales: Sequence[Merged], shift: float) -> list[Finding]:
+def joint_findings(base: Prepared, scales: Scales, shift: float) -> list[Finding]:
     """The worst pair, all numbers at once, and every other that shows a drift."""
-    known = base.reference.together
-    tested = [scale for scale in scales if scale.pairs > 0 and scale.sketch.joint]
-    if known is None or not tested:
+    moving, joint = base.moving, scales.joint
+    if moving is None or joint is None:
         return []
-    found = [one for scale in tested for one in _pairs(base, known, scale, shift)]
-    waves = [_waves(known, scale) for scale in tested]
-    worst = [min(part, key=lambda one: one.surprise) for part in (found, waves)]
-    others = [one for one in (*found, *waves) if one.surprise <= 1 and one not in worst]
-    return [*worst, *others]
+    tested = [s for s in range(len(joint.waves)) if scales.pairs[s] > 0]
+    if not tested:
+        return []
+    joint = Joint(joint.moments[tested], joint.pairs[tested], joint.waves[tested])
+    pairs = _Pairs.of(moving, scales, joint, tested).findings(shift)
+    return [*pairs[:1], *_waves(moving, scales, joint, tested), *pairs[1:]]
 
 
-def _pairs(base: Prepared, known: Together, scale: Merged, shift: float) -> list[Finding]:
-    joint, layout = scale.sketch.joint, base.reference.layout
-    basis = layout.basis
-    assert joint is not None and basis is not None  # noqa: S101, PT018 - for the type checker
-    here = correlations(joint.moments, joint.pairs, scale.sketch.counts @ base.paired)
-    there = _usual(known)
-    z, error = pair_z(here, joint.pairs, there, known.joint.pairs, np.array(known.spread))
-    factors = np.array(scale.known.pairs) if scale.known.pairs else np.ones(len(z))
-    z, df = z / factors, scale.known.pairs_df
-    p = np.minimum(2 * t_tails(np.abs(z), df), 1.0)
-    level = scale.pairs / len(p)
-    wanted = {int(np.argmin(p)), *np.flatnonzero(p <= level).tolist()}
-    reach = t_quantile(level / 2, df) * error * factors
-    names = [layout.features[place].name for place in basis.features]
-    first, second = np.triu_indices(len(names), 1)
-    found = []
-    for pair in sorted(wanted):
-        low, high = _apart(here[pair], there[pair], reach[pair])
-        is_real = bool(p[pair] <= level)
-        found.append(
-            Finding(
-                feature=f"{names[first[pair]]} and {names[second[pair]]}",
-                test="correlation",
-                statistic=float(z[pair]),
-                p=float(p[pair]),
-                level=level,
-                effect=float(here[pair] - there[pair]),
-                scale=scale.windows,
-                low=low,
-                high=high,
-                is_large=is_real and (low > shift or high < -shift),
-            )
+@dataclass(frozen=True, slots=True, eq=False)
+class _Pairs:
+    """All pairs at the scales that they are tested at, (S, pairs) each.
+
+    Attributes:
+        tested: these scales.
+        here: correlations of the windows.
+        z, reach: how far their transformed values are from those of the reference, in standard
+            errors, and how far they may be.
+        p, level: of each pair, and the part of alpha of each pair of a scale, (S,).
+    """
+
+    moving: Moving
+    scales: Scales
+    tested: list[int]
+    here: Floats
+    z: Floats
+    reach: Floats
+    p: Floats
+    level: Floats
+
+    @classmethod
+    def of(cls, moving: Moving, scales: Scales, joint: Joint, tested: list[int]) -> "_Pairs":
+        # Whole numbers below 2**53: products of floats are as exact, and much faster.
+        firsts = scales.counts[tested].astype(np.float64) @ moving.scores
+        here = correlations(joint.moments, joint.pairs, firsts)
+        others = moving.known.joint.pairs
+        z, error = pair_z(here, joint.pairs, moving.usual, others, moving.spread)
+        known = [scales.chances[s] for s in tested]
+        factors = np.stack([k.pairs if len(k.pairs) else np.ones(z.shape[1]) for k in known])
+        z, level = z / factors, scales.pairs[tested] / z.shape[1]
+        reach = [t_quantile(part / 2, k.pairs_df) for k, part in zip(known, level, strict=True)]
+        return cls(
+            moving=moving,
+            scales=scales,
+            tested=tested,
+            here=here,
+            z=z,
+            reach=np.array(reach)[:, None] * error * factors,
+            p=_pair_tails(np.abs(z), [k.pairs_df for k in known]),
+            level=level,
         )
-    return found
+
+    def findings(self, shift: float) -> list[Finding]:
+        """The worst pair, and every other that shows a drift."""
+        surprise = self.p / self.level[:, None]
+        worst = int(surprise.argmin())
+        wanted = [worst, *(int(place) for place in np.flatnonzero(surprise <= 1) if place != worst)]
+        return [self._finding(*divmod(place, surprise.shape[1]), shift) for place in wanted]
+
+    def _finding(self, row: int, pair: int, shift: float) -> Finding:
+        here, there = float(self.here[row, pair]), float(self.moving.usual[pair])
+        low, high = _apart(here, there, float(self.reach[row, pair]))
+        p, level = float(self.p[row, pair]), float(self.level[row])
+        return Finding(
+            feature=" and ".join(self.moving.pairs[pair]),
+            test="correlation",
+            statistic=float(self.z[row, pair]),
+            p=p,
+            level=level,
+            effect=here - there,
+            scale=self.scales.windows[self.tested[row]],
+            low=low,
+            high=high,
+            is_large=p <= level and (low > shift or high < -shift),
+        )
 
 
-@lru_cache(maxsize=256)
-def _usual(known: Together) -> Floats:
-    """The correlations of the reference; the same for every window."""
-    return correlations(known.joint.moments, known.joint.pairs, known.firsts)
+def _pair_tails(z: Floats, df: Sequence[float]) -> Floats:
+    """P(as far apart by chance) of each pair; 1 where nobody would ask."""
+    if min(df) <= NORMAL_FROM:
+        return np.stack([np.minimum(2 * t_tails(*row), 1.0) for row in zip(z, df, strict=True)])
+    p = np.ones(z.shape)
+    far = (z > NEAR) | (z >= _AS_FAR * z.max(axis=-1, keepdims=True))
+    p[far] = np.minimum(2 * normal_tails(z[far]), 1.0)
+    return p
 
 
 def _apart(here: float, there: float, reach: float) -> tuple[float, float]:
     """The interval of a difference of correlations, from that of the transformed one."""
     middle = float(np.arctanh(here))
     low, high = float(np.tanh(middle - reach)), float(np.tanh(middle + reach))
-    return low - float(there), high - float(there)
+    return low - there, high - there
 
 
-def _waves(known: Together, scale: Merged) -> Finding:
-    joint, rows = scale.sketch.joint, float(scale.sketch.rows)
-    assert joint is not None  # noqa: S101 - for the type checker
-    apart = waves_apart(joint.waves, np.array(rows), known.joint.waves, np.array(float(known.rows)))
-    eigenvalues = np.array(known.eigenvalues)
-    fair = apart / scale.known.waves
-    usual = float(eigenvalues.sum()) + 2 * float(np.sqrt(2 * np.sum(np.square(eigenvalues))))
+def _waves(moving: Moving, scales: Scales, joint: Joint, tested: list[int]) -> list[Finding]:
+    """All numbers at once where they are furthest apart, and at every scale with a drift."""
+    known, rows = moving.known, scales.rows[tested].astype(np.float64)
+    there = float(known.rows)
+    apart = waves_apart(joint.waves, rows, known.joint.waves, np.array(there))
+    fair = apart / np.array([scales.chances[s].waves for s in tested])
+    p = [_waves_p(moving, scales, s, x) for s, x in zip(tested, fair.tolist(), strict=True)]
+    surprise = np.array(p) / scales.together[tested]
+    worst = int(surprise.argmin())
+    wanted = [worst, *(int(row) for row in np.flatnonzero(surprise <= 1) if row != worst)]
+    return [
+        Finding(
+            feature=TOGETHER,
+            test="together",
+            statistic=float(fair[row]),
+            p=p[row],
+            level=float(scales.together[tested[row]]),
+            effect=float(apart[row] * (1 / rows[row] + 1 / there)) ** 0.5,
+            scale=scales.windows[tested[row]],
+        )
+        for row in wanted
+    ]
+
+
+def _waves_p(moving: Moving, scales: Scales, s: int, fair: float) -> float:
     # Nobody asks how likely it is to be near to what is expected.
-    tail = waves_tail(np.atleast_1d(fair), eigenvalues) if fair > usual else np.ones(1)
-    if fair > usual and (scale.known.waves_spread > 1 or scale.known.waves_df < 1e9):
-        tail = t_tails(-quantiles(tail) / scale.known.waves_spread, scale.known.waves_df)
-    return Finding(
-        feature=TOGETHER,
-        test="together",
-        statistic=float(fair),
-        p=float(tail[0]),
-        level=scale.together,
-        effect=float(apart * (1 / rows + 1 / known.rows)) ** 0.5,
-        scale=scale.windows,
-    )
+    if fair <= moving.near:
+        return 1.0
+    known = scales.chances[s]
+    tail = waves_tail(np.array([fair]), moving.eigenvalues)
+    if known.waves_spread > 1 or known.waves_df < 1e9:
+        tail = t_tails(-quantiles(tail) / known.waves_spread, known.waves_df)
+    return float(tail[0])
