@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from rich.console import Console
 from rich.table import Table
 
 from local.paths import Places, default_places
+from local.ports import DEFAULTS
 
 console = Console(highlight=False)
 
@@ -56,10 +58,17 @@ def show_next_steps(
     seconds = status["up_seconds"]
     took = f"up in {seconds:.1f} s, " if seconds is not None else ""
     how = "it was up already, " if ran_before else took
-    to.print(f"\n{how}{len(services)} services use {memory:.0f} MB together")
-    to.print(f"keys     {places.plain_keys} (one per role, yours alone to read)", soft_wrap=True)
     is_usual = places == default_places()
+    to.print(f"\n{how}{len(services)} services use {memory:.0f} MB together")
+    if is_usual and (elsewhere := _unusual(services)):
+        to.print(f"ports    not the usual ones, which were taken: {', '.join(elsewhere)}")
+    to.print(f"keys     {places.plain_keys} (one per role, yours alone to read)", soft_wrap=True)
     also = " (or: make logs)" if is_usual else ""
     to.print(f"logs     {places.logs}{also}", soft_wrap=True)
     if is_usual:
         to.print("next     .venv/bin/tidewheel status", soft_wrap=True)
+
+
+def _unusual(services: Sequence[Mapping[str, Any]]) -> list[str]:
+    """The services whose ports are not those that documents name."""
+    return [one["name"] for one in services if not one["url"].endswith(f":{DEFAULTS[one['name']]}")]

@@ -6,6 +6,7 @@ import os
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from shlex import quote
 
 from local.demo import chapters, verify
 from local.demo.data import Series
@@ -131,11 +132,11 @@ class _Hint:
 
 def _say_where(screen: Screen, stack: DemoStack) -> None:
     screen.line("\nThe system stays up (KEEP=1):")
-    context = f"export TIDEWHEEL_CONTEXT={stack.places.context}"
-    folder = f"python -m local --folder {stack.places.folder}"
+    context = f"export TIDEWHEEL_CONTEXT={quote(str(stack.places.context))}"
+    folder = f".venv/bin/python -m local --folder {quote(str(stack.places.folder))}"
     for hint in (
         _Hint("look at it", context),
-        _Hint("", "tidewheel status; tidewheel why water-flow; tidewheel outcomes"),
+        _Hint("", ".venv/bin/tidewheel status; .venv/bin/tidewheel why water-flow"),
         _Hint("logs", f"{folder} logs"),
         _Hint("end it", f"{folder} clean"),
     ):

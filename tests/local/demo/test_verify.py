@@ -11,7 +11,9 @@ from local.demo.verify import Found
 from shared import clock, topics
 from shared.codec import encode
 from shared.events import (
+    AuditAnchored,
     DatasetName,
+    Digest,
     GroundTruthObserved,
     Heard,
     ModelName,
@@ -65,6 +67,13 @@ def test_a_whole_log_is_neither_lost_nor_doubled() -> None:
     found = checked(training(one, two), folded(one, two))
 
     assert (found.events, found.lost, found.doubled, found.repeats) == (2, [], [], 0)
+
+
+def test_an_anchor_of_the_log_is_not_missed_in_it() -> None:
+    anchored = AuditAnchored(log="registry", position=7, chain=Digest("0" * 64))
+    records = {topics.AUDIT.name: [encode(heard(anchored, 1))]}
+
+    assert checked(records, []).lost == []
 
 
 def test_a_gap_in_the_sequence_is_a_loss() -> None:
