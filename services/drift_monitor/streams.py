@@ -4,6 +4,7 @@ from typing import Final
 
 from services.drift_monitor.handlers import Labels, Predictions
 from shared.faust_streams import FaustStreams
+from shared.inbox import Limits
 from shared.postgres import Database
 from shared.streams import Stream
 from shared.topics import FEEDBACK, PREDICTIONS
@@ -11,7 +12,7 @@ from shared.topics import FEEDBACK, PREDICTIONS
 BATCHES: Final = 40
 """Micro-batches of predictions, of up to 100 rows each, in one transaction. Each of their models is
 locked, and a database has room for some thousands of locks."""
-LABELS: Final = 1000
+LABELS: Final = 2000
 """Labels in one transaction; of as many models, at worst."""
 
 
@@ -40,4 +41,5 @@ def carry(
         streams=streams_of(predictions, labels),
         topic_prefix=topic_prefix,
         replica=replica,
+        limits=Limits(together=LABELS),
     )

@@ -1,19 +1,19 @@
 """Labels find their predictions: late, early, twice, revised; order makes no difference."""
 
-from collections import Counter, defaultdict
+import asyncio
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from math import isfinite
 from typing import Final
 
 from services.drift_monitor.handlers.judging import Judging
-from services.drift_monitor.handlers.measuring import cells_of
+from services.drift_monitor.handlers.news import News
 from services.drift_monitor.handlers.telling import Telling
-from services.drift_monitor.quality import Given, Joined, Label, Observed, Outcome, Value, join
-from services.drift_monitor.quality.delays import Counts, counted
+from services.drift_monitor.handlers.weighing import Versions, Weighing
+from services.drift_monitor.quality import Joined, Observed, Value, join
+from services.drift_monitor.quality.delays import counted_each
+from services.drift_monitor.quality.firsts import NOTHING, Firsts, join_many
 from services.drift_monitor.store import Key, PostgresStore
-from services.drift_monitor.store.outcomes import Fed, Weighed
-from services.drift_monitor.store.sketches import Place
 from services.drift_monitor.windows import Kept, Watched
 from shared import telemetry
 from shared.events import Event, GroundTruthObserved, Heard
@@ -21,24 +21,6 @@ from shared.streams import Positions
 
 MOST_CHARACTERS: Final = 1000
 MOST_REVISIONS: Final = 2**31
-Versions = dict[Key, Watched]
-
-
-@dataclass(slots=True)
-class _News:
-    """What a join has changed, for those who look at it next.
-
-    Attributes:
-        joined: how many answers of each window have their first label.
-        revised: windows in which a label was replaced by another value.
-        first: losses by first labels, by version.
-        delays: of first labels in seconds, by model.
-    """
-
-    joined: Counter[Place] = field(default_factory=Counter)
-    revised: set[Place] = field(default_factory=set)
-    first: dict[Key, list[Fed]] = field(default_factory=lambda: defaultdict(list))
-    delays: dict[str, list[float]] = field(default_factory=lambda: defaultdict(list))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -53,19 +35,18 @@ class Labels:
         self, heards: Sequence[Heard[GroundTruthObserved]], _positions: Positions
     ) -> Iterable[Event]:
         """Join labels to predictions, keep those without one, measure the windows they complete."""
-        sane = [heard for heard in heards if is_sane(heard.event)]
-        _count("invalid", len(heards) - len(sane))
-        if not sane:
+        observed = sane_of(heards)
+        _count("invalid", len(heards) - len(observed))
+        if not observed:
             return []
-        await self.store.lock({heard.event.model for heard in sane})
-        observed = [_observed(heard) for heard in sane]
-        given = await self.store.given(list({one.prediction for one in observed}))
-        versions = await self._versions(given.values())
-        joined = join(given, observed, lambda row: _classes(row, versions))
+        await self.store.lock({one.model for one in observed})
+        answers = await self.store.answers(list({one.prediction: None for one in observed}))
+        versions = await self._versions(set(zip(answers.model, answers.version, strict=True)))
+        firsts, joined = join_many(answers, observed, _classes(versions))
         kept = await self.store.wait_for(joined.parked)
         _count("duplicate", joined.became["unknown"] - kept)
         joined.became["unknown"] = kept
-        return await self._conclude(joined, versions)
+        return await self._conclude(joined, versions, firsts)
 
     async def take_one(self, heard: Heard[GroundTruthObserved]) -> Iterable[Event]:
         """One label by itself: how a dead letter is tried again."""
@@ -77,9 +58,9 @@ class Labels:
         observed = await self.store.take_waiting(models, [row.id for row in rows])
         if not observed:
             return []
-        given = await self.store.given(list({one.prediction for one in observed}))
-        versions = await self._versions(given.values())
-        joined = join(given, observed, lambda row: _classes(row, versions))
+        answers = await self.store.answers(list({one.prediction for one in observed}))
+        versions = await self._versions(set(zip(answers.model, answers.version, strict=True)))
+        joined = join(answers.given(), observed, _classes(versions))
         _count("early", joined.became["joined"])
         joined.became["joined"] = 0
         return await self._conclude(joined, versions)
@@ -90,95 +71,99 @@ class Labels:
         if not ids:
             return []
         observed = await self.store.take_labels(ids)
-        joined = join(await self.store.given(ids), observed, lambda _: version.classes)
+        known = {(str(version.model), version.version): version}
+        joined = join((await self.store.answers(ids)).given(), observed, _classes(known))
         for counted_before in ("joined", "revised", "duplicate", "conflict"):
             del joined.became[counted_before]
-        known = {(str(version.model), version.version): version}
         return await self._conclude(joined, known, is_new=False)
 
     # --- steps ------------------------------------------------------------------------------------
 
-    async def _versions(self, rows: Iterable[Given]) -> Versions:
-        keys = {(row.model, row.version) for row in rows if row.version is not None}
+    async def _versions(self, answered_by: Iterable[tuple[str, int | None]]) -> Versions:
+        keys = {(model, version) for model, version in answered_by if version is not None}
         return await self.judging.profiles.versions(self.store, keys) if keys else {}
 
     async def _conclude(
-        self, joined: Joined, versions: Versions, *, is_new: bool = True
+        self, joined: Joined, versions: Versions, firsts: Firsts = NOTHING, *, is_new: bool = True
     ) -> list[Event]:
         """Keep what was joined, and what follows; delays of labels that are not new are known."""
+        joined.became["joined"] += firsts.labels
         for became, count in joined.became.items():
             _count(became, count)
         outcomes = list(joined.now.values())
-        weighed = await self._weigh([*outcomes, *joined.past], versions)
+        weighing = Weighing(store=self.store, profiles=self.judging.profiles)
+        weighed = await weighing.weigh([*outcomes, *joined.past], versions)
+        lost = await weighing.weigh_firsts(firsts, versions)
         await self.store.keep(weighed)
-        news = _news(weighed)
+        # While the database writes rows down, what they have changed is worked out.
+        keeping = asyncio.create_task(self.store.keep_firsts(firsts, lost))
+        try:
+            await asyncio.sleep(0)
+            news = News.of(weighed, firsts, lost)
+            delays = counted_each(news.delays) if is_new else {}
+        finally:
+            await keeping
         await self.store.count_labels(news.joined)
-        if is_new:
-            await self._count_delays(news.delays)
+        if delays:
+            await self.store.add_delays(delays)
+            _tell_delays(news.delays)
         said = await self.judging.after_labels(news.joined, news.revised)
         said += await self._feed(news, versions)
-        compared = [one.given.id for one in outcomes if one.given.is_compared]
+        compared = [*firsts.compared, *(one.given.id for one in outcomes if one.given.is_compared)]
         if compared:
             rows = await self.store.predictions(compared)
             said += await self.telling.tell(list(rows.values()))
         return said
 
-    async def _weigh(self, outcomes: Sequence[Outcome], versions: Versions) -> list[Weighed]:
-        """The losses of answers by these labels, and the cells of their scores."""
-        of_version: dict[Key | None, list[Outcome]] = defaultdict(list)
-        for outcome in outcomes:
-            key = (outcome.given.model, outcome.given.version or 0)
-            of_version[key if key in versions else None].append(outcome)
-        found: list[Weighed] = []
-        for known, own in of_version.items():
-            if known is None:
-                found += [Weighed(outcome=outcome) for outcome in own]
-            else:
-                found += await self._weigh_version(own, versions[known])
-        return found
-
-    async def _weigh_version(self, own: Sequence[Outcome], version: Watched) -> list[Weighed]:
-        judge = version.judge
-        yardstick = await self.judging.profiles.yardstick(version.reference)
-        scores = [one.given.answer if yardstick.is_answer else one.given.score for one in own]
-        cells = cells_of(yardstick, scores)
-        rows: Mapping[str, Mapping[str, object]] = {}
-        if judge.needs_features:
-            rows = await self.store.features_of([one.given.id for one in own])
-        loss, of_rule, nothing = judge.losses(), judge.baseline_losses(), dict[str, object]()
-        return [
-            Weighed(
-                one,
-                loss(one.given.answer, one.given.score, one.label.value),
-                of_rule(rows.get(one.given.id, nothing), one.label.value),
-                cell,
-            )
-            for one, cell in zip(own, cells, strict=True)
-        ]
-
-    async def _count_delays(self, delays: Mapping[str, Sequence[float]]) -> None:
-        came: dict[str, Counts] = {}
-        for model, seconds in delays.items():
-            came[model] = counted(seconds)
-            telemetry.observe_each("tidewheel_label_delay_seconds", seconds, model=model)
-        if came:
-            await self.store.add_delays(came)
-
-    async def _feed(self, news: _News, versions: Versions) -> list[Event]:
+    async def _feed(self, news: News, versions: Versions) -> list[Event]:
         """Feed the running tests: what was waiting for its age, and what has come after it."""
-        own = {key: version for key, version in versions.items() if key in news.first}
-        return await self.judging.feed(own, news.first) if own else []
+        own = {key: versions[key] for key in news.fed if key in versions}
+        return await self.judging.feed(own, news.losses) if own else []
 
 
-def is_sane(told: GroundTruthObserved) -> bool:
-    """Whether a label can be kept at all; anybody may have sent it."""
-    value = told.value
+def sane_of(heards: Sequence[Heard[GroundTruthObserved]]) -> list[Observed]:
+    """The labels that can be kept at all; anybody may have sent them."""
+    observed = [
+        Observed(
+            told.prediction,
+            told.model,
+            told.value,
+            told.revision,
+            told.observed_at,
+            heard.id,
+            heard.time,
+        )
+        for heard in heards
+        for told in (heard.event,)
+    ]
+    return observed if _are_plain(observed) else [one for one in observed if _is_sane(one)]
+
+
+def _are_plain(observed: Sequence[Observed]) -> bool:
+    """Whether all are numbers that can be kept; looking at columns is cheap."""
+    if not observed:
+        return True
+    predictions, models, values, revisions, moments, *_ = zip(*observed, strict=True)
+    texts = (*predictions, *set(models))
     return (
-        _is_short(told.prediction)
-        and _is_short(told.model)
+        set(map(type, values)) == {float}
+        and all(map(isfinite, values))
+        and max(map(len, texts)) <= MOST_CHARACTERS
+        and "\0" not in "".join(texts)
+        and min(revisions) >= 0
+        and max(revisions) < MOST_REVISIONS
+        and None not in {moment.tzinfo for moment in moments}
+    )
+
+
+def _is_sane(one: Observed) -> bool:
+    value = one.value
+    return (
+        _is_short(one.prediction)
+        and _is_short(one.model)
         and (isfinite(value) if isinstance(value, float) else _is_short(str(value)))
-        and 0 <= told.revision < MOST_REVISIONS
-        and told.observed_at.tzinfo is not None
+        and 0 <= one.revision < MOST_REVISIONS
+        and one.observed_at.tzinfo is not None
     )
 
 
@@ -186,36 +171,13 @@ def _is_short(text: str) -> bool:
     return len(text) <= MOST_CHARACTERS and "\0" not in text
 
 
-def _observed(heard: Heard[GroundTruthObserved]) -> Observed:
-    told = heard.event
-    label = Label(told.value, told.revision, told.observed_at, heard.id)
-    return Observed(told.prediction, told.model, label, heard.time)
+def _classes(versions: Versions) -> Mapping[Key, Sequence[Value]]:
+    return {key: version.classes for key, version in versions.items()}
 
 
-def _classes(row: Given, versions: Versions) -> Sequence[Value] | None:
-    version = versions.get((row.model, row.version or 0))
-    return None if version is None else version.classes
-
-
-def _news(weighed: Sequence[Weighed]) -> _News:
-    news = _News()
-    for one in weighed:
-        given, label, known_at, counts = one.outcome
-        if not counts:
-            continue
-        place = None
-        if given.version is not None and given.window is not None:
-            place = (given.model, given.version, given.window)
-        if given.label is None:
-            news.delays[given.model].append(max((known_at - given.at).total_seconds(), 0.0))
-            if given.version is not None and one.loss is not None:
-                fed = Fed(given.at, given.place, given.window, one.loss)
-                news.first[given.model, given.version].append(fed)
-            if place is not None:
-                news.joined[place] += 1
-        elif place is not None and given.label.value != label.value:
-            news.revised.add(place)
-    return news
+def _tell_delays(delays: Mapping[str, Sequence[float]]) -> None:
+    for model, seconds in delays.items():
+        telemetry.observe_each("tidewheel_label_delay_seconds", seconds, model=model)
 
 
 def _count(outcome: str, labels: int) -> None:

@@ -4,6 +4,7 @@ from services.drift_monitor.quality.delays import Delays
 from services.drift_monitor.quality.detector import Alarm, Detector, Limit, feed
 from services.drift_monitor.quality.estimating import Estimated, Gap, estimate
 from services.drift_monitor.quality.joining import (
+    Answers,
     Given,
     Joined,
     Label,
@@ -32,6 +33,7 @@ __all__ = [
     "LOOKS",
     "STEPS",
     "Alarm",
+    "Answers",
     "Delays",
     "Detector",
     "Estimated",

@@ -7,8 +7,9 @@ come from the windows.
 Source: Kaplan and Meier (1958), Journal of the American Statistical Association 53.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import chain
 from typing import Final
 
 import numpy as np
@@ -17,6 +18,7 @@ from numpy.typing import NDArray
 STEPS_PER_DECADE: Final = 8
 EDGES: Final = tuple(float(10 ** (k / STEPS_PER_DECADE)) for k in range(8 * STEPS_PER_DECADE + 1))
 """Seconds, from one second to more than three years; the first step holds all below."""
+_EDGES: Final = np.array(EDGES)
 LEAST: Final = 30
 """Labels below which nothing is said about delays."""
 SETTLED: Final = 0.95
@@ -34,8 +36,18 @@ def no_delays() -> Counts:
 
 def counted(seconds: Iterable[float]) -> Counts:
     """How many of these delays fall into each step (edge before, edge]."""
-    places = np.searchsorted(EDGES, np.fromiter(seconds, dtype=np.float64), side="left")
-    return np.bincount(places, minlength=len(EDGES) + 1).astype(np.int64)
+    return counted_each({"": list(seconds)})[""]
+
+
+def counted_each(delays: Mapping[str, Sequence[float]]) -> dict[str, Counts]:
+    """How many delays of each model fall into each step."""
+    size = len(EDGES) + 1
+    sizes = [len(seconds) for seconds in delays.values()]
+    all_of_them = np.fromiter(chain.from_iterable(delays.values()), np.float64, sum(sizes))
+    places = np.searchsorted(_EDGES, all_of_them, side="left")
+    places += np.repeat(np.arange(len(sizes)) * size, sizes)
+    counts = np.bincount(places, minlength=len(sizes) * size).astype(np.int64)
+    return dict(zip(delays, counts.reshape(-1, size), strict=True))
 
 
 def censored(steps: Sequence[int], rows: Sequence[int]) -> Floats:

@@ -5,7 +5,7 @@ that counted at some earlier moment, so that what was known then can be told lat
 """
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Container, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from math import isfinite
@@ -13,6 +13,8 @@ from typing import Literal, NamedTuple
 from uuid import UUID
 
 Value = float | str | bool
+Key = tuple[str, int]
+"""Model and version."""
 Labelled = Literal["joined", "revised", "duplicate", "conflict", "invalid", "unknown"]
 
 
@@ -62,8 +64,16 @@ class Observed(NamedTuple):
 
     prediction: str
     model: str
-    label: Label
+    value: Value
+    revision: int
+    observed_at: datetime
+    event: UUID
     known_at: datetime
+
+    @property
+    def label(self) -> Label:
+        """Without what it is about."""
+        return Label(self.value, self.revision, self.observed_at, self.event)
 
 
 class Given(NamedTuple):
@@ -86,6 +96,27 @@ class Given(NamedTuple):
     is_compared: bool = False
     label: Label | None = None
     known_at: datetime | None = None
+
+
+class Answers(NamedTuple):
+    """Many answers, column by column: each is an attribute of `Given`, in the same order."""
+
+    id: Sequence[str] = ()
+    place: Sequence[int] = ()
+    model: Sequence[str] = ()
+    version: Sequence[int | None] = ()
+    window: Sequence[int | None] = ()
+    answer: Sequence[Value] = ()
+    score: Sequence[float | None] = ()
+    at: Sequence[datetime] = ()
+    is_compared: Sequence[bool] = ()
+    label: Sequence[Label | None] = ()
+    known_at: Sequence[datetime | None] = ()
+
+    def given(self, besides: Container[str] = ()) -> dict[str, Given]:
+        """One by one, by prediction, but for these."""
+        rows = map(Given._make, zip(*self, strict=True))
+        return {row.id: row for row in rows if row.id not in besides}
 
 
 class Outcome(NamedTuple):
@@ -121,14 +152,14 @@ class Joined:
 def join(
     given: Mapping[str, Given],
     observed: Iterable[Observed],
-    classes_of: Callable[[Given], Sequence[Value] | None],
+    classes: Mapping[Key, Sequence[Value]],
 ) -> Joined:
     """Join labels to answers.
 
     Args:
         given: the answers that are known, by prediction.
         observed: labels in the order in which they came.
-        classes_of: of the version that answered; None while nobody knows it.
+        classes: of the versions that are known.
     """
     joined = Joined()
     for one in observed:
@@ -137,24 +168,25 @@ def join(
             joined.parked.append(one)
             joined.became["unknown"] += 1
         else:
-            joined.became[_take(one, row, joined, classes_of(row))] += 1
+            own = classes.get((row.model, row.version or 0))
+            joined.became[_take(one, row, joined, own)] += 1
     return joined
 
 
 def _take(one: Observed, row: Given, joined: Joined, classes: Sequence[Value] | None) -> Labelled:
     if row.model != one.model:
         return "conflict"
-    if classes is not None and not is_usable(one.label.value, classes):
+    if classes is not None and not is_usable(one.value, classes):
         return "invalid"
-    newer = joined.now.get(row.id)
+    newer, new = joined.now.get(row.id), one.label
     label, known_at = (newer.label, newer.known_at) if newer else (row.label, row.known_at)
-    became = becomes(label, one.label)
+    became = becomes(label, new)
     if became == "joined" or became == "revised":
         if newer is not None:
             # It came to count among these and is replaced among these: it was known for a time.
             joined.past.append(newer._replace(counts=False))
-        joined.now[row.id] = Outcome(row, one.label, one.known_at)
+        joined.now[row.id] = Outcome(row, new, one.known_at)
     elif known_at is not None and (one.known_at < known_at or classes is None):
         # What counts may turn out to be unusable once the version is known.
-        joined.past.append(Outcome(row, one.label, one.known_at, counts=False))
+        joined.past.append(Outcome(row, new, one.known_at, counts=False))
     return became

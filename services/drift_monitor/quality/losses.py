@@ -1,9 +1,12 @@
 """How wrong an answer was, once its outcome is known; the losses are those of the gate."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from math import log
 from typing import Any, Final
+
+import numpy as np
+from numpy.typing import NDArray
 
 from services.drift_monitor.quality.joining import Value
 from shared import baselines
@@ -13,9 +16,6 @@ LARGEST: Final = 1e140
 """An error beyond is this: its square and the sum of many such stay finite."""
 PINBALL: Final = "pinball@"
 _NEEDS_FEATURES: Final = frozenset({"column", "expression"})
-
-Loss = Callable[[Any, float | None, Value], float | None]
-"""Of an answer with its score, by what came true; None when it cannot be had."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -33,48 +33,89 @@ class Judge:
     rule: Mapping[str, Any]
 
     @property
+    def kind(self) -> tuple[str, tuple[Value, ...]]:
+        """What losses depend on: judges of one kind find the same."""
+        return self.metric, self.classes
+
+    @property
     def needs_features(self) -> bool:
         """Whether the rule answers from the features of a row."""
         return self.rule["rule"] in _NEEDS_FEATURES
 
     def loss(self, answer: Value, score: float | None, value: Value) -> float | None:
-        """The loss of one answer; None when it cannot be had."""
-        return self.losses()(answer, score, value)
+        """The loss of one answer with its score, by what came true; None when it has none."""
+        return self.losses([answer], [score], [value])[0]
 
-    def losses(self) -> Loss:
-        """The loss of any answer; worked out once for many of them."""
+    def losses(
+        self,
+        answers: Sequence[Value],
+        scores: Sequence[float | None],
+        values: Sequence[Value],
+    ) -> Sequence[float | None]:
+        """The loss of each of many answers."""
         match self.metric:
             case "mae":
-                return lambda answer, _, value: _error(answer, value)
+                return list(_errors(answers, values).tolist())
             case "mse" | "rmse":
-                return lambda answer, _, value: _error(answer, value) ** 2
+                return list(np.square(_errors(answers, values)).tolist())
             case "mape":
-                return lambda answer, _, value: _share(float(answer), float(value))
+                return [_share(float(a), float(v)) for a, v in zip(answers, values, strict=True)]
             case quantile if quantile.startswith(PINBALL):
                 q = float(quantile.removeprefix(PINBALL))
-                return lambda answer, _, value: _pinball(q, answer, value)
+                return [_pinball(q, a, v) for a, v in zip(answers, values, strict=True)]
             case "log_loss":
-                return lambda _, score, value: _log_loss(score, self._is_second(value))
+                seconds = map(self._is_second, values)
+                return [_log_loss(s, second) for s, second in zip(scores, seconds, strict=True)]
             case "brier":
-                return lambda _, score, value: _brier(score, self._is_second(value))
+                seconds = map(self._is_second, values)
+                return [_brier(s, second) for s, second in zip(scores, seconds, strict=True)]
             case _:
-                return lambda answer, _, value: float(answer != value)
+                return [float(a != v) for a, v in zip(answers, values, strict=True)]
 
     def baseline_loss(self, row: Mapping[str, Any], value: Value) -> float | None:
         """The loss of the baseline rule on the same row."""
-        return self.baseline_losses()(row, value)
+        return self.baseline_losses([value], [row])[0]
 
-    def baseline_losses(self) -> Callable[[Mapping[str, Any], Value], float | None]:
-        """The loss of the baseline rule on any row; worked out once for many of them."""
-        loss, rule = self.losses(), dict(self.rule)
+    def baseline_losses(
+        self, values: Sequence[Value], rows: Sequence[Mapping[str, Any]] = ()
+    ) -> Sequence[float | None]:
+        """The loss of the baseline rule on each of many rows.
+
+        Args:
+            rows: as many as values, where the rule needs features.
+        """
+        answers, scores = self.rule_answers(len(values), rows)
+        return self.losses_or_none(answers, scores, values)
+
+    def rule_answers(
+        self, count: int, rows: Sequence[Mapping[str, Any]] = ()
+    ) -> tuple[list[Value], list[float | None]]:
+        """What the baseline rule says of so many rows, and its scores."""
+        rule = dict(self.rule)
         if self.needs_features:
-            return lambda row, value: self._of_rule(loss, baselines.answer(rule, row), value)
+            answers = [baselines.answer(rule, row) for row in rows]
+            return answers, [self._score_of_rule(answer) for answer in answers]
         answer = baselines.answer(rule, {})
-        score = self._score_of_rule(answer)
-        return lambda _, value: _or_none(loss, answer, score, value)
+        return [answer] * count, [self._score_of_rule(answer)] * count
 
-    def _of_rule(self, loss: Loss, answer: Value, value: Value) -> float | None:
-        return _or_none(loss, answer, self._score_of_rule(answer), value)
+    def losses_or_none(
+        self,
+        answers: Sequence[Value],
+        scores: Sequence[float | None],
+        values: Sequence[Value],
+    ) -> Sequence[float | None]:
+        """As `losses`; None for each answer that is of no use."""
+        try:
+            return self.losses(answers, scores, values)
+        except (TypeError, ValueError):
+            rest = zip(answers, scores, values, strict=True)
+            return [self._or_none(*one) for one in rest]
+
+    def _or_none(self, answer: Value, score: float | None, value: Value) -> float | None:
+        try:
+            return self.loss(answer, score, value)
+        except (TypeError, ValueError):
+            return None
 
     def _score_of_rule(self, answer: Value) -> float | None:
         if self.metric not in ("log_loss", "brier"):
@@ -90,15 +131,10 @@ class Judge:
         return value == self.classes[1]
 
 
-def _or_none(loss: Loss, answer: Value, score: float | None, value: Value) -> float | None:
-    try:
-        return loss(answer, score, value)
-    except (TypeError, ValueError):
-        return None
-
-
-def _error(answer: Value, value: Value) -> float:
-    return min(abs(float(answer) - float(value)), LARGEST)
+def _errors(answers: Sequence[Value], values: Sequence[Value]) -> NDArray[np.float64]:
+    with np.errstate(over="ignore"):
+        off = np.array(answers, np.float64) - np.array(values, np.float64)
+    return np.minimum(np.abs(off), LARGEST)
 
 
 def _pinball(q: float, answer: Value, value: Value) -> float:

@@ -6,7 +6,7 @@ from uuid import UUID
 
 import orjson
 
-from services.drift_monitor.quality import Label, Observed
+from services.drift_monitor.quality import Observed
 from shared.postgres import Database, Row
 
 
@@ -40,10 +40,10 @@ class WaitingTable:
             "revision, observed_at, event, known_at) on conflict do nothing",
             [one.prediction for one in labels],
             [one.model for one in labels],
-            [orjson.dumps(one.label.value).decode() for one in labels],
-            [one.label.revision for one in labels],
-            [one.label.observed_at for one in labels],
-            [one.label.event for one in labels],
+            [orjson.dumps(one.value).decode() for one in labels],
+            [one.revision for one in labels],
+            [one.observed_at for one in labels],
+            [one.event for one in labels],
             [one.known_at for one in labels],
         )
 
@@ -63,19 +63,17 @@ class WaitingTable:
 
 def turn(one: Observed) -> tuple[Any, ...]:
     """Sorts labels by their acceptance."""
-    return one.known_at, one.label.revision, one.label.event.int
+    return one.known_at, one.revision, one.event.int
 
 
 def _observed(row: Row) -> Observed:
     return Observed(
         prediction=row["prediction"],
         model=row["model"],
-        label=Label(
-            value=row["value"],
-            revision=row["revision"],
-            observed_at=row["observed_at"],
-            event=uuid_of(row["event"]),
-        ),
+        value=row["value"],
+        revision=row["revision"],
+        observed_at=row["observed_at"],
+        event=uuid_of(row["event"]),
         known_at=row["known_at"],
     )
 
