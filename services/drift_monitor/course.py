@@ -78,7 +78,8 @@ class Course:
         checked: whether it was asked if others have changed at the same time.
         regime: the change has outlasted the horizon, and that was said.
         fallback: the rung below answers.
-        fell_at: the newest window of the last such time; later ones may be a reason again.
+        fell_at: the newest window that has answers of the last such time or of before it; only
+            later ones may be a reason again.
     """
 
     phase: Phase = Phase.HEALTHY
@@ -158,7 +159,8 @@ def follow(course: Course, signs: Signs, subject: Subject) -> Stepped:
     if signs.confirmed is not None:
         return _confirmed(course, signs, subject)
     if signs.calm and course.confirmed_at is not None:
-        ended = fall_back_over(_calmed(course, subject), subject.model, "the change is over")
+        calmed, told = _calmed(course, subject), "the change is over"
+        ended = fall_back_over(calmed, subject.model, told, subject.window)
         return Stepped(course=ended.course, events=ended.events)
     if course.confirmed_at is not None:
         return Stepped(course=course)
@@ -391,15 +393,21 @@ def is_as_good(champion: Sequence[float], below: Sequence[float], rows: int) -> 
     return fsum(champion) <= fsum(below)
 
 
-def fall_back_over(course: Course, model: ModelName, detail: str) -> Stepped:
-    """The champion may answer again."""
+def fall_back_over(course: Course, model: ModelName, detail: str, newest: int = 0) -> Stepped:
+    """The champion may answer again.
+
+    Args:
+        newest: the newest window of the champion, open or closed: it and those before it have
+            answers from before the end, which are no reason to fall back once more.
+    """
     fallback = course.fallback
     if fallback is None:
         return Stepped(course=course)
     said = FallbackEnded(
         model=model, version=fallback.version, window=fallback.window, detail=detail
     )
-    return Stepped(course=replace(course, fallback=None), events=(said,))
+    over = replace(course, fallback=None, fell_at=max(course.fell_at, newest))
+    return Stepped(course=over, events=(said,))
 
 
 def _about(subject: Subject) -> About:

@@ -30,6 +30,7 @@ class Child:
             "ENVIRONMENT": "test",
         }
         self.url = f"http://127.0.0.1:{ports['door']}"
+        self.admin_port = ports["admin"]
         self.log = folder / f"{self.service}.log"
         self.process: subprocess.Popen[bytes] | None = None
 

@@ -8,20 +8,23 @@ from uuid import UUID
 
 import pytest
 
-from services.drift_monitor.course import Course, Fallback, Phase
+from services.drift_monitor.course import Course, Fallback, Phase, fall_back_over, follow
 from services.drift_monitor.store import Kept
 from services.drift_monitor.windows import Watched
 from shared.errors import StoreUnavailable
 from shared.events import ModelName, RetrainingRequested, RetrainingWithheld, RunId, TrainingStarted
 from shared.ids import derived
 from shared.postgres import Cause
-from tests.drift_monitor.building import NOON, NOWHERE, published
+from tests.drift_monitor.building import NOON, NOWHERE, PUMP, kinds, published
 from tests.drift_monitor.conftest import Site
+from tests.drift_monitor.test_course import FALLBACK, WORSE
 from tests.drift_monitor.test_deciding import NOW_LIMITS, braked, confirm, fleet
+from tests.drift_monitor.test_domain import a_subject
 
 pytestmark = pytest.mark.real
 MINUTE = timedelta(minutes=1)
 DAY = timedelta(hours=24)
+UNSEEN = Fallback(version=1, window=4, since=NOON)
 
 
 def started(model: ModelName, trigger: str = "dataset") -> TrainingStarted:
@@ -50,13 +53,34 @@ async def test_a_training_that_begins_does_not_keep_an_unseen_champion_from_bein
     site: Site,
 ) -> None:
     (version,) = await fleet(site, 1)
-    unseen = Fallback(version=1, window=1, since=NOON)
     asked = Course(phase=Phase.RETRAINING, version=1, asked_at=NOON, cools_until=NOON + DAY)
-    await keep(site, version, replace(asked, fallback=unseen), MINUTE)
+    await keep(site, version, replace(asked, fallback=UNSEEN), MINUTE)
 
     await site.hear(started(version.model, "drift"))
 
     assert (await kept(site, version)).due_at == site.now + MINUTE
+
+
+def test_answers_from_before_a_champion_came_back_are_no_reason_to_fall_back_once_more() -> None:
+    back = fall_back_over(Course(version=3, fallback=UNSEEN, fell_at=4), PUMP, "as good", 15).course
+
+    stale = follow(back, replace(WORSE, below=(14, 15)), a_subject(16, policy=FALLBACK))
+    newly = follow(back, replace(WORSE, below=(16, 17)), a_subject(17, policy=FALLBACK))
+
+    assert stale.events == ()
+    assert kinds(newly.events) == ["FallbackAdvised"]
+
+
+async def test_a_champion_that_comes_back_knows_its_newest_window(site: Site) -> None:
+    (version,) = await fleet(site, 1)
+    await site.database.execute("update version set newest = 15 where model = $1", version.model)
+    long_ago = replace(UNSEEN, since=NOON - timedelta(days=30))
+    await keep(site, version, Course(version=1, fallback=long_ago, fell_at=4), timedelta(0))
+
+    await site.brakes.look_at_one()
+
+    back = (await kept(site, version)).course
+    assert (back.fallback, back.fell_at) == (None, 15)
 
 
 async def test_a_model_whose_brake_was_lifted_is_looked_at_though_a_training_begins(

@@ -46,13 +46,19 @@ class _NextFault(threading.Thread):
             self._house.services.configure(self._service, once=True, FAULT=fault)
 
 
+def _fault(point: str, kind: str, colon: str, nth: str) -> str:
+    return f"{point}@tidewheel.{kind}.v1{colon}{nth}"
+
+
 @contextmanager
 def dying(house: House, service: str, point: str, said: Sequence[str]) -> Iterator[None]:
     """While this lasts, the service dies at `point` of each of these events, in their order.
 
+    `a.type:2` is the second event of that type in a life.
+
     Leaving waits until all the deaths have happened and the service is back.
     """
-    faults = [f"{point}@tidewheel.{kind}.v1" for kind in said]
+    faults = [_fault(point, *kind.partition(":")) for kind in said]
     starts = house.arm(service, faults[0])
     lives = _NextFault(house, service, faults[1:], starts)
     lives.begin()

@@ -140,10 +140,12 @@ class Deciding:
         """With the rows that have come since the champion was made, and what people say of now."""
         manifest = await self._manifest(version.manifest)
         joined = await self.store.labels_since(about.model, about.version)
-        published = await self.store.rows_since(manifest.dataset, manifest.dataset_version)
+        learned = manifest.rows_trained + manifest.rows_held_out
+        published = await self.store.rows_since(manifest.dataset, manifest.dataset_version, learned)
         return replace(
             about,
-            labels=max(joined, published),
+            # What nobody can have counted is no nought: then the trainer sees what there is.
+            labels=max(joined, published) if published is not None else joined or None,
             rows_trained=manifest.rows_trained,
             annotated=await self.store.annotated_now(about),
         )
@@ -234,11 +236,15 @@ class Deciding:
         as_good = is_as_good(*await self._losses(version, fallback.since, rows), rows)
         if as_good:
             told = f"over {rows} labelled rows it does no worse than what answered"
-            return fall_back_over(course, about.model, told)
+            return await self._returned(course, version, told)
         if as_good is None and about.now > fallback.since + about.policy.horizon:
             told = "so few labels came within the horizon that nothing is known"
-            return fall_back_over(course, about.model, told)
+            return await self._returned(course, version, told)
         return Stepped(course=course)
+
+    async def _returned(self, course: Course, version: Watched, told: str) -> Stepped:
+        newest = await self.store.newest_window(version.model, version.version)
+        return fall_back_over(course, version.model, told, newest)
 
 
 def _earliest(*moments: datetime | None) -> datetime | None:

@@ -64,6 +64,19 @@ _DUE: Final = """
 """
 
 
+_SINCE: Final = """
+    select case
+        when base is not null then greatest(newest - base, 0)
+        when newer is not null then greatest(newer - $3, 0)
+    end from (select
+        (select rows from published where dataset = $1 and version = $2) as base,
+        (select rows from published where dataset = $1 order by version desc limit 1) as newest,
+        (select rows from published where dataset = $1 and version > $2
+            order by version desc limit 1) as newer
+    ) known
+"""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Kept:
     """A course as it is kept, with when it is to be looked at although no window closes."""
@@ -134,6 +147,13 @@ class CourseTable:
             model,
         )
 
+    async def newest_window(self, model: str, version: int) -> int:
+        """The number of the newest window of a version, open or closed; 0 without one."""
+        found = await self.database.fetchval(
+            "select newest from version where model = $1 and version = $2", model, version
+        )
+        return int(found or 0)
+
     async def labels_since(self, model: str, version: int) -> int:
         """Labels that were joined to answers of a version."""
         found: Any = await self.database.fetchval(
@@ -143,16 +163,15 @@ class CourseTable:
         )
         return int(found)
 
-    async def rows_since(self, dataset: str, version: int) -> int:
-        """Rows that a dataset has more than it had in this version."""
-        found: Any = await self.database.fetchval(
-            "select coalesce((select rows from published where dataset = $1 "
-            "order by version desc limit 1) - (select rows from published "
-            "where dataset = $1 and version = $2), 0)",
-            dataset,
-            version,
-        )
-        return max(0, int(found))
+    async def rows_since(self, dataset: str, version: int, learned: int) -> int | None:
+        """Rows that a dataset has more than it had in this version; None where nobody can know.
+
+        Args:
+            learned: rows that a model has made of this version; they are taken for all of its rows
+                where it was published before the monitor listened.
+        """
+        found: int | None = await self.database.fetchval(_SINCE, dataset, version, learned)
+        return found
 
     # --- all models -----------------------------------------------------------------------------
 
