@@ -64,13 +64,14 @@ class _Lane(Generic[C]):
 
     worker: Worker
     room: asyncio.Event
+    full: int = FULL
     unacknowledged: deque[C] = field(default_factory=deque)
 
     def acknowledge(self) -> None:
         position = self.worker.position
         while self.unacknowledged and position and self.unacknowledged[0].offset < position:
             self.unacknowledged.popleft().acknowledge()
-        if self.worker.queued < LOW:
+        if self.worker.queued < max(LOW, self.full // 2):
             self.room.set()
 
 
@@ -109,7 +110,7 @@ class Lanes(Generic[C]):
         lane.worker.check()
         lane.unacknowledged.append(carried)
         lane.worker.put([record])
-        if lane.worker.queued > FULL:
+        if lane.worker.queued > lane.full:
             lane.room.clear()
             await lane.room.wait()
 
@@ -136,7 +137,9 @@ class Lanes(Generic[C]):
 
     def _lane(self, place: tuple[str, int]) -> _Lane[C]:
         worker = Worker(self._inbox, self._slot, lambda: self._acknowledge(place))
-        return _Lane(worker, asyncio.Event())
+        stream = self._streams.get(place[0])
+        # As many as share a transaction wait while that of those before them runs.
+        return _Lane(worker, asyncio.Event(), max(FULL, stream.together if stream else 0))
 
     def _acknowledge(self, place: tuple[str, int]) -> None:
         lane = self._lanes.get(place)

@@ -10,6 +10,7 @@ from services.drift_monitor.layouts import Grid
 from services.drift_monitor.memory import interned
 from services.drift_monitor.store import PostgresStore
 from services.drift_monitor.windows import Kept, Plan, Watched
+from shared import telemetry
 from shared.events import (
     DeploymentRolledBack,
     Digest,
@@ -67,6 +68,7 @@ class Versions:
         await self.store.lock([told.model])
         await self.store.own(told.model, str(told.spec.get("owner", "")))
         await self.store.add_version(version)
+        telemetry.begin("tidewheel_label_delay_seconds", model=told.model)
         await self._plan(told, version)
         rows = await self.store.claim_unclaimed(told.model, told.version)
         said = await self._count(rows, version) if rows else []

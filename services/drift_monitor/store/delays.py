@@ -28,14 +28,16 @@ class DelayTable:
         locks.
         """
         known = await self._came(list(came))
-        await self.database.executemany(
-            "insert into label_delay (model, came) values ($1, $2) "
+        models = sorted(came)
+        counts = [came[m] + known[m][0] if m in known else came[m] for m in models]
+        # One statement; as texts, since an array of arrays would be one of two dimensions.
+        await self.database.execute(
+            "insert into label_delay (model, came) select model, string_to_array(came, ',')::int[] "
+            "from unnest($1::text[], $2::text[]) as d (model, came) "
             "on conflict (model) do update set came = excluded.came, "
             "due_at = least(label_delay.due_at, label_delay.not_before)",
-            [
-                (model, (known.get(model, (no_delays(), None))[0] + more).tolist())
-                for model, more in sorted(came.items())
-            ],
+            models,
+            [",".join(map(str, count.tolist())) for count in counts],
         )
         return {model: known[model][1] if model in known else None for model in came}
 
