@@ -398,6 +398,18 @@ class AsyncClient:
         """Say what really happened."""
         return await self.send(calls.feedback(name, observations))
 
+    async def replay_window(
+        self,
+        name: str,
+        version: int,
+        window: int,
+        *,
+        alpha: float | None = None,
+        shift: float | None = None,
+    ) -> Json:
+        """Compute the verdict about a window again: what differs, by its own rules or by others."""
+        return await self.send(calls.replayed_window(name, version, window, alpha, shift))
+
     async def drift(self, name: str, *, limit: int = 20) -> Json:
         """How far the inputs have moved."""
         return await self.send(calls.drift(name, "drift", limit))

@@ -233,6 +233,15 @@ def drift(name: str, what: str, limit: int) -> Call:
     return get("drift_monitor", path, f"the {what} of {name} cannot be shown", limit=limit)
 
 
+def replayed_window(
+    name: str, version: int, window: int, alpha: float | None, shift: float | None
+) -> Call:
+    """The verdict about a window once more, by its own rules or by others."""
+    path = f"/v1/models/{quoted(name)}/versions/{version}/windows/{window}/replay"
+    what = f"the verdict about window {window} is not computed again"
+    return get("drift_monitor", path, what, **given(alpha=alpha, shift=shift))
+
+
 def picture(name: str, what: str, version: int | None, feature: str | None) -> Call:
     """What the monitor saw, as SVG: `drift`, `quality`, or the `distribution` of a feature."""
     path = f"/v1/models/{quoted(name)}/pictures/{what}.svg"

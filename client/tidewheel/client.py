@@ -382,6 +382,18 @@ class Client:
         """Say what really happened."""
         return self.send(calls.feedback(name, observations))
 
+    def replay_window(
+        self,
+        name: str,
+        version: int,
+        window: int,
+        *,
+        alpha: float | None = None,
+        shift: float | None = None,
+    ) -> Json:
+        """Compute the verdict about a window again: what differs, by its own rules or by others."""
+        return self.send(calls.replayed_window(name, version, window, alpha, shift))
+
     def drift(self, name: str, *, limit: int = 20) -> Json:
         """How far the inputs have moved."""
         return self.send(calls.drift(name, "drift", limit))

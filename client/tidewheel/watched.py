@@ -24,6 +24,11 @@ def drift(found: Data) -> list[str]:
     return lines
 
 
+def champion(found: Data) -> int:
+    """The version that answers; where none does the newest that is watched."""
+    return int(found["champion"] or found["versions"][0]["version"])
+
+
 def _version(model: str, version: Data) -> Iterator[str]:
     champion = ", champion" if version["is_champion"] else ""
     judged = "like the reference" if version.get("last_window") else "not judged yet"

@@ -148,11 +148,11 @@ def _kinds(version: Watched, reference: Reference) -> list[str]:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Forgetter:
-    """Drops predictions and labels beyond the horizon, and counts the labels nobody asked for.
+    """Drops what is older than its horizon, and counts the labels nobody asked for.
 
     Attributes:
         horizon: of predictions and labels.
-        windows: of windows with what was found in them.
+        windows: of windows with what was found in them, of reports, proposals and lifted brakes.
     """
 
     store: PostgresStore
@@ -171,11 +171,13 @@ class Forgetter:
 
     async def forget(self) -> None:
         """One round."""
-        orphaned = await self.store.forget(self.now() - self.horizon)
-        for model, labels in orphaned.items():
+        horizon, windows = self.now() - self.horizon, self.now() - self.windows
+        await self.store.forget_telemetry(horizon)
+        for model, labels in (await self.store.drop_waiting(horizon)).items():
             telemetry.count("tidewheel_labels_total", labels, outcome="orphaned")
             telemetry.count("tidewheel_labels_orphaned_total", labels, model=model)
-        await self.store.forget_windows(self.now() - self.windows)
+        await self.store.forget_windows(windows)
+        await self.store.forget_told(windows)
         telemetry.gauge("tidewheel_labels_waiting", await self.store.count_waiting())
 
 

@@ -5,6 +5,7 @@ from typing import Annotated, Any
 import typer
 
 from tidewheel.commands.common import AsJson, Limit, Model, client, show
+from tidewheel.exits import Exit
 
 
 def models(limit: Limit = 100, json: AsJson = False) -> None:
@@ -109,12 +110,24 @@ def verdicts(model: Model, limit: Limit = 20, json: AsJson = False) -> None:
 def drift(
     model: Model,
     quality: Annotated[bool, typer.Option("--quality", help="Of the answers instead.")] = False,
+    replay: Annotated[
+        int | None, typer.Option("--replay", help="Compute this window's verdict again.")
+    ] = None,
+    version: Annotated[int | None, typer.Option(help="Of the window; the champion.")] = None,
+    alpha: Annotated[float | None, typer.Option(help="Level to try in place of its own.")] = None,
+    shift: Annotated[float | None, typer.Option(help="Tolerance to try in place of it.")] = None,
     limit: Limit = 10,
     json: AsJson = False,
 ) -> None:
-    """Show how inputs and answers compare with the reference; --quality: how wrong they were."""
+    """Show how inputs and answers compare with the reference; --quality: how wrong they were.
+
+    --replay WINDOW computes its verdict again: `equal`, or what differs (exit 1).
+    """
     from tidewheel import screen, watched
 
+    if replay is not None:
+        _replay(model, version, replay, alpha, shift, json)
+        return
     with client() as tidewheel:
         found = tidewheel.quality(model, limit=limit) if quality else tidewheel.drift(model)
     if quality:
@@ -123,6 +136,31 @@ def drift(
         screen.as_json(found["versions"])
     else:
         screen.out.print("\n".join(watched.drift(found)), markup=False)
+
+
+def _replay(
+    model: str,
+    version: int | None,
+    window: int,
+    alpha: float | None,
+    shift: float | None,
+    json: bool,
+) -> None:
+    """A verdict once more; without a version that of the champion's window."""
+    from tidewheel import screen, watched
+
+    with client() as tidewheel:
+        number = version or watched.champion(tidewheel.drift(model))
+        found = tidewheel.replay_window(model, number, window, alpha=alpha, shift=shift)
+    if json:
+        screen.as_json(found)
+    elif found["same"]:
+        screen.out.print("equal")
+    else:
+        names = {"field": "field", "recorded": "recorded", "now": "now"}
+        screen.table(found["differences"], names, none="it differs")
+    if not found["same"]:
+        raise typer.Exit(Exit.DIFFERS)
 
 
 _QUALITY = {

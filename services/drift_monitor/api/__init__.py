@@ -2,8 +2,9 @@
 
 from fastapi import APIRouter
 
-from services.drift_monitor.api import answers, drawing, pictures, watching
+from services.drift_monitor.api import answers, drawing, pictures, replaying, watching
 from services.drift_monitor.handlers.measuring import Measuring
+from services.drift_monitor.handlers.replaying import Replaying
 from services.drift_monitor.store import PostgresStore, Reading, Reporting
 from shared.jobs import Jobs
 
@@ -23,6 +24,7 @@ def router(
     """
     routes = APIRouter(prefix="/v1")
     routes.include_router(watching.router(store, reading, measuring))
+    routes.include_router(replaying.router(Replaying(store=store, profiles=measuring.profiles)))
     routes.include_router(answers.router(store))
     routes.include_router(pictures.router(store, reading, measuring.profiles))
     routes.include_router(drawing.router(store, reading, reporting, jobs, opened))

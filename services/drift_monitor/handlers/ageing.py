@@ -4,10 +4,10 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Final
 
+from services.drift_monitor.handlers import failing
 from services.drift_monitor.handlers.predictions import Predictions
 from services.drift_monitor.memory import Key, Slot
 from services.drift_monitor.windows import LEAST_ROWS
-from shared import telemetry
 from shared.errors import Unavailable
 from shared.ids import derived
 
@@ -58,7 +58,7 @@ class Ageing:
 
     def _note(self, slot: Slot, error: Exception) -> None:
         self.failed[slot] = self.predictions.judging.now() + AFTER_FAILURE
-        telemetry.log("closing_failed", level="error", model=slot[0], exc_info=error)
+        failing.tell("closing_failed", slot[0], error)
 
     async def _close(self, slot: Slot) -> int:
         store, judging = self.predictions.store, self.predictions.judging

@@ -1,9 +1,8 @@
 """A window that is full is compared; one whose labels have come is measured; both are said."""
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Final
 
 from services.drift_monitor.brake import USUAL, Limits
 from services.drift_monitor.detection import HISTORY, Comparison, compare
@@ -15,10 +14,14 @@ from services.drift_monitor.domain import (
     after_window,
 )
 from services.drift_monitor.handlers.deciding import Deciding
-from services.drift_monitor.handlers.measuring import Measuring, below_rule, is_due
+from services.drift_monitor.handlers.measuring import (
+    First,
+    Measuring,
+    below_rule,
+    is_due,
+)
 from services.drift_monitor.handlers.profiles import Profiles
 from services.drift_monitor.store import Key, PostgresStore
-from services.drift_monitor.store.outcomes import Fed
 from services.drift_monitor.store.qualities import Look
 from services.drift_monitor.store.sketches import Place
 from services.drift_monitor.windows import Watched, Window
@@ -28,9 +31,6 @@ from shared.clock import Clock
 from shared.events import Digest, Event, WindowEvaluated
 from shared.manifest import Manifest
 from shared.sketch import Sketch
-
-MOST_UNSETTLED: Final = 100
-"""Windows of a model that are looked at in one round because of time alone, the newest first."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -74,14 +74,16 @@ class Judging:
                 shift=version.policy.shift,
                 season=window.season,
             )
-        await self.store.save_comparison(window, found)
+        counts = digest_of(newest.to_bytes())
+        await self.store.save_comparison(window, found, counts)
+        await self.store.wake(window.model)
         verdict = found.severity or ("insufficient" if found.mode == "insufficient" else "clean")
         telemetry.count("tidewheel_drift_windows_total", model=version.model, verdict=verdict)
         subject = await self._subject(version, window)
         version, estimated = await self._estimate(version, window, subject)
         decided = after_window(version.watch, subject, found)
         version, said = await self.deciding.settle(version, subject, decided)
-        return version, [_evaluated(version, window, newest, found), *estimated, *said]
+        return version, [_evaluated(version, window, newest, counts, found), *estimated, *said]
 
     async def look(
         self, version: Watched, look: Look, *, revised: bool = False
@@ -106,11 +108,12 @@ class Judging:
         """Measure the windows whose labels have reached a further step, or in which one changed."""
         looks = await self.store.looks({*joined, *revised})
         due = {place: look for place, look in looks.items() if is_due(look, place in revised)}
-        return await self._look_at(due, revised)
+        return await self.look_at(due, revised)
 
-    async def _look_at(
+    async def look_at(
         self, looks: Mapping[Place, Look], revised: Collection[Place] = ()
     ) -> list[Event]:
+        """Measure these windows, as far as there is something new to say; what that leads to."""
         keys = {(model, version) for model, version, _ in looks}
         versions = await self.store.versions(keys) if keys else {}
         said: list[Event] = []
@@ -123,9 +126,7 @@ class Judging:
                 said += events
         return said
 
-    async def feed(
-        self, versions: Mapping[Key, Watched], first: Mapping[Key, Sequence[Fed]]
-    ) -> list[Event]:
+    async def feed(self, versions: Mapping[Key, Watched], first: First) -> list[Event]:
         """Feed the running tests of versions; what their alarms lead to."""
         said: list[Event] = []
         for alarmed in await self.measuring.feed(versions, first):
@@ -138,18 +139,6 @@ class Judging:
             _, events = await self.deciding.settle(version, subject, decided)
             said += events
         return said
-
-    async def settle(self, model: str, limit: int = MOST_UNSETTLED) -> list[Event]:
-        """What only time brings for a locked model.
-
-        Windows whose labels are all there by now are measured for the last time, and losses that
-        have reached the age at which they are fed are fed.
-        """
-        await self.measuring.learn_delays(model)
-        places = [(model, *place) for place in await self.store.unsettled(model, limit)]
-        said = await self._look_at(await self.store.looks(places))
-        versions = await self.store.versions(await self.store.labelled_versions(model))
-        return [*said, *await self.feed(versions, {})]
 
     async def _estimate(
         self, version: Watched, window: Window, subject: Subject
@@ -203,7 +192,7 @@ def _nowhere(version: Watched, now: datetime) -> Window:
 
 
 def _evaluated(
-    version: Watched, window: Window, sketch: Sketch, found: Comparison
+    version: Watched, window: Window, sketch: Sketch, counts: Digest, found: Comparison
 ) -> WindowEvaluated:
     return WindowEvaluated(
         model=window.model,
@@ -221,6 +210,6 @@ def _evaluated(
         scales=found.scales,
         family_p=found.family_p,
         reference=version.reference,
-        counts=digest_of(sketch.to_bytes()),
+        counts=counts,
         invalid=int(sketch.invalid.sum()),
     )

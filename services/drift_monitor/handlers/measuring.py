@@ -1,6 +1,6 @@
 """How good the answers of windows are: estimated when they close, measured as labels come."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import Final
@@ -28,6 +28,8 @@ from services.drift_monitor.windows import Watched, Window
 from shared.clock import Clock
 from shared.events import QualityDegraded, QualityEstimated, QualityMeasured
 
+First = Callable[[Key, datetime], Sequence[Fed]]
+"""Losses of a version by labels that have come now, of predictions up to a moment."""
 OFTEN: Final = timedelta(seconds=10)
 """Without a loss to feed, the moment that a running test was fed to is written down so often."""
 
@@ -96,7 +98,7 @@ class Measuring:
         steps, is_news = step_of(look.labels, look.rows), is_due(look, revised)
         if not look.is_closed or not look.labels or (look.settled and not is_news):
             return None
-        scope = await self._scope(version, look)
+        scope = self._scope(look, await self.learn_delays(version.model))
         settled = is_settled(scope, look.labels)
         if not is_news and not settled:
             return None
@@ -151,28 +153,30 @@ class Measuring:
             alpha=self.alpha / LOOKS,
         )
 
-    async def _scope(self, version: Watched, look: Look) -> Scope:
+    def _scope(self, look: Look, delays: Delays | None) -> Scope:
         now = self.now()
         return Scope(
             rows=look.rows,
             per_cell=look.per_cell,
             youngest=max((now - look.ended_at).total_seconds(), 0.0),
             oldest=max((now - look.begun_at).total_seconds(), 0.0),
-            delays=await self.learn_delays(version.model),
+            delays=delays,
         )
+
+    def is_ripe(self, look: Look, delays: Delays | None) -> bool:
+        """Whether no more labels of a closed window are to be waited for."""
+        return is_settled(self._scope(look, delays), look.labels)
 
     async def learn_delays(self, model: str) -> Delays | None:
         """How long labels of a model take, as known now; written down for the running tests."""
-        came, left = await self.store.delays(model, self.now())
+        came, left = await self.store.delays(model, self.now(), keep=True)
         found = Delays.of(came, left)
         await self.store.save_settled(model, found.settled if found else None)
         return found
 
     # --- running tests ----------------------------------------------------------------------------
 
-    async def feed(
-        self, versions: Mapping[Key, Watched], first: Mapping[Key, Sequence[Fed]]
-    ) -> list[Alarmed]:
+    async def feed(self, versions: Mapping[Key, Watched], first: First) -> list[Alarmed]:
         """Feed losses to the running tests, all at the same age of their predictions.
 
         Bad outcomes may come sooner than good ones: a loss is fed when nearly all labels of
@@ -193,7 +197,7 @@ class Measuring:
         fed: dict[Key, Running] = {}
         alarmed: list[Alarmed] = []
         for key, limit in limits.items():
-            late = sorted(one for one in first.get(key, ()) if one.at <= before[key])
+            late = sorted(first(key, before[key]))
             fresh = due.get(key, Due([], until[key[0]]))
             losses = [*late, *fresh.losses]
             running = known.get(key, Running(fed_to=BEGINNING))
@@ -213,13 +217,17 @@ class Measuring:
         """By model: predictions up to this moment have the labels that they will have."""
         own = {str(version.model): version for version in versions}
         settled = await self.store.settled(own)
-        found: dict[str, datetime] = {}
-        for model, version in own.items():
-            age = settled.get(model)
-            declared = version.policy.label_delay
-            if age is not None or declared:
-                found[model] = self.now() - max(declared, timedelta(seconds=age or 0.0))
-        return found
+        ages = {model: fed_age(version, settled.get(model)) for model, version in own.items()}
+        now = self.now()
+        return {model: now - age for model, age in ages.items() if age is not None}
+
+
+def fed_age(version: Watched, settled: float | None) -> timedelta | None:
+    """The age of predictions at which their losses are fed; None while it is not known."""
+    declared = version.policy.label_delay
+    if settled is None and not declared:
+        return None
+    return max(declared, timedelta(seconds=settled or 0.0))
 
 
 # --- what is said -----------------------------------------------------------------------------

@@ -1,22 +1,37 @@
 """What only time brings: no more labels are to come, and losses reach the age to be fed."""
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from datetime import timedelta
+from datetime import datetime, timedelta
+from math import floor, log2
 from typing import Final
 
+from services.drift_monitor.handlers import failing
 from services.drift_monitor.handlers.judging import Judging
-from services.drift_monitor.store import PostgresStore
-from shared import telemetry
+from services.drift_monitor.handlers.measuring import fed_age
+from services.drift_monitor.quality import Delays
+from services.drift_monitor.quality.delays import STEPS_PER_DECADE
+from services.drift_monitor.store import Key, PostgresStore
+from services.drift_monitor.store.outcomes import Fed
+from services.drift_monitor.store.qualities import Look
+from services.drift_monitor.windows import Watched
+from shared.events import Event
 from shared.ids import derived
 from shared.postgres import Cause
 
 TOGETHER: Final = 200
 """Models that are asked for at a time."""
-PAUSE: Final = timedelta(seconds=15)
-LONGEST_PAUSE: Final = timedelta(minutes=15)
-OF_DELAY: Final = 0.02
+MOST_WINDOWS: Final = 100
+"""Of one model that are looked at together."""
+OF_DELAY: Final = 0.05
 """Of the age at which labels are there: so late may be noticed that they are."""
+PAUSE: Final = timedelta(seconds=15)
+LONGEST_PAUSE: Final = timedelta(minutes=30)
 AFTER_FAILURE: Final = timedelta(minutes=5)
+AGES_APART: Final = 10 ** (1 / STEPS_PER_DECADE) - 1
+"""Relative; delays are known no finer."""
+LONGEST: Final = timedelta(days=7)
+"""A moment that somebody's clock has put into the far future is not waited for any longer."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -43,7 +58,7 @@ class Settling:
         try:
             return await self.settle_one(model)
         except Exception as error:  # noqa: BLE001 - the others do not wait, whatever it was
-            telemetry.log("settling_failed", level="error", model=model, exc_info=error)
+            failing.tell("settling_failed", model, error)
         # Fails where it is the database that is away; then the round is over.
         later = self.judging.now() + AFTER_FAILURE
         await self.store.settle_again(model, later, later)
@@ -59,14 +74,92 @@ class Settling:
             await self.store.lock([model])
             if not await self.store.is_settling_due(model, now):
                 return 0
-            events = await self.judging.settle(model)
-            pause = await self._pause(model)
-            due_at = await self.judging.next_due(model, pause)
-            await self.store.settle_again(model, due_at, now + pause)
+            events = await self._settle(model, now)
             await transaction.say(events)
         return len(events)
 
-    async def _pause(self, model: str) -> timedelta:
-        """How long news of a model are gathered before it is looked at again."""
-        settled = (await self.store.settled([model])).get(model)
-        return min(max(PAUSE, timedelta(seconds=OF_DELAY * (settled or 0.0))), LONGEST_PAUSE)
+    async def _settle(self, model: str, now: datetime) -> list[Event]:
+        """What time has brought for a locked model, and when it is due again."""
+        delays = await self.judging.measuring.learn_delays(model)
+        said = await self._settle_windows(model, delays, now)
+        settled = delays.settled if delays else None
+        said += await self._feed(model, settled, now)
+        moments = await self._fed_at(model, settled)
+        window = await self.store.next_look(model)
+        if window is not None:
+            moments = [*moments, window]
+        pause = min(max(PAUSE, timedelta(seconds=OF_DELAY * (settled or 0.0))), LONGEST_PAUSE)
+        await self.store.settle_again(model, soonest(moments, now, pause), now + pause)
+        return said
+
+    async def _settle_windows(
+        self, model: str, delays: Delays | None, now: datetime
+    ) -> list[Event]:
+        """Measure windows whose labels are all there by now, for the last time."""
+        places = await self.store.windows_due(model, now, MOST_WINDOWS)
+        looks = await self.store.looks(places)
+        is_ripe = self.judging.measuring.is_ripe
+        said = await self.judging.look_at({p: k for p, k in looks.items() if is_ripe(k, delays)})
+        if looks:
+            settled = delays.settled if delays else None
+            again = {place: look_again_at(look, settled, now) for place, look in looks.items()}
+            await self.store.look_again(again)
+        return said
+
+    async def _feed(self, model: str, settled: float | None, now: datetime) -> list[Event]:
+        """Feed the losses that have reached their age."""
+        unfed = await self.store.unfed(model)
+        versions = await self._versions(unfed)
+        ripe: dict[Key, Watched] = {}
+        for key, version in versions.items():
+            age = fed_age(version, settled)
+            if age is not None and now - unfed[key] >= age:
+                ripe[key] = version
+        return await self.judging.feed(ripe, _no_news) if ripe else []
+
+    async def _fed_at(self, model: str, settled: float | None) -> list[datetime]:
+        """When losses that nobody has fed are to be fed."""
+        unfed, now = await self.store.unfed(model), self.judging.now()
+        ages = {
+            key: fed_age(version, settled) for key, version in (await self._versions(unfed)).items()
+        }
+        return [fed_at(unfed[key], age, now) for key, age in ages.items() if age is not None]
+
+    async def _versions(self, keys: Mapping[Key, datetime]) -> dict[Key, Watched]:
+        return await self.judging.profiles.versions(self.store, keys) if keys else {}
+
+
+def _no_news(_key: Key, _until: datetime) -> Sequence[Fed]:
+    """No label has come now."""
+    return ()
+
+
+# --- what is due when -------------------------------------------------------------------------
+
+
+def look_again_at(look: Look, settled: float | None, now: datetime) -> datetime:
+    """When a window that is not settled is looked at next.
+
+    First at the age at which nearly all labels are there; later whenever it has grown by about a
+    third, which is as finely as delays are known, and in step with other windows.
+    """
+    age = (now - look.ended_at).total_seconds()
+    if settled is not None and age < settled:
+        return now + min(timedelta(seconds=settled - age), LONGEST)
+    step = 2 ** floor(log2(min(max(age * AGES_APART, PAUSE.total_seconds()), 2**19)))
+    return now + timedelta(seconds=1.5 * step - (now.timestamp() + step / 2) % step)
+
+
+def fed_at(at: datetime, age: timedelta, now: datetime) -> datetime:
+    """When a loss is fed; one that cannot be is tried again and again, ever less often."""
+    waits = age - (now - at)
+    if waits > timedelta(0):
+        return now + min(waits, LONGEST)
+    return now - waits * OF_DELAY
+
+
+def soonest(moments: Sequence[datetime], now: datetime, pause: timedelta) -> datetime | None:
+    """The first of these moments, neither at once nor beyond all reason; None without any."""
+    if not moments:
+        return None
+    return min(max(min(moments), now + pause), now + LONGEST)

@@ -1,15 +1,12 @@
 """What is due because of time alone: models, their windows, and losses nobody has fed."""
 
-from collections.abc import Mapping, Sequence
-from datetime import datetime, timedelta
+from collections.abc import Mapping
+from datetime import datetime
 from typing import Final
 
 from services.drift_monitor.store.sketches import Place
 from services.drift_monitor.store.versions import Key
 from shared.postgres import Database
-
-LONGEST: Final = timedelta(days=7)
-"""A moment that somebody's clock has put into the far future is not waited for any longer."""
 
 
 class SettlingTable:
@@ -107,10 +104,3 @@ UNFED: Final = """
     ) o
     where v.model = $1
 """
-
-
-def soonest(moments: Sequence[datetime], now: datetime, pause: timedelta) -> datetime | None:
-    """The first of these moments, neither at once nor beyond all reason; None without any."""
-    if not moments:
-        return None
-    return min(max(min(moments), now + pause), now + LONGEST)

@@ -10,7 +10,7 @@ import orjson
 from services.drift_monitor.detection import Comparison
 from services.drift_monitor.memory import Key, Slot
 from services.drift_monitor.windows import Open, Window
-from shared.events import ModelName
+from shared.events import Digest, Json, ModelName
 from shared.postgres import Database, Row
 
 Place = tuple[str, int, int]
@@ -42,6 +42,27 @@ class Filled:
     window: Open
     sketch: bytes
     is_closed: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Judged:
+    """A window as it is kept, with the verdict about it.
+
+    Attributes:
+        counts: its sketch as bytes.
+        digest: of the sketch, as it was said.
+        alpha: None while it was not compared.
+    """
+
+    season: str
+    rows: int
+    counts: bytes
+    digest: Digest | None
+    severity: str | None
+    mode: str | None
+    alpha: float | None
+    detail: str | None
+    features: list[Json] | None
 
 
 class SketchTable:
@@ -155,21 +176,28 @@ class SketchTable:
 
     async def history(self, window: Window, most: int) -> list[bytes]:
         """Sketches of the windows before this one, of its season, the newest first."""
-        rows = await self.database.fetch(
-            "select counts from window_sketch where model = $1 and version = $2 and season = $3 "
-            "and number < $4 and closed_at is not null order by number desc limit $5",
-            window.model,
-            window.version,
-            window.season,
-            window.number,
-            most,
-        )
-        return [row["counts"] for row in rows]
+        place = (str(window.model), window.version, window.number)
+        return list((await self.sketches_before(place, window.season, most)).values())
 
-    async def save_comparison(self, window: Window, found: Comparison) -> None:
+    async def judged(self, place: Place) -> Judged | None:
+        """A window with what was said of it."""
+        row = await self.database.fetchrow(
+            "select season, rows, counts, digest, severity, mode, alpha, detail, features "
+            "from window_sketch where model = $1 and version = $2 and number = $3",
+            *place,
+        )
+        return Judged(**dict(row)) if row else None
+
+    async def sketches_before(self, place: Place, season: str, most: int) -> dict[int, bytes]:
+        """Sketches of the closed windows before one, of its season, by number, the newest first."""
+        rows = await self.database.fetch(_BEFORE, *place[:2], season, place[2], most)
+        return {row["number"]: row["counts"] for row in rows}
+
+    async def save_comparison(self, window: Window, found: Comparison, digest: Digest) -> None:
+        """Write down the verdict, and the digest of the sketch that it is about."""
         await self.database.execute(
             "update window_sketch set severity = $4, mode = $5, alpha = $6, detail = $7, "
-            "features = $8 where model = $1 and version = $2 and number = $3",
+            "features = $8, digest = $9 where model = $1 and version = $2 and number = $3",
             window.model,
             window.version,
             window.number,
@@ -178,9 +206,14 @@ class SketchTable:
             found.alpha,
             found.detail,
             orjson.loads(orjson.dumps(found.features)),
+            digest,
         )
 
 
+_BEFORE: Final = """
+    select number, counts from window_sketch where model = $1 and version = $2 and season = $3
+        and number < $4 and closed_at is not null order by number desc limit $5
+"""
 OLD: Final = """
     select w.model, w.version, w.season from window_sketch w join version v using (model, version)
     where w.closed_at is null and v.close_after is not null

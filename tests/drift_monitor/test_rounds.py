@@ -1,0 +1,350 @@
+"""Rounds of the monitor: they cost what is due, end, and let nobody wait for anybody's fault."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import AsyncIterator, Sequence
+from dataclasses import replace
+from datetime import timedelta
+from typing import Any
+
+import numpy as np
+import pytest
+
+from bench.rounds_world import NOW, Fleet, a_fleet
+from services.drift_monitor.brake import FLEET, Brake
+from services.drift_monitor.course import About, Course, Phase
+from services.drift_monitor.handlers.settling import fed_at, look_again_at, soonest
+from services.drift_monitor.quality.delays import EDGES
+from services.drift_monitor.store import settling, sketches
+from services.drift_monitor.store.delays import FEW_WINDOWS
+from services.drift_monitor.store.qualities import Look
+from shared.errors import Unavailable
+from shared.events import (
+    BrakeLifted,
+    BrakeSet,
+    ModelName,
+    RetrainingRequested,
+    RetrainingWithheld,
+)
+from tests.drift_monitor.building import (
+    NOON,
+    PUMP,
+    a_policy,
+    a_profile,
+    autoregressive,
+    published,
+    registered,
+)
+from tests.drift_monitor.conftest import Site
+from tests.drift_monitor.test_ingest import promoted
+from tests.support.waiting import eventually
+
+real = pytest.mark.real
+MODELS, WINDOWS = 300, 100
+FEW = 3
+PAUSE = timedelta(seconds=15)
+LARGE = {"window_sketch", "window_quality", "label_delay", "outcome"}
+
+
+@pytest.fixture
+async def fleet(database_url: str) -> AsyncIterator[Fleet]:
+    """Three models; each has a hundred closed windows, the last two of them not settled."""
+    async with a_fleet(database_url) as made:
+        await made.add(FEW, WINDOWS)
+        yield made
+
+
+async def plan_of(fleet: Fleet, sql: str, *arguments: Any) -> list[dict[str, Any]]:
+    """The nodes of the plan of a statement that was run."""
+    told = await fleet.database.fetchval(
+        f"explain (analyze, format json) {sql}",
+        *arguments,
+    )
+    nodes, left = (
+        [],
+        [node["Plan"] for node in (json.loads(told) if isinstance(told, str) else told)],
+    )
+    while left:
+        node = left.pop()
+        left += node.get("Plans", [])
+        nodes.append(node)
+    return nodes
+
+
+def rows_read(nodes: Sequence[dict[str, Any]]) -> float:
+    """By all scans together, those that were thrown away among them."""
+    read = 0.0
+    for node in nodes:
+        if "Scan" in node["Node Type"]:
+            rows = node["Actual Rows"] + node.get("Rows Removed by Filter", 0)
+            read += float(rows * node["Actual Loops"])
+    return read
+
+
+@real
+async def test_a_round_reads_what_is_due_and_nothing_else(database_url: str) -> None:
+    async with a_fleet(database_url) as fleet:
+        await fleet.add(MODELS, WINDOWS)
+        await fleet.database.execute(
+            "update label_delay set due_at = null where model <> $1", "model-7"
+        )
+        await fleet.open_old()
+        await fleet.settling.settle()
+        await fleet.database.execute("vacuum analyze label_delay")
+        plans = await plans_of(fleet, "model-7")
+        again = await fleet.settling.settle()
+
+    assert again == 0
+    for what, nodes in plans.items():
+        through = [n for n in nodes if n["Node Type"] == "Seq Scan"]
+        assert not [n for n in through if n["Relation Name"] in LARGE], what
+    assert rows_read(plans["models"]) == 0
+    assert rows_read(plans["windows"]) <= 10
+    assert rows_read(plans["next"]) <= 10
+    assert rows_read(plans["unfed"]) <= 10
+    assert rows_read(plans["old"]) <= 3 * MODELS
+
+
+async def plans_of(fleet: Fleet, model: str) -> dict[str, list[dict[str, Any]]]:
+    """Of the statements of a round, a moment after one."""
+    later = NOW + timedelta(seconds=10)
+    return {
+        "models": await plan_of(fleet, settling.MODELS_DUE, later, 200),
+        "windows": await plan_of(fleet, settling.WINDOWS_DUE, model, later, 100),
+        "next": await plan_of(fleet, settling.NEXT_LOOK, model),
+        "unfed": await plan_of(fleet, settling.UNFED, model),
+        "old": await plan_of(fleet, sketches.OLD, NOW, 20, model, 1, "", 50),
+    }
+
+
+@real
+async def test_one_model_that_cannot_be_settled_or_closed_keeps_no_other_waiting(
+    fleet: Fleet,
+) -> None:
+    database = fleet.database
+    await fleet.open_old()
+    # Its profile is nowhere; a window of it is old, and losses are to be fed.
+    await database.execute("update version set reference = repeat('f', 64) where model = 'model-2'")
+    await database.execute("update detector set fed_to = $1", NOW - timedelta(days=1))
+    ageing = fleet.ageing
+
+    closed, again = await ageing.close_old(), await ageing.close_old()
+    await fleet.settling.settle()
+
+    left = await database.fetch("select model from window_sketch where closed_at is null")
+    due = {
+        row["model"]: row["due_at"]
+        for row in await database.fetch("select model, due_at from label_delay")
+    }
+    assert (closed, again) == (2, 0)
+    assert [row["model"] for row in left] == ["model-2"]
+    assert list(ageing.failed) == [("model-2", 1, "")]
+    assert due["model-2"] == NOW + timedelta(minutes=5)
+    assert all(moment is None or moment > NOW for moment in due.values())
+
+
+@real
+async def test_closing_gives_up_only_when_nothing_can_be_read(fleet: Fleet) -> None:
+    await fleet.open_old()
+
+    async def away(_: object) -> bytes:
+        raise Unavailable("no profile can be read")
+
+    await fleet.database.execute("update version set reference = repeat('e', 64)")
+    fleet.judging.profiles.fetch = away
+    ageing = fleet.ageing
+
+    with pytest.raises(Unavailable):
+        await ageing.close_old()
+
+    assert len(ageing.failed) == 2
+
+
+@real
+async def test_unlabelled_predictions_of_many_windows_are_counted_once_in_a_while(
+    fleet: Fleet,
+) -> None:
+    windows, model = FEW_WINDOWS + 50, "model-3"
+    await _more_windows(fleet, model, windows)
+    store = fleet.judging.store
+
+    first = await store.delays(model, NOW, keep=True)
+    await fleet.database.execute("update window_sketch set rows = 90 where model = $1", model)
+    kept = await store.delays(model, NOW + timedelta(hours=1))
+    anew = await store.delays(model, NOW + timedelta(days=5))
+    back = await store.delays(model, NOW - timedelta(hours=1))
+
+    assert first[1].sum() == 50 * (WINDOWS + windows)
+    assert kept[1].tolist() == first[1].tolist()
+    assert anew[1].sum() == back[1].sum() == 40 * (WINDOWS + windows)
+    assert len(first[1]) == len(EDGES) + 1
+
+
+async def _more_windows(fleet: Fleet, model: str, windows: int) -> None:
+    """Windows of ninety days ago, half of whose rows have labels."""
+    await fleet.database.execute(
+        "insert into window_sketch (model, version, number, rows, counts, begun_at, started_at, "
+        "ended_at, closed_at, opened_at) select $1, 1, 1000 + n, 100, '', at, at, at, at, at from "
+        "generate_series(1, $2::int) n, (select $3::timestamptz - interval '90 days' as at) then_",
+        model, windows, NOW,
+    )  # fmt: skip
+    await fleet.database.execute(
+        "insert into window_quality (model, version, number, labels) "
+        "select $1, 1, 1000 + n, 50 from generate_series(1, $2::int) n",
+        model, windows,
+    )  # fmt: skip
+
+
+# --- one order of locks -----------------------------------------------------------------------
+
+
+async def waits_for_the_fleet(site: Site) -> object:
+    return await site.database.fetchval(
+        "select 1 from pg_locks where locktype = 'advisory' and classid = 7437 and not granted"
+    )
+
+
+@real
+async def test_a_brake_is_lifted_beside_a_batch_that_holds_a_model_of_it(site: Site) -> None:
+    held = About(
+        model=PUMP, version=1, owner="ada", policy=replace(a_policy(), dataset="flow"), now=NOON
+    )
+    course = Course(phase=Phase.HELD, version=1, confirmed_at=NOON)
+    brake = Brake(scope=FLEET, set_at=NOON, until=NOON + timedelta(days=7))
+    said = BrakeSet(scope=FLEET, confirmed=9, watched=9, models=(PUMP,), detail="at once")
+    lifted = BrakeLifted(scope=FLEET, by="ada", reason="released", detail="known")
+    async with site.database.transaction():
+        await site.store.set_brake(brake, said)
+        await site.store.save_course(held, course, None, NOON)
+    has_fleet, has_course = asyncio.Event(), asyncio.Event()
+    before = await site.store.due_course(NOON)
+
+    async def a_batch() -> None:
+        """Predictions of this model, and of another whose question the fleet must answer."""
+        async with site.database.transaction():
+            await site.store.lock([PUMP, "valve"])
+            await has_fleet.wait()
+            await site.store.save_course(held, course, None, NOON)
+            has_course.set()
+            await site.store.lock_fleet()
+            await site.store.save_course(
+                replace(held, model=ModelName("valve")), course, NOON, NOON
+            )
+
+    async def a_person() -> None:
+        async with site.database.transaction():
+            await site.store.lock_fleet()
+            has_fleet.set()
+            await has_course.wait()
+            await eventually(lambda: waits_for_the_fleet(site), what="the batch to wait")
+            await site.store.lift_brake(lifted, NOON)
+
+    await asyncio.wait_for(asyncio.gather(a_batch(), a_person()), 30)
+
+    assert before is None
+    assert await site.store.due_course(NOON) in (PUMP, "valve")
+    assert (await site.store.course(PUMP)).due_at == NOON
+
+
+@real
+async def test_what_is_held_without_a_brake_is_looked_at_once(site: Site) -> None:
+    held = About(
+        model=PUMP, version=1, owner="ada", policy=replace(a_policy(), dataset="flow"), now=NOON
+    )
+    brake = Brake(scope="dataset/flow", set_at=NOON, until=NOON + timedelta(days=7))
+    said = BrakeSet(scope=brake.scope, confirmed=9, watched=9, models=(PUMP,), detail="at once")
+    lifted = BrakeLifted(scope=brake.scope, by="ada", reason="released", detail="known")
+    await site.store.set_brake(brake, said)
+    await site.store.save_course(held, Course(phase=Phase.HELD, version=1), None, NOON)
+    await site.store.lift_brake(lifted, NOON)
+
+    # The version that was held is champion no more: nothing is to be looked at.
+    looked = await site.brakes.look_at_one(), await site.brakes.look_at_one()
+
+    assert looked == (True, False)
+
+
+# --- when the next look is --------------------------------------------------------------------
+
+
+def a_look(age: timedelta) -> Look:
+    ended = NOON - age
+    return Look(
+        number=1, rows=100, per_cell=None, begun_at=ended, ended_at=ended, is_closed=True,
+        labels=50, steps=1, revision=1, state="provisional", settled=False,
+    )  # fmt: skip
+
+
+def test_a_window_is_looked_at_when_its_labels_should_be_there_and_then_ever_less_often() -> None:
+    hour = timedelta(hours=1)
+    first = look_again_at(a_look(hour), 3 * 3600.0, NOON)
+    later = [look_again_at(a_look(n * hour), 1800.0, NOON) - NOON for n in (1, 24, 24 * 300)]
+
+    assert first == NOON + 2 * hour
+    assert all(n * hour / 12 < wait < n * hour / 2 for n, wait in zip((1, 24), later, strict=False))
+    assert later[2] <= timedelta(days=10)
+
+
+def test_windows_of_like_age_are_looked_at_at_one_moment() -> None:
+    day = timedelta(days=1)
+    ages = [30 * day + n * timedelta(hours=1) for n in range(48)]
+
+    moments = {look_again_at(a_look(age), 1800.0, NOON) for age in ages}
+
+    assert len(moments) == 1
+
+
+@pytest.mark.parametrize("age", [timedelta(days=-365 * 7000), timedelta(days=365 * 2000)])
+def test_moments_of_wild_clocks_are_not_waited_for(age: timedelta) -> None:
+    again = look_again_at(a_look(age), 1800.0, NOON)
+    fed = fed_at(NOON - age, timedelta(hours=1), NOON)
+
+    due = soonest([again, fed], NOON, PAUSE)
+
+    assert due is not None
+    assert NOON + PAUSE <= due <= NOON + timedelta(days=10)
+
+
+def test_nothing_to_wait_for_is_no_moment() -> None:
+    assert soonest([], NOON, PAUSE) is None
+
+
+# --- what nobody could count ------------------------------------------------------------------
+
+
+@real
+@pytest.mark.parametrize(
+    ("heard", "rows"),
+    [
+        ([], None),
+        ([(1, 500)], 0),
+        ([(1, 500), (2, 700)], 200),
+        ([(2, 700)], 300),
+        ([(2, 100)], 0),
+    ],
+)
+async def test_rows_that_have_come_since_are_known_or_they_are_not(
+    site: Site, heard: list[tuple[int, int]], rows: int | None
+) -> None:
+    await site.hear(*(published(version, size) for version, size in heard))
+
+    assert await site.store.rows_since("flow", 1, 400) == rows
+
+
+@real
+async def test_a_model_whose_data_nobody_told_of_is_not_refused_for_want_of_labels(
+    site: Site,
+) -> None:
+    profile = a_profile(autoregressive(0.0, 4000, 3, seed=1), window=50)
+    quiet = autoregressive(0.0, 150, 3, seed=2)
+    await site.hear(registered(site.artifacts, profile), promoted())
+
+    await site.hear(*site.serving.batches_of(quiet + np.array([3.0, 0, 0])))
+
+    withheld = await site.said(RetrainingWithheld)
+    (asked, *_) = await site.said(RetrainingRequested)
+    assert isinstance(asked, RetrainingRequested)
+    assert asked.labels is None
+    assert "no_labels" not in {getattr(one, "reason", "") for one in withheld}
