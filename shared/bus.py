@@ -9,7 +9,7 @@ import contextlib
 import time
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Final
 
 from shared import faults, telemetry
 from shared.broker import (
@@ -55,6 +55,9 @@ __all__ = [
     "publish",
     "retry_parked",
 ]
+
+
+FORGET_EVERY_SECONDS: Final = 3600.0
 
 
 class Stalled(TidewheelError):
@@ -103,8 +106,8 @@ class Bus:
         """Compose it; nothing is opened yet.
 
         Args:
-            carried: reactions to what something else carries to the same consumer, for its dead
-                letters that an older release did not know.
+            carried: reactions to what something else carries to the same consumer: dead letters of
+                a type that an older release did not know are retried, and old ids are forgotten.
         """
         self._database = database
         self._bootstrap = bootstrap
@@ -114,6 +117,7 @@ class Bus:
         self._timing = timing or Timing()
         self._reactions = (*reactions, *carried)
         self._topics = topics_heard(reactions, service)
+        self._known = topics_heard(self._reactions, service)
         for topic in self._topics:
             if topic.sequenced:
                 telemetry.begin("tidewheel_sequence_gaps_total", topic=topic.name)
@@ -205,7 +209,7 @@ class Bus:
     async def _take_up_unknown(self) -> None:
         """What an older release could not read and this one can; before anything newer is heard."""
         patience = Patience()
-        names = [topic.name for topic in topics_heard(self._reactions, self._database.service)]
+        names = [topic.name for topic in self._known]
         while True:
             try:
                 await retry_upgraded(self._database, self._reactions, names, self._name)
@@ -359,9 +363,9 @@ class Bus:
                 "tidewheel_dead_letters_pending",
                 [({"topic": t, "reason": why}, n) for (t, why), n in parked.items()],
             )
-            if now - self._forgot_at > 3600:
-                self._forgot_at = now
-                await self._inbox.forget_old(self._topics)
+            if now - self._forgot_at > FORGET_EVERY_SECONDS:
+                is_all = await self._inbox.forget_old(self._known)
+                self._forgot_at = now if is_all else now - FORGET_EVERY_SECONDS
 
     def _tell_lag(self) -> None:
         """Over the partitions of each topic that are here: how many wait, and the oldest's age."""

@@ -21,6 +21,9 @@ CONTENT_TYPE: Final = "application/cloudevents+json"
 MAX_EVENT_BYTES: Final = 256_000
 """A larger event is refused where it is said; its large parts belong into a blob."""
 
+LONGEST_ATTRIBUTE: Final = 1_000
+"""Characters."""
+
 Headers = Sequence[tuple[str, bytes]]
 Upcaster = Callable[[dict[str, Any]], dict[str, Any]]
 
@@ -149,6 +152,9 @@ def _heard(event: Event, attributes: Mapping[str, Any]) -> Heard[Event]:
     event_id = _uuid(str(attributes["id"]), source)
     if attributes.get("subject", event.subject) != event.subject:
         raise InvalidEvent(f"subject {attributes['subject']!r} is not {event.subject!r}")
+    time = datetime.fromisoformat(str(attributes["time"])) if "time" in attributes else EPOCH
+    if time.tzinfo is None:
+        raise ValueError("the time lacks its offset from UTC")
     sequence = attributes.get("sequence")
     causation = attributes.get("causationid")
     correlation = attributes.get("correlationid")
@@ -156,13 +162,22 @@ def _heard(event: Event, attributes: Mapping[str, Any]) -> Heard[Event]:
         event=event,
         id=event_id,
         source=source,
-        time=datetime.fromisoformat(str(attributes["time"])) if "time" in attributes else EPOCH,
+        time=time,
         correlation=UUID(correlation) if correlation else event_id,
         causation=UUID(causation) if causation else None,
         sequence=int(sequence) if sequence is not None else None,
-        traceparent=attributes.get("traceparent"),
-        signature=attributes.get("signature"),
+        traceparent=_short(attributes.get("traceparent")),
+        signature=_short(attributes.get("signature")),
     )
+
+
+def _short(value: Any) -> str | None:
+    """An attribute that is passed on as it came, and so has to be of a form that can be."""
+    if value is None:
+        return None
+    if not isinstance(value, str) or len(value) > LONGEST_ATTRIBUTE or not value.isprintable():
+        raise ValueError(f"an attribute is no text of at most {LONGEST_ATTRIBUTE} characters")
+    return value
 
 
 EPOCH: Final = datetime.fromisoformat("1970-01-01T00:00:00+00:00")

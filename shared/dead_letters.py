@@ -44,7 +44,7 @@ def router(database: Database, reactions: Iterable[Reaction]) -> APIRouter:
         cursor: Annotated[int, Query(ge=0, le=LARGEST)] = 0,
         limit: Annotated[int, Query(ge=1, le=1000)] = 100,
     ) -> Any:
-        rows = await list_parked(database, subject=subject, after=cursor, limit=limit)
+        rows = await list_parked(database, subject=subject, after=cursor, limit=limit, whole=False)
         last = str(rows[-1].id) if len(rows) == limit else None
         away = await list_turned_away(database, limit=limit)
         return Json(

@@ -40,7 +40,8 @@ async def once(
         raise InvalidInput("An Idempotency-Key has at most 200 characters.")
     if key and body_hash is None:
         # Before the transaction: whoever sends slowly must not keep a connection meanwhile.
-        body_hash = hashlib.sha256(request.url.path.encode() + await request.body()).digest()
+        asked = f"{request.url.path}?{request.url.query}".removesuffix("?")
+        body_hash = hashlib.sha256(asked.encode() + await request.body()).digest()
     async with database.transaction(Cause.outside()):
         if not key:
             return _answer(*await action())

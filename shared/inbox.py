@@ -7,11 +7,12 @@ that the event is done. Correctness rests on this alone, not on the broker's off
 import time
 from collections.abc import Awaitable, Callable, Iterable, Sequence
 from dataclasses import dataclass
+from datetime import timedelta
 from itertools import islice, takewhile
 from typing import Final, Literal
 
 from shared import clock, telemetry
-from shared.errors import NotReady, OutOfSequence, StoreUnavailable, Unavailable
+from shared.errors import InvalidEvent, NotReady, OutOfSequence, StoreUnavailable, Unavailable
 from shared.events import Event
 from shared.letters import Letter, Reader
 from shared.parking import Parking
@@ -51,7 +52,18 @@ _HEARD: Final = """
     on conflict do nothing returning event_id
 """
 """Releases before this one kept the ids that outsiders gave, and what they did is done."""
-_FORGET: Final = "delete from inbox where topic = $1 and heard_at < now() - $2::interval"
+_FORGET: Final = """
+    delete from inbox where ctid = any(array(
+        select ctid from inbox where topic = $1 and heard_at < now() - $2::interval limit $3
+    ))
+"""
+_FORGET_JUNK: Final = """
+    delete from dead_letter where consumer = $1 and topic = $2 and failure = $3
+    and parked_at < now() - $4::interval
+"""
+FORGOTTEN_TOGETHER: Final = 10_000
+JUNK_STAYS: Final = timedelta(days=30)
+"""No release will ever read what is no event; it must not fill the room of outsiders for ever."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -157,11 +169,22 @@ class Inbox:
                 break
         return chosen or [next(iter(letters))]
 
-    async def forget_old(self, topics: Iterable[Topic]) -> None:
-        """Drop ids that the broker cannot deliver any more."""
+    async def forget_old(self, topics: Iterable[Topic]) -> bool:
+        """Drop ids that the broker cannot deliver any more, and old records that are no events.
+
+        Returns:
+            Whether that was all; the rest takes another call.
+        """
+        most = 0
         for topic in topics:
             if topic.retention is not None and not topic.sequenced:
-                await self._database.execute(_FORGET, topic.name, topic.retention * 2)
+                age = topic.retention * 2
+                gone = await self._database.execute(_FORGET, topic.name, age, FORGOTTEN_TOGETHER)
+                most = max(most, gone)
+            if topic.outsiders:
+                junk = (self.consumer, topic.name, InvalidEvent.__name__, JUNK_STAYS)
+                await self._database.execute(_FORGET_JUNK, *junk)
+        return most < FORGOTTEN_TOGETHER
 
     async def _set_aside(self, letters: Sequence[Letter], wait: Wait) -> None:
         patience = Patience()

@@ -56,6 +56,13 @@ _CLAIM: Final = """
     )
     returning *
 """
+_TURN: Final = "select pg_advisory_xact_lock(hashtextextended($1, 7436))"
+_OTHER: Final = """
+    select exists (
+        select 1 from job where kind = $1 and subject = $2 and id <> $3 and state = 'running'
+            and lease_until >= now()
+    )
+"""
 _MINE: Final = "where id = $1 and attempt = $2 and state = 'running'"
 _HEARTBEAT: Final = f"update job set lease_until = now() + $3::interval {_MINE}"  # noqa: S608
 _RELEASE: Final = f"update job set state = 'waiting', lease_until = null, run_after = $3 {_MINE}"  # noqa: S608
@@ -97,6 +104,10 @@ class Job:
     def counted(self) -> int:
         """The attempts that count, this one with them."""
         return self.attempt - self.given_back
+
+
+class _Taken(Exception):
+    """Another job of the same subject was claimed at the same moment."""
 
 
 class Jobs:
@@ -157,8 +168,25 @@ class Jobs:
 
         While a job of a subject runs, others of the same subject wait.
         """
-        row = await self.database.fetchrow(_CLAIM, self.kind, worker, self.lease)
-        return _job(row) if row else None
+        try:
+            async with self.database.transaction():
+                row = await self.database.fetchrow(_CLAIM, self.kind, worker, self.lease)
+                if row is None:
+                    return None
+                await self._take_turn(row)
+        except _Taken:
+            return None
+        return _job(row)
+
+    async def _take_turn(self, row: Row) -> None:
+        """See that nobody claims another job of the subject at the same moment.
+
+        Raises:
+            _Taken: somebody was faster.
+        """
+        await self.database.execute(_TURN, f"{self.kind} {row['subject']}")
+        if await self.database.fetchval(_OTHER, self.kind, row["subject"], row["id"]):
+            raise _Taken
 
     async def heartbeat(self, job: Job) -> bool:
         """Extend the lease; False when the job belongs to somebody else by now."""

@@ -24,6 +24,10 @@ from shared.turned_away import Ring
 
 COPIED_BYTES: Final = 100_000
 """A larger record is copied to the dead-letter topic without its bytes; the table has them."""
+COPIED_OF_OUTSIDERS: Final = 4_000
+"""The same for what outsiders wrote: copies stay in the registry's log for ever."""
+COPIED_HEADERS: Final = 20
+"""With up to 200 bytes each, of which JSON may make six times as many, a copy can be published."""
 BEHIND: Final = "Behind"
 
 _MOVE: Final = (
@@ -213,6 +217,7 @@ class Parking:
         record = letter.record
         failure, reason = _reason(error)
         payload = record.value or b""
+        copied = COPIED_OF_OUTSIDERS if letter.topic.outsiders else COPIED_BYTES
         return EventParked(
             parked_subject=letter.subject,
             service=self._database.service,
@@ -225,10 +230,10 @@ class Parking:
             failure=failure,
             reason=reason,
             trace=_trace(error)[-4000:],
-            payload=base64.b64encode(payload).decode() if len(payload) <= COPIED_BYTES else "",
+            payload=base64.b64encode(payload).decode() if len(payload) <= copied else "",
             headers={
-                plain(name[:100]): value[:500].decode("utf-8", "replace")
-                for name, value in record.headers[:50]
+                plain(name[:100]): plain(value[:200].decode("utf-8", "replace"))
+                for name, value in record.headers[:COPIED_HEADERS]
             },
         )
 
@@ -269,10 +274,17 @@ async def list_parked(
     consumer: str | None = None,
     after: int = 0,
     limit: int = 100,
+    whole: bool = True,
 ) -> list[Parked]:
-    """Dead letters of a service, oldest first, after the id that a page before ended with."""
+    """Dead letters of a service, oldest first, after the id that a page before ended with.
+
+    Args:
+        whole: with their bytes and traces, which may be many.
+    """
+    columns = "payload, trace" if whole else "null::bytea as payload, '' as trace"
     rows = await database.fetch(
-        "select * from dead_letter where consumer = $1 and id > $2 "
+        'select id, topic, partition, "offset", subject, event, sequence, failure, reason, '  # noqa: S608 - constants
+        f"parked_at, {columns} from dead_letter where consumer = $1 and id > $2 "
         "and ($3::text is null or topic = $3) and ($4::text is null or subject = $4) "
         "order by id limit $5",
         consumer or database.service,

@@ -16,6 +16,11 @@ _HEARD: Final = (
     "insert into inbox (consumer, topic, event_id) values ($1, $2, $3) "
     "on conflict do nothing returning event_id"
 )
+_OF_SUBJECT: Final = (
+    "from dead_letter where consumer = $1 and topic = $2 and subject = $3 order by id for update"
+)
+_IDS: Final = f"select id {_OF_SUBJECT}"
+_WHOLE: Final = f"select * {_OF_SUBJECT}"
 _UNKNOWN: Final = """
     select distinct topic, subject, event from dead_letter
     where consumer = $1 and failure = $2 order by topic, subject, event
@@ -103,10 +108,9 @@ async def _retry_in_order(
 async def _retry_each(
     database: Database, reader: Reader, consumer: str, topic: str, subject: str
 ) -> int:
-    rows = await _parked(database, consumer, topic, subject)
     failed: Exception | None = None
     done = 0
-    for row in rows:
+    for row in await _parked(database, consumer, topic, subject, _IDS):
         try:
             done += await _retry_one(database, reader, consumer, row["id"])
         except Exception as error:
@@ -189,17 +193,13 @@ async def _locked(database: Database, consumer: str, topic: str, subject: str) -
         topic,
         subject,
     )
-    return await _parked(database, consumer, topic, subject)
+    return await _parked(database, consumer, topic, subject, _WHOLE)
 
 
-async def _parked(database: Database, consumer: str, topic: str, subject: str) -> list[Row]:
-    rows = await database.fetch(
-        "select * from dead_letter where consumer = $1 and topic = $2 and subject = $3 "
-        "order by id for update",
-        consumer,
-        topic,
-        subject,
-    )
+async def _parked(
+    database: Database, consumer: str, topic: str, subject: str, sql: str
+) -> list[Row]:
+    rows = await database.fetch(sql, consumer, topic, subject)
     if not rows:
         raise NotFound(f"nothing of {subject!r} on {topic} is parked")
     return rows

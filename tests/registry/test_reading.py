@@ -151,7 +151,6 @@ async def test_a_wrong_question_is_a_problem(fed: House, path: str) -> None:
         "/v1/datasets/pumps/versions/9",
         "/v1/datasets/pumps/versions/9/data",
         "/v1/datasets/pumps/compare?old=1&new=9",
-        "/v1/datasets/NO/versions",
         "/v1/cascades/x",
         "/v1/cascades/01a1fd48-59b0-769e-b765-01211d7eaf48",
     ],
@@ -160,3 +159,12 @@ async def test_what_is_not_there_is_404(fed: House, path: str) -> None:
     answer = await fed.client.get(path)
 
     assert (answer.status_code, answer.json()["code"]) == (404, "not_found")
+
+
+@pytest.mark.parametrize("path", ["/v1/datasets/NO/versions", "/v1/models/NO", "/v1/models/a%00b"])
+async def test_what_is_no_name_is_422_with_its_place(fed: House, path: str) -> None:
+    answer = await fed.client.get(path)
+
+    assert (answer.status_code, answer.json()["code"]) == (422, "invalid_input")
+    assert [one["pointer"] for one in answer.json()["errors"]] == ["/path/name"]
+    assert answer.json()["errors"][0]["detail"].startswith("a name is 1 to 63 of a-z")

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
+from dataclasses import replace
 from datetime import timedelta
 
 import pytest
 
-from shared.codec import encode
+from shared.codec import MAX_EVENT_BYTES, encode
 from shared.events import Event, Heard
 from shared.inbox import Inbox, Limits, place_of
 from shared.letters import Letter, Record
@@ -172,10 +173,49 @@ async def test_ids_are_forgotten_only_where_the_broker_forgets_too(
         "update inbox set heard_at = now() - interval '1 year' where topic = $1", OFFERS.name
     )
 
-    await inbox.forget_old([OFFERS, SERVING])
+    is_all = await inbox.forget_old([OFFERS, SERVING])
 
+    assert is_all
     rows = await database.fetch("select topic from inbox")
     assert [row["topic"] for row in rows] == [OFFERS.name]
+
+
+@pytest.mark.real
+async def test_records_that_are_no_events_make_room_after_a_month(
+    service: tuple[Database, Skipper],
+) -> None:
+    database, skipper = service
+    inbox = Inbox(database, "trainer", skipper.reactions())
+    skipper.script.poison["a", 1] = ValueError("a bug")
+    junk = inbox.read(Record(topic=OFFERS.name, partition=0, offset=9, key=b"a", value=b"{"))
+    await inbox.take([junk], no_wait)
+    await inbox.take(letters(inbox, [heard(an_offer("a", 1))]), no_wait)
+    await database.execute("update dead_letter set parked_at = now() - interval '31 days'")
+
+    await inbox.forget_old([OFFERS, DATASETS])
+
+    assert [one.failure for one in await list_parked(database)] == ["ValueError"]
+
+
+@pytest.mark.real
+async def test_whatever_headers_a_record_has_its_copy_can_be_published(
+    service: tuple[Database, Skipper],
+) -> None:
+    database, skipper = service
+    inbox = Inbox(database, "trainer", skipper.reactions())
+    value = b'{"specversion":"1.0","type":"' + b"\x01" * 99_000
+    headers = tuple(("\x01" * 900, b"\x01" * 900) for _ in range(80))
+    hostile = Record(
+        topic=OFFERS.name, partition=0, offset=0, key=b"\x01" * 900, value=value, headers=headers
+    )
+
+    await inbox.take([inbox.read(hostile)], give_up)
+    own = inbox.read(replace(hostile, topic=DATASETS.name))
+    await inbox.take([own], give_up)
+
+    said = await database.fetch("select length(payload) as size from said")
+    assert len(said) == 2
+    assert max(row["size"] for row in said) < MAX_EVENT_BYTES
 
 
 @pytest.mark.real

@@ -114,6 +114,15 @@ async def test_jobs_of_one_subject_run_one_after_the_other(jobs: Jobs) -> None:
     assert nothing is None
 
 
+async def test_two_workers_at_the_same_moment_take_one_job_of_a_subject(jobs: Jobs) -> None:
+    for number in range(12):
+        await add(jobs, f"k{number}")
+
+    claimed = await asyncio.gather(*(jobs.claim(f"w{number}") for number in range(8)))
+
+    assert len([job for job in claimed if job is not None]) == 1
+
+
 async def test_a_job_whose_worker_is_silent_goes_to_another_and_the_first_is_fenced(
     jobs: Jobs,
 ) -> None:
