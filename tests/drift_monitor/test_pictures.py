@@ -87,6 +87,26 @@ def test_quality_is_told_with_its_completeness_the_promise_and_the_rule() -> Non
     assert "mae 0.55 (promised 0.45, the rule 0.9) with 75% of the labels" in said
 
 
+def test_a_long_sentence_is_broken_into_lines_and_what_is_missing_has_its_name() -> None:
+    count = 40
+    names = (*(f"{n} to {n + 1}" for n in range(count - 1)), "missing")
+    even = (1 / count,) * count
+    shares = Shares(feature="a", names=names, window=even, reference=even)
+
+    said = texts(distribution("pump", shares, "a lies above its reference " * 8))
+
+    assert "missing" in said
+    assert {"the window", "the reference"} <= {*said}
+    assert max(len(line) for line in said[3:] if "above" in line) < 130
+
+
+def test_every_colour_of_the_map_is_explained_and_the_last_moment_stays_within() -> None:
+    said = texts(heat("pump v1", MOMENTS, [a_cell()], alpha=1e-3))
+
+    assert {"like the reference", "warning", "critical", "not judged"} <= {*said}
+    assert f"{MOMENTS[-1]:%Y-%m-%d %H:%M}" in said
+
+
 def test_pictures_of_nothing_say_so() -> None:
     assert "No window has been compared yet." in texts(heat("pump", [], [], alpha=1.0))
     assert "No window has labels yet." in texts(quality("pump", "mae", []))

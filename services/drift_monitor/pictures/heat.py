@@ -6,7 +6,7 @@ from datetime import datetime
 from math import log10
 from typing import Final, Literal
 
-from services.drift_monitor.pictures.sheet import sheet, shortened, text
+from services.drift_monitor.pictures.sheet import Sign, legend, sheet, shortened, text
 from shared.plain_text import html, plain
 
 Tier = Literal["clean", "warning", "critical", "insufficient"]
@@ -14,6 +14,12 @@ MOST_ROWS: Final = 40
 _LEFT, _TOP, _HIGH, _PLOT, _FOOT = 220, 44, 18, 640, 46
 _LEAST_P: Final = 1e-12
 """Beyond it a cell is as dark as it gets."""
+_MEANINGS: Final[tuple[tuple[str, Sign, str], ...]] = (
+    ("clean", "block", "like the reference"),
+    ("warning", "block", "warning"),
+    ("critical", "block", "critical"),
+    ("insufficient", "block", "not judged"),
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -45,7 +51,7 @@ def heat(model: str, moments: Sequence[datetime], cells: Sequence[Cell], *, alph
     wide = _PLOT / max(len(moments), 1)
     parts = [part for row, name in enumerate(shown) for part in _row(row, name, cells, wide, alpha)]
     bottom = _TOP + _HIGH * len(shown)
-    parts += _moments(moments, wide, bottom)
+    parts += [*_moments(moments, wide, bottom), *legend(_LEFT + _PLOT, 20, _MEANINGS)]
     if not moments:
         parts.append(text(_LEFT, _TOP + 12, "No window has been compared yet."))
     if len(features) > len(shown):
@@ -90,8 +96,13 @@ def strength(cell: Cell, alpha: float) -> float:
 def _moments(moments: Sequence[datetime], wide: float, bottom: float) -> list[str]:
     if not moments:
         return []
-    places = sorted({0, len(moments) // 2, len(moments) - 1})
+    names = [f"{moment:%Y-%m-%d %H:%M}" for moment in moments]
+    if len(names) == 1:
+        return [text(_LEFT + _PLOT / 2, bottom + 16, names[0], "x")]
+    middle = len(names) // 2
+    between = [text(_LEFT + wide * (middle + 0.5), bottom + 16, names[middle], "x")]
     return [
-        text(_LEFT + wide * (place + 0.5), bottom + 16, f"{moments[place]:%Y-%m-%d %H:%M}", "x")
-        for place in places
+        text(_LEFT, bottom + 16, names[0], "start"),
+        *(between if len(names) > 2 else ()),
+        text(_LEFT + _PLOT, bottom + 16, names[-1], "end"),
     ]

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
-from services.drift_monitor.pictures.sheet import sheet, text
+from services.drift_monitor.pictures.sheet import LINE, Sign, legend, lines, sheet, text
 from shared.pictures import HEIGHT, WIDTH, Line, Picture, Point, around, drawn
 
 
@@ -39,7 +39,7 @@ def quality(model: str, metric: str, judged: Sequence[Judged]) -> bytes:
         words = text(24, 60, "No window has labels yet.")
         return sheet(f"{model}: quality", says, WIDTH, 90, [words])
     picture = Picture(
-        title=f"{model}: {metric}",
+        title=metric,
         says=says,
         x_title="end of the window",
         y_title=metric,
@@ -51,7 +51,17 @@ def quality(model: str, metric: str, judged: Sequence[Judged]) -> bytes:
     )
     inner = drawn(picture)
     body = f'<svg x="0" y="26" width="{WIDTH}" height="{HEIGHT}"{inner.removeprefix("<svg")}'
-    return sheet(f"{model}: quality", says, WIDTH, HEIGHT + 50, [body, text(12, HEIGHT + 42, says)])
+    told = lines(HEIGHT + 42, says, WIDTH)
+    parts = [body, *legend(WIDTH - 12, 40, _meanings(picture)), *told]
+    return sheet(f"{model}: quality", says, WIDTH, HEIGHT + 34 + LINE * len(told), parts)
+
+
+def _meanings(picture: Picture) -> list[tuple[str, Sign, str]]:
+    found: list[tuple[str, Sign, str]] = [
+        (f"line {line.role}", "stroke", line.name) for line in picture.lines
+    ]
+    promised: list[tuple[str, Sign, str]] = [("guide", "stroke", "promised")]
+    return [*found, *(promised if picture.guide is not None else ())]
 
 
 def _lines(judged: Sequence[Judged]) -> tuple[Line, ...]:
@@ -77,7 +87,8 @@ def _known(one: Judged) -> list[float]:
 
 def _span(moments: Sequence[float]) -> Point:
     low, high = min(moments), max(moments)
-    return (low - 1.0, high + 1.0) if low == high else (low, high)
+    # Room at the end, so that the last name is not cut off.
+    return (low - 1.0, high + 1.0) if low == high else (low, high + (high - low) * 0.08)
 
 
 def _names(judged: Sequence[Judged]) -> tuple[tuple[float, str], ...]:
@@ -92,6 +103,6 @@ def _says(metric: str, judged: Sequence[Judged]) -> str:
     rule = f", the rule {newest.baseline:.4g}" if newest.baseline is not None else ""
     promised = f" (promised {newest.reference:.4g}{rule})" if newest.reference is not None else ""
     return (
-        f"{metric} {newest.value:.4g}{promised} with {newest.completeness:.0%} of the labels; "
-        "dotted: as on the held-out rows."
+        f"{metric} {newest.value:.4g}{promised} with {newest.completeness:.0%} of the labels"
+        " in the newest window."
     )

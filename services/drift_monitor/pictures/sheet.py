@@ -1,7 +1,8 @@
 """A picture that stands alone: its size, its style, and nothing that could run."""
 
 from collections.abc import Sequence
-from typing import Final
+from textwrap import wrap
+from typing import Final, Literal
 
 from shared.plain_text import html, plain
 
@@ -11,10 +12,10 @@ _STYLE: Final = (
     "--insufficient:#c5ccd3}"
     "@media(prefers-color-scheme:dark){:root{--ink:#e6ebf0;--soft:#9aa9b8;--rule:#35414d;"
     "--page:#161c22;--clean:#26313b;--candidate:#58b7dd;--champion:#c39bea;--baseline:#d9bd52;"
-    "--insufficient:#4a5661}}"
+    "--critical:#e5534b;--insufficient:#4a5661}}"
     "svg{background:var(--page);font:12px system-ui,sans-serif}text{fill:var(--ink)}"
     "text.soft{fill:var(--soft)}text.name{font-weight:600}text.x{text-anchor:middle}"
-    "text.y{text-anchor:end;dominant-baseline:middle}text.row{dominant-baseline:middle}"
+    "text.end{text-anchor:end}text.y{text-anchor:end;dominant-baseline:middle}text.row{dominant-baseline:middle}"
     ".axis,.grid,.guide,.line{fill:none}.axis{stroke:var(--soft)}.grid{stroke:var(--rule)}"
     ".guide{stroke:var(--soft);stroke-dasharray:2 3}.line{stroke-width:2}"
     ".line.candidate{stroke:var(--candidate)}"
@@ -51,6 +52,36 @@ def sheet(title: str, says: str, width: int, height: int, parts: Sequence[str]) 
 def text(x: float, y: float, words: str, kind: str = "soft") -> str:
     """Words at a place, harmless whatever they are."""
     return f'<text class="{kind}" x="{x:.1f}" y="{y:.1f}">{html(plain(words))}</text>'
+
+
+LINE: Final = 16
+"""Height of a line of words."""
+_LETTER: Final = 6.4
+"""Width of a letter, roughly; a little more than most letters take."""
+
+
+def lines(y: float, words: str, width: int) -> list[str]:
+    """Words from the left edge on, in as many lines as this width needs."""
+    broken = wrap(plain(words), max(int((width - 24) / _LETTER), 8))
+    return [text(12, y + LINE * row, line) for row, line in enumerate(broken)]
+
+
+Sign = Literal["block", "stroke"]
+
+
+def legend(right: float, y: float, entries: Sequence[tuple[str, Sign, str]]) -> list[str]:
+    """What the classes of a picture mean, ending at `right`; each as (class, sign, words)."""
+    parts: list[str] = []
+    for kind, sign, words in reversed(entries):
+        right -= len(words) * _LETTER
+        parts.append(text(right, y, words))
+        right -= 16
+        shape = (
+            f"M{right:.1f} {y - 9}h10v10h-10z" if sign == "block" else f"M{right:.1f} {y - 4}h12"
+        )
+        parts.append(f'<path class="{kind}" d="{shape}"/>')
+        right -= 14
+    return parts
 
 
 def shortened(name: str, most: int = 28) -> str:
