@@ -117,7 +117,7 @@ MODEL: Final = Board(
                 ),
             ),
             help="Fallback: a rung below answered. Error: nobody had an answer.",
-            unit="ops",
+            unit="rowsps",
         ),
         Panel(
             title="Severity of drift",
@@ -349,7 +349,7 @@ SERVING: Final = Board(
             title="Rows per second",
             queries=((f"sum by (outcome) (rate({_ROWS}[$__rate_interval]))", "{{outcome}}"),),
             help="Rejected ones were no rows of their model; that is the caller's mistake.",
-            unit="ops",
+            unit="rowsps",
         ),
         Panel(
             title="Time of a request",
@@ -374,7 +374,7 @@ SERVING: Final = Board(
                 ),
             ),
             help="Callers have an answer, and not the champion's.",
-            unit="ops",
+            unit="rowsps",
         ),
         Panel(
             title="Arms that could not answer",
@@ -385,7 +385,7 @@ SERVING: Final = Board(
                 ),
             ),
             help="Whoever answered then.",
-            unit="ops",
+            unit="rowsps",
         ),
         Panel(
             title="Requests by status",
@@ -407,8 +407,13 @@ SERVING: Final = Board(
         ),
         Panel(
             title="Predictions not logged, per hour",
-            queries=(("sum(increase(tidewheel_prediction_log_gaps_total[1h]))", "gaps"),),
-            help="The spool was full.",
+            queries=(
+                (
+                    "sum by (reason) (increase(tidewheel_prediction_log_gaps_total[1h])) > 0",
+                    "{{reason}}",
+                ),
+            ),
+            help="No room, too old, or a damaged file. Worry: any.",
         ),
         Panel(
             title="Answers of shadows",
@@ -419,7 +424,7 @@ SERVING: Final = Board(
                 ),
             ),
             help="Dropped ones had no time left beside real requests.",
-            unit="ops",
+            unit="rowsps",
         ),
         Panel(
             title="Oldest rows in the spool",
@@ -491,7 +496,7 @@ BUS: Final = Board(
                 ),
             ),
             help="Worry: dead at all, retry growing.",
-            unit="ops",
+            unit="eps",
         ),
         Panel(
             title="From said to done, 95 %",

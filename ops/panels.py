@@ -21,7 +21,9 @@ from grafana_foundation_sdk.models.prometheus import PromQueryFormat
 from ops.alerting import PROMETHEUS_UID
 
 Kind = Literal["lines", "number", "rows"]
-Unit = Literal["short", "s", "percentunit", "reqps", "ops", "bytes", "dateTimeFromNow", "none"]
+Unit = Literal[
+    "short", "s", "percentunit", "reqps", "rowsps", "eps", "bytes", "dateTimeFromNow", "none"
+]
 _SOURCE: Final = DataSourceRef(type_val="prometheus", uid=PROMETHEUS_UID)
 _COLUMNS: Final = 24
 _HEIGHTS: Final[dict[Kind, int]] = {"lines": 8, "number": 4, "rows": 8}
