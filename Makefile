@@ -17,7 +17,7 @@ export PYTHONPATH := $(CURDIR):$(CURDIR)/client
 
 .PHONY: bench-serving bench-peers bench-explain grafana system-tools monitoring
 .PHONY: help env demo up down status logs clean test test-fast test-nightly check isolated fmt lint \
-	types contracts deps locks lock hooks bench-cascade bench-bus bench-up bench-gate bench-canary bench-compiled bench-models bench-monitor bench-spool schemas
+	types contracts deps locks lock hooks bench-cascade bench-bus bench-up bench-gate bench-canary bench-compiled bench-models bench-monitor bench-rounds bench-spool schemas
 
 help: ## Print every verb with one line each
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  \033[1m%-14s\033[0m %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -131,6 +131,9 @@ bench-storm: env ## Retrainings asked for in a fleet of 1,000 against its lastin
 
 bench-monitor: env ## Rows per second into sketches, windows closed, labels joined, restart, beside peers
 	@OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1 $(PY) -m bench.bench_monitor $(ARGS)
+
+bench-rounds: env ## Labels settled by time and old windows closed, in a fleet of 10,000 models
+	@OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1 $(PY) -m bench.bench_rounds $(ARGS)
 
 bench-spool: env ## Whether each answer is logged once: outage of the broker and kill -9 under load
 	@OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1 $(PY) -m bench.bench_spool $(ARGS)

@@ -1089,7 +1089,8 @@ class WindowEvaluated(Event):
     family_p: float | None = None
     reference: Digest | None = None
     counts: Digest | None = None
-    """Blob digests: the verdict can be worked out again from both, bit for bit."""
+    """Digests of the profile, a blob, and of the window's sketch, which the monitor keeps with the
+    window: it works the verdict out again from them and the sketches before, bit for bit."""
     invalid: int = 0
     """Values of a wrong type; they count as missing."""
 

@@ -105,3 +105,29 @@ def test_a_report_that_cannot_be_drawn_is_said(
 
     assert ran.code == 75
     assert "TimedOut" in ran.err
+
+
+SAME = {"model": "pump", "version": 2, "window": 7, "same": True, "differences": []}
+OTHER = [{"field": "severity", "recorded": "critical", "now": "warning"}]
+
+
+def test_a_verdict_is_computed_again_by_its_own_rules(tidewheel: Run, recorded: Recorded) -> None:
+    recorded.says("GET /v1/models/pump/drift", (200, FOUND))
+    recorded.says("GET /v1/models/pump/versions/2/windows/7/replay", (200, SAME))
+
+    ran = tidewheel("drift", "pump", "--replay", "7")
+
+    assert (ran.code, ran.out) == (0, "equal\n")
+
+
+def test_what_other_rules_would_have_said_is_listed(tidewheel: Run, recorded: Recorded) -> None:
+    recorded.says("GET /v1/models/pump/drift", (200, FOUND))
+    path = "/v1/models/pump/versions/1/windows/7/replay"
+    recorded.says(f"GET {path}", (200, SAME | {"same": False, "differences": OTHER}))
+
+    ran = tidewheel("drift", "pump", "--replay", "7", "--version", "1", "--shift", "0.5")
+
+    assert ran.code == 1
+    assert recorded.asked[-1].path == f"{path}?shift=0.5"
+    assert "severity" in ran.out
+    assert "warning" in ran.out

@@ -361,6 +361,6 @@ async def test_labels_of_unseen_answers_join_nothing(two: Site) -> None:
 async def test_unseen_answers_are_forgotten_with_the_others(two: Site) -> None:
     await two.hear(shadowed(two.serving.batch(QUIET[:5])))
 
-    await two.store.forget(NOON.replace(year=2100))
+    await two.store.forget_telemetry(NOON.replace(year=2100))
 
     assert await two.database.fetchval("select count(*) from unseen") == 0
