@@ -69,27 +69,30 @@ class Answered:
     probabilities: NDArray[np.float64] | None = None
 
 
-def columns(rows: int, seed: int) -> list[NDArray[Any]]:
+def columns(
+    rows: int, seed: int, numbers: int = NUMBERS, levels: Sequence[int] = LEVELS
+) -> list[NDArray[Any]]:
     """The features of so many rows, column by column."""
     chance = np.random.default_rng(seed)
-    numbers = list(chance.normal(size=(NUMBERS, rows)))
+    values = list(chance.normal(size=(numbers, rows)))
     words = [
-        np.array([f"level-{n}" for n in chance.integers(0, levels, size=rows)], dtype=object)
-        for levels in LEVELS
+        np.array([f"level-{n}" for n in chance.integers(0, most, size=rows)], dtype=object)
+        for most in levels
     ]
-    return [*numbers, *words]
+    return [*values, *words]
 
 
-def a_profile(rows: int = 20_000) -> bytes:
+def a_profile(rows: int = 20_000, numbers: int = NUMBERS, levels: Sequence[int] = LEVELS) -> bytes:
     """The profile that all models share; each has its own sketch and its own cells in memory."""
-    values = columns(rows, 1)
+    values = columns(rows, 1, numbers, levels)
+    names = (*(f"number_{n}" for n in range(numbers)), *(f"word_{n}" for n in range(len(levels))))
     losses = np.abs(np.random.default_rng(2).normal(size=rows // 5))
     return build_reference(
         columns=[
-            Column(name=name, kind="number" if n < NUMBERS else "text")
-            for n, name in enumerate(NAMES)
+            Column(name=name, kind="number" if n < numbers else "text")
+            for n, name in enumerate(names)
         ],
-        train=dict(zip(NAMES, values, strict=True)),
+        train=dict(zip(names, values, strict=True)),
         holdout_answers=Answered(values[0][: rows // 5].copy()),
         holdout_targets=values[0][: rows // 5] + losses,
         holdout_losses=losses,
@@ -106,12 +109,18 @@ def a_plan(profile: bytes) -> Plan:
     return Plan(columns=NAMES, width=width, window=WINDOW)
 
 
-def verdicts(profile: bytes, count: int) -> list[float]:
-    """CPU seconds of each verdict on a window of 1,000 rows that has 15 windows before it."""
+def verdicts(
+    profile: bytes, count: int, numbers: int = NUMBERS, levels: Sequence[int] = LEVELS
+) -> list[float]:
+    """CPU seconds of each verdict on a window of 1,000 rows that has 15 windows before it.
+
+    The first one works out what the others know already of their reference.
+    """
     reference = read_reference(profile)
     answers = np.random.default_rng(5).normal(size=WINDOW)
     windows = [
-        reference.layout.sketch([*columns(WINDOW, seed), answers]) for seed in range(count + 15)
+        reference.layout.sketch([*columns(WINDOW, seed, numbers, levels), answers])
+        for seed in range(count + 15)
     ]
     found = []
     for place in range(count):
@@ -120,6 +129,11 @@ def verdicts(profile: bytes, count: int) -> list[float]:
         compare(reference, history)
         found.append(time.process_time() - began)
     return found
+
+
+def first_verdicts(profile: bytes, count: int) -> list[float]:
+    """CPU seconds of the first verdict of each of so many versions; reading them is not counted."""
+    return [verdicts(profile, 1)[0] for _ in range(count)]
 
 
 def rows_of(models: Sequence[str], count: int, seed: int) -> list[Kept]:

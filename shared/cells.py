@@ -91,7 +91,9 @@ class Ranks:
             above = (self.counts * self.scores).sum(axis=-1) - window * self.mean
             # What rounding leaves of equal scores is no variance.
             varies = (variance > 0) & (spread > _LEAST_SPREAD * total)
-            return np.divide(above, np.sqrt(variance), out=np.zeros_like(above), where=varies)
+            found = np.zeros_like(above)
+            np.divide(above, np.sqrt(variance), out=found, where=varies)
+        return np.asarray(found)
 
     def skewness(self) -> Floats:
         """How lopsided the sum of scores is by chance.
@@ -106,7 +108,7 @@ class Ranks:
             rest = total - window
             shape = (rest - window) * np.sqrt((total - 1) / (window * rest)) / (total - 2)
             found = np.where(second > _LEAST_SPREAD, shape * third / second**1.5, 0.0)
-        return np.where(np.isfinite(found), found, 0.0)
+        return np.asarray(np.where(np.isfinite(found), found, 0.0))
 
 
 def coarse_groups(cells: int, *, groups: int | None, is_number: bool) -> Counts:
@@ -146,23 +148,22 @@ def joined_groups(totals: Rows, window: int) -> Counts:
     least = float(least_expected(window))
     if not len(expected) or expected.min() >= least:
         return np.arange(len(expected))
-    joined = np.zeros(len(expected), dtype=np.int64)
+    joined: list[int] = []
     group, held, last = 0, 0.0, len(expected) - 1
     for place, rows in enumerate(expected.tolist()):
-        joined[place] = group
+        joined.append(group)
         held += rows
         if held >= least and place < last:
             group, held = group + 1, 0.0
     if held < least and group:
-        joined[joined == group] = group - 1
-    return joined
+        return np.minimum(joined, group - 1)
+    return np.array(joined)
 
 
 def grouped(counts: Rows, groups: Counts) -> Rows:
-    """Counts per group, shape (..., groups)."""
-    into = np.zeros((len(groups), int(groups.max()) + 1), dtype=np.int64)
-    into[np.arange(len(groups)), groups] = 1
-    return np.asarray(counts @ into)
+    """Counts per group, shape (..., groups), of cells that are joined with their neighbours."""
+    starts = np.searchsorted(groups, np.arange(int(groups[-1]) + 1))
+    return np.asarray(np.add.reduceat(counts, starts, axis=-1))
 
 
 def chi_square(counts: Rows, totals: Rows, sizes: Counts | None = None) -> Floats:
@@ -185,7 +186,7 @@ def _sums(parts: Floats, sizes: Counts | None) -> Floats:
     if sizes is None:
         return np.asarray(np.sum(parts, axis=-1))
     found = np.zeros(sizes.shape)
-    for size in np.unique(sizes).tolist():
+    for size in set(sizes.ravel().tolist()):
         alike = sizes == size
         found[alike] = parts[alike][:, :size].sum(axis=-1)
     return found

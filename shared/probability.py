@@ -96,6 +96,7 @@ def share_interval(x: int, n: int, level: float) -> tuple[float, float]:
     return low, high
 
 
+@lru_cache(maxsize=8192)
 def hypergeometric_sf(x: float, total: float, marked: float, drawn: float) -> float:
     """P(X >= x), the marked among `drawn` of `total` things, `marked` of which are marked."""
     total, marked, drawn, x = round(total), round(marked), round(drawn), math.ceil(x)

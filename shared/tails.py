@@ -5,7 +5,7 @@ continued fractions by Lentz's method as in Thompson and Barnett (1986), J. Comp
 """
 
 import math
-from typing import Any, Final
+from typing import Final
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -177,7 +177,7 @@ def _gamma_fraction(a: Floats, x: Floats) -> Floats:
         c = _away(b + step_up / c)
         step = c * d
         value = value * step
-        if not step.size or float(np.max(np.abs(step - 1))) < _CLOSE:
+        if not step.size or float(np.abs(step - 1).max()) < _CLOSE:
             break
     return np.asarray(_scale(a, x) * value)
 
@@ -217,21 +217,24 @@ def _beta(a: Floats, b: float, x: Floats, y: Floats) -> Floats:
 
 def _beta_fraction(a: Floats, b: Floats, x: Floats) -> Floats:
     c = np.ones(a.shape)
-    d = 1 / _away(1 - (a + b) * x / (a + 1))
+    both = a + b
+    d = 1 / _away(1 - both * x / (a + 1))
     value = d.copy()
     for m in range(1, 500):
+        even = a + 2 * m
         for up in (
-            m * (b - m) * x / ((a + 2 * m - 1) * (a + 2 * m)),
-            -(a + m) * (a + b + m) * x / ((a + 2 * m) * (a + 2 * m + 1)),
+            m * (b - m) * x / ((even - 1) * even),
+            -(a + m) * (both + m) * x / (even * (even + 1)),
         ):
             d = 1 / _away(1 + up * d)
             c = _away(1 + up / c)
+            step = c * d
             value = value * c * d
-        if not value.size or float(np.max(np.abs(c * d - 1))) < _CLOSE:
+        if not value.size or float(np.abs(step - 1).max()) < _CLOSE:
             break
     return value
 
 
-def _away(value: Any) -> Floats:
-    """Never quite zero."""
-    return np.where(np.abs(value) < _TINY, _TINY, value)
+def _away(value: Floats) -> Floats:
+    """Never quite zero; what is added to one cannot come nearer to zero than its last digit."""
+    return value if value.all() else np.where(value == 0, _TINY, value)

@@ -219,7 +219,7 @@ def _grouped(counts: Whole, starts: Whole) -> Whole:
     before = np.zeros((*counts.shape[:-1], counts.shape[-1] + 1), dtype=np.int64)
     np.cumsum(counts, axis=-1, out=before[..., 1:])
     row = np.arange(before[..., 0].size).reshape(before.shape[:-1])[..., None]
-    return np.diff(before.take(starts + row * before.shape[-1]), axis=-1)
+    return np.asarray(np.diff(before.take(starts + row * before.shape[-1]), axis=-1))
 
 
 @lru_cache(maxsize=4096)

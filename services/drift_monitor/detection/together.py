@@ -85,9 +85,10 @@ class _Pairs:
         surprise = self.p / self.level[:, None]
         worst = int(surprise.argmin())
         wanted = [worst, *(int(place) for place in np.flatnonzero(surprise <= 1) if place != worst)]
-        return [self._finding(*divmod(place, surprise.shape[1]), shift) for place in wanted]
+        return [self._finding(place, shift) for place in wanted]
 
-    def _finding(self, row: int, pair: int, shift: float) -> Finding:
+    def _finding(self, place: int, shift: float) -> Finding:
+        row, pair = divmod(place, self.p.shape[1])
         here, there = float(self.here[row, pair]), float(self.moving.usual[pair])
         low, high = _apart(here, there, float(self.reach[row, pair]))
         p, level = float(self.p[row, pair]), float(self.level[row])
