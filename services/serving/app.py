@@ -3,7 +3,6 @@
 import asyncio
 import gc
 import os
-import socket
 import sys
 import time
 from collections.abc import Callable, Mapping
@@ -17,6 +16,7 @@ from services.serving.api import protocols
 from services.serving.api.connection import connections_of
 from services.serving.api.lane import quick_door
 from services.serving.crew import Crew, send_left_behind
+from services.serving.domain.rates import PAGE_BYTES, Rates
 from services.serving.handlers.admission import Admission
 from services.serving.handlers.asking import Asker, Limits
 from services.serving.handlers.bringing import Bringer
@@ -52,7 +52,7 @@ then other replicas answer by better rungs."""
 class Serving:
     """The parts of one replica, wired; tests put it together in the same way."""
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, settings: Settings, rates: Rates | None = None) -> None:
         self.settings = settings
         self.disk = Disk(settings.data, settings.artifacts_folder)
         proofs = Proofs(self.disk.artifacts.with_name("proofs"))
@@ -142,7 +142,7 @@ class Serving:
             monotonic=time.perf_counter,
             wake=self.sender.wake,
         )
-        self.admission = _admission(settings)
+        self.admission = _admission(settings, rates or Rates(bytearray(PAGE_BYTES)))
         self.explanations = Explanations(
             predictions=self.predictions,
             disk=self.disk,
@@ -296,11 +296,12 @@ def _prover(settings: Settings, disk: Disk) -> Prover:
     )
 
 
-def _admission(settings: Settings) -> Admission:
+def _admission(settings: Settings, rates: Rates) -> Admission:
     per_second = settings.requests_per_second
     burst = settings.requests_burst or max(1.0, 2 * per_second)
     return Admission(
         rate=Rate(per_second=per_second, burst=burst) if per_second else None,
+        rates=rates,
         most_requests=settings.waiting_requests,
         most_bytes=settings.waiting_bytes,
         monotonic=time.monotonic,
@@ -317,9 +318,9 @@ def _opened_late(url: str) -> Callable[[], ArtifactStore]:
     return store
 
 
-async def serve(settings: Settings, door: socket.socket | None = None) -> None:
+async def serve(settings: Settings, crew: Crew) -> None:
     try:
-        serving = Serving(settings)
+        serving = Serving(settings, Rates(crew.rates))
     except DiskRefused as error:
         telemetry.log("disk_refused", level="error", reason=str(error))
         raise SystemExit(78) from None
@@ -330,7 +331,7 @@ async def serve(settings: Settings, door: socket.socket | None = None) -> None:
         serving.parts(),
         prepare=serving.deployments.restore,
         finish=serving.finish,
-        door=door,
+        door=crew.door,
         ready=serving.until_ready,
         connection=connections_of(app.lane),
     )
@@ -351,7 +352,7 @@ class NotNeeded:
 def main() -> None:
     sys.meta_path.insert(0, NotNeeded())
     crew = Crew()
-    running.start(Settings, lambda settings: serve(settings, crew.door), loop="auto", share=crew)
+    running.start(Settings, lambda settings: serve(settings, crew), loop="auto", share=crew)
     sys.stderr.flush()
     # The interpreter would wait for its threads, and a version may hang in one of them.
     os._exit(0)

@@ -8,6 +8,7 @@ worker more or less moves nothing. Who connects is answered by whichever worker 
 
 import contextlib
 import ctypes
+import mmap
 import os
 import signal
 import socket
@@ -17,6 +18,7 @@ from functools import partial
 from pathlib import Path
 from typing import Final
 
+from services.serving.domain.rates import PAGE_BYTES
 from services.serving.settings import Settings
 from services.serving.store.disk import Disk, DiskRefused
 from services.serving.store.spool import Spool
@@ -61,9 +63,11 @@ class Crew:
 
     Attributes:
         door: the socket that all workers share; None when there is but one worker.
+        rates: memory that all workers share, for what each key has asked.
     """
 
     door: socket.socket | None = None
+    rates: mmap.mmap = field(default_factory=partial(mmap.mmap, -1, PAGE_BYTES))
     _workers: list[_Worker] = field(default_factory=list)
 
     def __call__(self, settings: Settings) -> Settings:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import mmap
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -12,7 +13,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from services.serving.domain.rates import Bucket
+from services.serving.domain.rates import PAGE_BYTES, SLOTS, Rates
 from services.serving.handlers.admission import Admission
 from shared.access import Principal, Rate, hash_of, read_keys
 from shared.artifacts import ArtifactStore
@@ -42,26 +43,63 @@ def test_nobody_asks_more_often_than_burst_and_rate_allow(
     per_second: float, burst: float, steps: Sequence[float]
 ) -> None:
     rate = Rate(per_second=per_second, burst=burst)
-    bucket = Bucket(burst, 0.0)
-    now, taken = 0.0, 0
+    rates = no_rates()
+    now, taken = 1e5, 0
     for step in steps:
         now += step
-        waits = bucket.take(rate, now)
+        waits = rates.take("one", rate, now)
         taken += waits == 0.0
 
-        assert taken <= burst + per_second * now + 1e-6
-        assert 0.0 <= waits <= 1 / per_second + 1e-9
+        assert taken <= burst + per_second * (now - 1e5) * (1 + 1e-6) + 1e-2
+        assert 0.0 <= waits <= 1 / per_second + 1e-3
+
+
+@given(per_second=st.floats(0.1, 1_000), burst=st.integers(1, 50))
+def test_whoever_was_quiet_may_ask_so_often_at_once_and_then_waits(
+    per_second: float, burst: int
+) -> None:
+    rates, rate = no_rates(), Rate(per_second=per_second, burst=burst)
+
+    waits = [rates.take("one", rate, 1e5) for _ in range(burst + 1)]
+
+    assert waits[:-1] == [0.0] * burst
+    assert waits[-1] == pytest.approx(1 / per_second, rel=1e-3, abs=1e-6)
 
 
 def test_whoever_waits_as_long_as_told_is_let_in() -> None:
     rate = Rate(per_second=3, burst=1)
-    bucket = Bucket(1, 0.0)
-    bucket.take(rate, 0.0)
+    rates = no_rates()
+    rates.take("one", rate, 7e6)
 
-    waits = bucket.take(rate, 0.1)
+    waits = rates.take("one", rate, 7e6 + 0.1)
 
     assert 0 < waits < 1 / 3
-    assert bucket.take(rate, 0.1 + waits + 1e-9) == 0.0
+    assert rates.take("one", rate, 7e6 + 0.1 + waits) == 0.0
+
+
+def test_processes_that_share_a_page_share_what_a_key_may_ask() -> None:
+    rate = Rate(per_second=1, burst=4)
+    with mmap.mmap(-1, PAGE_BYTES) as page:
+        both = [Rates(page), Rates(page)]
+
+        waits = [both[number % 2].take("one", rate, 10.0) for number in range(6)]
+
+    assert [one == 0.0 for one in waits] == [True] * 4 + [False] * 2
+
+
+def test_thousands_of_keys_are_told_apart_and_the_quietest_is_forgotten_first() -> None:
+    rates, rate = no_rates(), Rate(per_second=0.001, burst=1)
+    names = [str(number) for number in range(SLOTS // 3)]
+
+    first = [rates.take(name, rate, 10.0) for name in names]
+    again = [rates.take(name, rate, 10.0) for name in names]
+
+    assert set(first) == {0.0}
+    assert sum(one > 0 for one in again) >= len(names) - 5
+
+
+def no_rates() -> Rates:
+    return Rates(bytearray(PAGE_BYTES))
 
 
 class Clock:
@@ -76,7 +114,7 @@ def a_principal(key: str = "one", rate: Rate | None = None, name: str = "somebod
 
 
 def an_admission(clock: Clock, rate: Rate | None = None) -> Admission:
-    return Admission(rate=rate, monotonic=clock, most_requests=2, most_bytes=100)
+    return Admission(rate=rate, rates=no_rates(), monotonic=clock, most_requests=2, most_bytes=100)
 
 
 def may_ask(admission: Admission, principal: Principal) -> bool:

@@ -34,9 +34,17 @@ GOOD = OWN["objects"]("1.5").encode()
 QUICK = {"head_seconds": 0.5, "body_seconds": 0.5, "connections_limit": 60}
 
 
-@pytest.fixture(scope="module")
-def child(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Child]:
-    with serving_alone(tmp_path_factory.mktemp("hostile"), {}, **QUICK) as found:
+@pytest.fixture(
+    scope="module",
+    params=[True, pytest.param(False, marks=pytest.mark.nightly)],
+    ids=["rollout", "one"],
+)
+def child(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Child]:
+    """Both ways are asked where two compiled versions share what is plain."""
+    folder = tmp_path_factory.mktemp("hostile")
+    with serving_alone(folder, {}, rolls_out=request.param, **QUICK) as found:
         yield found
 
 

@@ -159,7 +159,7 @@ def rolling_restart(tmp_path: Path, rounds: int, answers: int) -> Counter[int]:
         for folder in folders:
             folder.mkdir()
         children = [
-            stack.enter_context(serving_alone(folder, {}, replica=folder.name))
+            stack.enter_context(serving_alone(folder, {}, rolls_out=True, replica=folder.name))
             for folder in folders
         ]
         spreading = Spreading(children)

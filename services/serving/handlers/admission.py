@@ -5,17 +5,13 @@ is the honest answer. 429 is about the key that asks, 503 about everybody.
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from math import ceil
-from typing import Final
 
-from services.serving.domain.rates import Bucket
+from services.serving.domain.rates import Rates
 from shared import telemetry
 from shared.access import Principal, Rate
 from shared.errors import Saturated, TooMany
-
-MOST_BUCKETS: Final = 10_000
-"""Keys whose buckets are remembered; more than that were never made for one installation."""
 
 
 @dataclass(slots=True, kw_only=True)
@@ -24,43 +20,35 @@ class Admission:
 
     Attributes:
         rate: for keys whose own entry names none; None for no limit.
+        rates: what each key has asked of late, of all processes that answer on one address.
         most_requests, most_bytes: of bodies that were read and are not answered.
     """
 
     rate: Rate | None
+    rates: Rates
     most_requests: int
     most_bytes: int
     monotonic: Callable[[], float]
     requests: int = 0
     bytes: int = 0
-    _buckets: dict[str, Bucket] = field(default_factory=dict)
 
     def check(self, principal: Principal) -> None:
-        """Take one of the tokens of a key.
+        """Count a request of a key.
 
         Raises:
-            TooMany: it has none left.
+            TooMany: it has asked too often.
         """
         rate = principal.rate or self.rate
         if rate is None:
             return
-        seconds = self._waits(principal, rate)
+        name = principal.name if principal.key == "token" else principal.key
+        seconds = self.rates.take(name, rate, self.monotonic())
         if seconds:
             telemetry.count("tidewheel_requests_limited_total", reason="rate")
             raise TooMany(
                 f"This key may ask {rate.per_second:g} times per second, {rate.burst:g} at once.",
                 ceil(seconds),
             )
-
-    def _waits(self, principal: Principal, rate: Rate) -> float:
-        now = self.monotonic()
-        name = principal.name if principal.key == "token" else principal.key
-        bucket = self._buckets.get(name)
-        if bucket is None:
-            if len(self._buckets) >= MOST_BUCKETS:
-                self._buckets.clear()  # all are full again, which harms nobody
-            bucket = self._buckets[name] = Bucket(rate.burst, now)
-        return bucket.take(rate, now)
 
     def has_room(self, size: int) -> bool:
         """Whether a request with such a body may wait; a single one always may."""
