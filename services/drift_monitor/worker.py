@@ -234,8 +234,8 @@ class Ager:
         await self._recall()
         while True:
             try:
-                await self.ageing.close_old()
                 await self.ageing.predictions.checking.check_age()
+                await self.ageing.close_old()
             except Unavailable as error:
                 telemetry.log("ageing_waits", level="warning", reason=str(error))
             await asyncio.sleep(LOOK_EVERY_SECONDS)

@@ -17,7 +17,7 @@ from services.drift_monitor.brake import FLEET, Brake
 from services.drift_monitor.course import About, Course, Phase
 from services.drift_monitor.handlers.settling import fed_at, look_again_at, soonest
 from services.drift_monitor.quality.delays import EDGES
-from services.drift_monitor.store import settling, sketches
+from services.drift_monitor.store import settling, sketches, vitals
 from services.drift_monitor.store.delays import FEW_WINDOWS
 from services.drift_monitor.store.qualities import Look
 from shared.errors import Unavailable
@@ -27,17 +27,20 @@ from shared.events import (
     ModelName,
     RetrainingRequested,
     RetrainingWithheld,
+    WindowEvaluated,
 )
+from shared.postgres import Cause
 from tests.drift_monitor.building import (
     NOON,
     PUMP,
+    a_label,
     a_policy,
     a_profile,
     autoregressive,
     published,
     registered,
 )
-from tests.drift_monitor.conftest import Site
+from tests.drift_monitor.conftest import Site, heard_of
 from tests.drift_monitor.test_ingest import promoted
 from tests.support.waiting import eventually
 
@@ -105,6 +108,8 @@ async def test_a_round_reads_what_is_due_and_nothing_else(database_url: str) -> 
     assert rows_read(plans["next"]) <= 10
     assert rows_read(plans["unfed"]) <= 10
     assert rows_read(plans["old"]) <= 3 * MODELS
+    # A row of its own, and the newest windows; none of the hundred without a figure.
+    assert rows_read(plans["vitals"]) <= 15 * MODELS
 
 
 async def plans_of(fleet: Fleet, model: str) -> dict[str, list[dict[str, Any]]]:
@@ -116,6 +121,7 @@ async def plans_of(fleet: Fleet, model: str) -> dict[str, list[dict[str, Any]]]:
         "next": await plan_of(fleet, settling.NEXT_LOOK, model),
         "unfed": await plan_of(fleet, settling.UNFED, model),
         "old": await plan_of(fleet, sketches.OLD, NOW, 20, model, 1, "", 50),
+        "vitals": await plan_of(fleet, vitals.STANDINGS),
     }
 
 
@@ -348,3 +354,23 @@ async def test_a_model_whose_data_nobody_told_of_is_not_refused_for_want_of_labe
     assert isinstance(asked, RetrainingRequested)
     assert asked.labels is None
     assert "no_labels" not in {getattr(one, "reason", "") for one in withheld}
+
+
+@real
+async def test_rows_that_came_before_their_version_are_counted_page_by_page(site: Site) -> None:
+    profile = a_profile(autoregressive(0.0, 4000, 3, seed=1), window=50)
+    await site.hear(*site.serving.batches_of(autoregressive(0.0, 120, 3, seed=2)))
+    labels = [a_label(prediction, answer) for prediction, answer in site.serving.asked[:60]]
+    await site.hear_together(labels)
+    told = heard_of(registered(site.artifacts, profile))
+
+    async with site.database.transaction(Cause.of(told)) as transaction:
+        await transaction.say(await replace(site.versions, together=7).watch(told))
+
+    windows = await site.database.fetch(
+        "select number, w.rows, labels from window_sketch w "
+        "left join window_quality q using (model, version, number) order by number"
+    )
+    assert [tuple(row) for row in windows] == [(1, 50, 50), (2, 50, 10), (3, 20, None)]
+    assert await site.counted() == 120
+    assert len(await site.said(WindowEvaluated)) == 2

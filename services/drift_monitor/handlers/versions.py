@@ -1,6 +1,6 @@
 """Which versions there are, who is champion: what the facts topics say."""
 
-from collections.abc import Awaitable, Callable, Iterable, Sequence
+from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import dataclass
 
 from services.drift_monitor.domain import Policy, Watch
@@ -9,7 +9,7 @@ from services.drift_monitor.handlers.predictions import Predictions
 from services.drift_monitor.layouts import Grid
 from services.drift_monitor.memory import interned
 from services.drift_monitor.store import PostgresStore
-from services.drift_monitor.windows import Kept, Plan, Watched
+from services.drift_monitor.windows import Plan, Watched
 from shared import telemetry
 from shared.events import (
     DeploymentRolledBack,
@@ -28,11 +28,16 @@ from shared.spec import read_spec
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Versions:
-    """Reactions to facts."""
+    """Reactions to facts.
+
+    Attributes:
+        together: rows that came before their version was known and are counted at a time.
+    """
 
     store: PostgresStore
     predictions: Predictions
     fetch: Callable[[Digest], Awaitable[bytes]]
+    together: int = 5_000
 
     def reactions(self) -> list[Reaction]:
         return [
@@ -70,8 +75,7 @@ class Versions:
         await self.store.add_version(version)
         telemetry.begin("tidewheel_label_delay_seconds", model=told.model)
         await self._plan(told, version)
-        rows = await self.store.claim_unclaimed(told.model, told.version)
-        said = await self._count(rows, version) if rows else []
+        said = await self._count_earlier(version)
         telling = self.predictions.telling
         return [*said, *await telling.tell_since_known(told.model, told.version)]
 
@@ -90,11 +94,18 @@ class Versions:
         await self.store.plan_version(key, plan, Grid.of(layout))
         await self.store.note_data(key, told.dataset, told.dataset_version, monitor.freshness)
 
-    async def _count(self, rows: Sequence[Kept], version: Watched) -> list[Event]:
-        placed = await self.predictions.placing.place(rows)
-        await self.store.place_predictions(placed.windows)
-        said = await self.predictions.conclude(placed.closed)
-        return [*said, *await self.predictions.labels.adopt(placed.rows, version)]
+    async def _count_earlier(self, version: Watched) -> list[Event]:
+        """Count the rows that came before the version was known, so many at a time."""
+        said: list[Event] = []
+        place = (str(version.model), version.version, self.together)
+        while rows := await self.store.claim_unclaimed(*place):
+            placed = await self.predictions.placing.place(rows)
+            await self.store.place_predictions(placed.windows)
+            said += await self.predictions.conclude(placed.closed)
+            said += await self.predictions.labels.adopt(placed.rows, version)
+            if not placed.windows:
+                break  # they would be claimed again
+        return said
 
     async def crown(self, heard: Heard[ModelPromoted]) -> Iterable[Event]:
         await self.store.lock([heard.event.model])

@@ -98,12 +98,15 @@ class AlarmTable:
 
 
 _STALE: Final = """
-    select distinct on (v.model) v.model, v.version, v.dataset, p.version as lacking, p.at
+    select v.model, v.version, v.dataset, p.version as lacking, p.at
     from model m join version v on v.model = m.model and v.version = m.champion
-    join published p on p.dataset = v.dataset and p.version > v.dataset_version
+    cross join lateral (
+        select version, at from published
+        where dataset = v.dataset and version > v.dataset_version order by version limit 1
+    ) p
     where v.freshness is not null and p.at <= $1::timestamptz - v.freshness
         and ($2::text[] is null or m.model = any($2))
-    order by v.model, p.version
+    order by v.model
 """
 """The oldest version that is lacking, not the newest: where data comes every hour, the newest is
 never old however long the champion has stood still."""

@@ -74,13 +74,17 @@ class PredictionTable:
         )
         await self.database.execute(_ADD_PREDICTIONS, *_columns(rows, windows))
 
-    async def claim_unclaimed(self, model: str, version: int) -> list[Kept]:
-        """Rows of a version that came before it was known, in the order in which they came."""
+    async def claim_unclaimed(self, model: str, version: int, limit: int) -> list[Kept]:
+        """Rows of a version that came before it was known, in the order in which they came.
+
+        Once they have their windows, the next ones follow.
+        """
         rows = await self.database.fetch(
             f'{_KEPT} where p.model = $1 and p.version = $2 and p."window" is null '
-            "order by p.place for update of p",
+            "order by p.place limit $3 for update of p",
             model,
             version,
+            limit,
         )
         return [_kept(row) for row in rows]
 

@@ -7,7 +7,7 @@ from typing import Final
 from services.drift_monitor.vitals import Coverage, Standing
 from shared.postgres import Database
 
-_STANDINGS: Final = """
+STANDINGS: Final = """
     select m.model, v.metric, v.registered_at, (v.policy ->> 'window')::int as window_rows,
         extract(epoch from v.close_after)::float8 as close_after,
         coalesce((v.policy ->> 'tolerance')::float8, 0) as tolerance,
@@ -93,5 +93,5 @@ class VitalsTable:
 
     async def standings(self) -> list[Standing]:
         """One of each champion."""
-        rows = await self.database.fetch(_STANDINGS)
+        rows = await self.database.fetch(STANDINGS)
         return [Standing(**dict(row)) for row in rows]
