@@ -17,7 +17,11 @@ def house(infrastructure: Infrastructure) -> Iterator[House]:
     """All six services, ready."""
     with temporary_folder() as folder:
         services = Services(
-            infrastructure, folder / "house", topic_prefix=fresh_topic_prefix(), partitions=2
+            infrastructure,
+            folder / "house",
+            topic_prefix=fresh_topic_prefix(),
+            partitions=2,
+            knobs={"drift_monitor": {"LOOK_SECONDS": "0.5", "UNSEEN_SECONDS": "1"}},
         )
         try:
             with closing(House(services.start())) as started:

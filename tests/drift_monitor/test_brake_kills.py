@@ -168,14 +168,14 @@ async def lift_undisturbed(stand: Stand, name: str) -> None:
 
 
 async def lift_by_time(stand: Stand, artifacts: ArtifactStore) -> None:
-    story = a_heatwave(artifacts, horizon="3s")
+    story = a_heatwave(artifacts, horizon="20s")
 
     await until_held(stand, story)
     await until_asked(stand)
 
     await story.undisturbed(stand.site)
     await looked(stand, SOON)
-    await looked(stand, timedelta(seconds=3))
+    await looked(stand, timedelta(seconds=20))
     assert await decided(stand) == ONCE
     await assert_as_undisturbed(stand)
 
