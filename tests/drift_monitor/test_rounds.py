@@ -6,7 +6,7 @@ import asyncio
 import json
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import replace
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Any
 
 import numpy as np
@@ -374,3 +374,24 @@ async def test_rows_that_came_before_their_version_are_counted_page_by_page(site
     assert [tuple(row) for row in windows] == [(1, 50, 50), (2, 50, 10), (3, 20, None)]
     assert await site.counted() == 120
     assert len(await site.said(WindowEvaluated)) == 2
+
+
+@real
+@pytest.mark.parametrize(
+    "moment", ["0001-01-01T00:00:00+14:00", "9999-12-31T23:59:59-12:00", "2026-03-04T12:00:00"]
+)
+async def test_a_label_of_no_moment_keeps_no_other_from_being_joined(
+    site: Site, moment: str
+) -> None:
+    profile = a_profile(autoregressive(0.0, 4000, 3, seed=1), window=50)
+    await site.hear(registered(site.artifacts, profile))
+    await site.hear(*site.serving.batches_of(autoregressive(0.0, 10, 3, seed=2)))
+    first, second = (a_label(prediction, 1.0) for prediction, _ in site.serving.asked[:2])
+    wild = replace(first, observed_at=datetime.fromisoformat(moment))
+
+    await site.hear_together([wild, second])
+
+    joined = await site.database.fetch(
+        "select p.id from outcome o join prediction p on p.place = o.place"
+    )
+    assert [row["id"] for row in joined] == [second.prediction]
