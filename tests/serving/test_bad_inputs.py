@@ -208,10 +208,14 @@ async def test_utf_8_may_be_said(served: Replica) -> None:
              "/v1/models/%ff%fe/predict", "/v1/models/%0d%0aSet-Cookie:x=1/predict",
              "/v1/models//predict", "/v1/models/" + "x" * 5_000 + "/predict"],
 )  # fmt: skip
-async def test_a_name_that_is_none_is_not_found(served: Replica, path: str) -> None:
+async def test_what_is_no_name_is_refused_with_its_place(served: Replica, path: str) -> None:
     response = await served.client.post(path, json={"rows": [json.loads(GOOD)]})
 
-    assert response.status_code == 404
+    if "//" in path or "%2f" in path:  # no route at all
+        assert response.status_code == 404
+    else:
+        assert response.status_code == 422
+        assert [one["pointer"] for one in response.json()["errors"]] == ["/path/model"]
     assert is_problem(response)
     assert "set-cookie" not in response.headers
 

@@ -228,7 +228,7 @@ BYTES: dict[str, tuple[bytes, tuple[int, ...]]] = {
     "a bare carriage return in a header": (HEAD + b"X-Bare: a\rb\r\n\r\n", (400,)),
     "a space in a header's name": (HEAD + b"X Space: a\r\n\r\n", (400,)),
     "a folded header": (HEAD + b"X-Folded: a\r\n b\r\n\r\n", (400, 411, 415, 422)),
-    "bytes beyond ASCII in the address": (HEAD.replace(b"flow", b"fl\xffow") + b"\r\n", (400, 404)),
+    "bytes beyond ASCII in the address": (HEAD.replace(b"flow", b"fl\xffow") + b"\r\n", (400, 422)),
     "CONNECT": (b"CONNECT x:1 HTTP/1.1\r\nHost: x\r\n\r\n", (400, 401, 404, 405)),
     "TRACE": (b"TRACE / HTTP/1.1\r\nHost: x\r\n" + AUTH.encode() + b"\r\n", (400, 404, 405)),
     "an upgrade": (
