@@ -122,6 +122,39 @@ async def test_a_window_is_provisional_until_its_labels_are_there(watched: Site)
     assert [(m.state, m.completeness, m.revision) for m in last] == [("final", 1.0, 2)]
 
 
+async def test_what_was_expected_at_a_moment_is_told_later_as_it_was_then(watched: Site) -> None:
+    await watched.hear(*watched.serving.batches_of(QUIET[:250]))
+    labels, version = labels_of(watched), await version_of(watched)
+    told = measured(await tell(watched, labels[0:100:2], NOON + DAY))
+    told += measured(await tell(watched, labels[100:200], NOON + 2 * DAY))
+    # From here on labels take ten times as long, and some are corrected.
+    await tell(watched, labels[1:100:2], NOON + 20 * DAY)
+    corrected = [replace(label, revision=2) for label in labels[:50]]
+    await tell(watched, corrected, NOON + 21 * DAY)
+
+    asked = [(one, one.known_at) for one in told if one.known_at]
+    found = [await watched.judging.measuring.as_known(version, w.window, at) for w, at in asked]
+
+    assert len(asked) >= 2
+    assert all(one.expected is not None for one, _ in asked)
+    assert [one.expected for one in found if one] == [one.expected for one, _ in asked]
+
+
+async def test_with_few_labels_it_is_not_known_how_many_are_due(watched: Site) -> None:
+    await watched.hear(*watched.serving.batches_of(QUIET[:100]))
+    labels, version = labels_of(watched), await version_of(watched)
+    await tell(watched, labels[::5], NOON + DAY)
+
+    few = await watched.judging.measuring.as_known(version, 1, NOON + DAY)
+    await tell(watched, labels[1::5] + labels[2::5] + labels[3::5], NOON + 2 * DAY)
+    later = await watched.judging.measuring.as_known(version, 1, NOON + DAY)
+
+    assert few is not None
+    assert (few.expected, few.completeness) == (None, 0.2)
+    assert few.state != "final"
+    assert later == replace(few, revision=1)
+
+
 async def test_a_window_becomes_final_when_no_more_labels_are_to_come(watched: Site) -> None:
     await watched.hear(*watched.serving.batches_of(QUIET[:300]))
     # Of two predictions one gets its label within a day, the other never.

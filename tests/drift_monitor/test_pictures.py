@@ -84,7 +84,10 @@ def a_judged(hour: int, value: float = 0.5, **changes: float | None) -> Judged:
 def test_quality_is_told_with_its_completeness_the_promise_and_the_rule() -> None:
     said = " ".join(texts(quality("pump v1", "mae", [a_judged(0), a_judged(1, 0.55)])))
 
-    assert "mae 0.55 (promised 0.45, the rule 0.9) with 75% of the labels" in said
+    assert (
+        "mae 0.55 (promised 0.45, the rule 0.9) in the newest window; 75% of its rows have "
+        "labels, it is not known how many are due." in said
+    )
 
 
 def test_a_long_sentence_is_broken_into_lines_and_what_is_missing_has_its_name() -> None:

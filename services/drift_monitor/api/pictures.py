@@ -138,6 +138,7 @@ def _judged(window: Json) -> Judged:
         reference=found.get("reference"),
         baseline=found.get("baseline"),
         completeness=window["completeness"],
+        expected=found.get("expected"),
     )
 
 

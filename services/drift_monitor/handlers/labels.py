@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from datetime import MAXYEAR, MINYEAR, datetime
 from math import isfinite
 from typing import Final
 
@@ -140,19 +141,22 @@ def sane_of(heards: Sequence[Heard[GroundTruthObserved]]) -> list[Observed]:
 
 
 def _are_plain(observed: Sequence[Observed]) -> bool:
-    """Whether all are numbers that can be kept; looking at columns is cheap."""
+    """Whether all can be kept, of one kind of values; looking at columns is cheap."""
     if not observed:
         return True
-    predictions, models, values, revisions, moments, *_ = zip(*observed, strict=True)
-    texts = (*predictions, *set(models))
+    predictions, models, values, revisions, moments, _, known = zip(*observed, strict=True)
+    kinds, texts = set(map(type, values)), {*predictions, *models}
+    if kinds <= {str, bool}:
+        texts.update(map(str, values))
+    elif kinds != {float} or not all(map(isfinite, values)):
+        return False
     return (
-        set(map(type, values)) == {float}
-        and all(map(isfinite, values))
-        and max(map(len, texts)) <= MOST_CHARACTERS
+        max(map(len, texts)) <= MOST_CHARACTERS
         and "\0" not in "".join(texts)
         and min(revisions) >= 0
         and max(revisions) < MOST_REVISIONS
-        and None not in {moment.tzinfo for moment in moments}
+        and all(map(_is_moment, moments))
+        and all(map(_is_moment, known))
     )
 
 
@@ -163,8 +167,14 @@ def _is_sane(one: Observed) -> bool:
         and _is_short(one.model)
         and (isfinite(value) if isinstance(value, float) else _is_short(str(value)))
         and 0 <= one.revision < MOST_REVISIONS
-        and one.observed_at.tzinfo is not None
+        and _is_moment(one.observed_at)
+        and _is_moment(one.known_at)
     )
+
+
+def _is_moment(at: datetime) -> bool:
+    """Whether it can be kept: at the ends of time an offset leads out of it."""
+    return at.tzinfo is not None and MINYEAR < at.year < MAXYEAR
 
 
 def _is_short(text: str) -> bool:

@@ -116,7 +116,7 @@ class Measuring:
     async def as_known(self, version: Watched, number: int, at: datetime) -> QualityMeasured | None:
         """A window as it would have been measured at a moment; None where nothing was known.
 
-        Rows and labels are those of that moment. How long labels take is as known now.
+        Rows and labels are those of that moment, and so is how long labels take.
         """
         place = _place(version, number)
         look = (await self.store.looks([place])).get(place)
@@ -130,7 +130,7 @@ class Measuring:
             per_cell=look.per_cell if at >= look.ended_at else None,
             youngest=max((at - look.ended_at).total_seconds(), 0.0),
             oldest=max((at - look.begun_at).total_seconds(), 0.0),
-            delays=Delays.of(*await self.store.delays(version.model, self.now())),
+            delays=Delays.of(*await self.store.delays_then(version.model, at)),
         )
         found = await self._measured(version, look, scope, known_at=at)
         return _measured(version, number, found, look.revision, at) if found else None

@@ -17,6 +17,7 @@ class Judged:
         reference: the same metric on the held-out rows.
         baseline: the same metric of the rule, on the same rows.
         completeness: labels over rows, 0 to 1.
+        expected: what it should be by now; None while nobody knows how long labels take.
     """
 
     at: datetime
@@ -26,6 +27,7 @@ class Judged:
     reference: float | None
     baseline: float | None
     completeness: float
+    expected: float | None = None
 
 
 def quality(model: str, metric: str, judged: Sequence[Judged]) -> bytes:
@@ -102,7 +104,10 @@ def _says(metric: str, judged: Sequence[Judged]) -> str:
     newest = judged[-1]
     rule = f", the rule {newest.baseline:.4g}" if newest.baseline is not None else ""
     promised = f" (promised {newest.reference:.4g}{rule})" if newest.reference is not None else ""
+    due = "it is not known how many are due"
+    if newest.expected is not None:
+        due = f"{newest.expected:.0%} are due by now"
     return (
-        f"{metric} {newest.value:.4g}{promised} with {newest.completeness:.0%} of the labels"
-        " in the newest window."
+        f"{metric} {newest.value:.4g}{promised} in the newest window; "
+        f"{newest.completeness:.0%} of its rows have labels, {due}."
     )

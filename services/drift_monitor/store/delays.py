@@ -78,6 +78,23 @@ class DelayTable:
             await self._keep_left(model, left, int(came.sum()), rows, now)
         return came, left
 
+    async def delays_then(self, model: str, then: datetime) -> tuple[Counts, Floats]:
+        """As `delays`, as it was known at an earlier moment.
+
+        What has come since is taken from what has come by now; so labels that were forgotten
+        meanwhile are right, as long as all that came since are kept.
+        """
+        since = await self.database.fetch(_SINCE, model, then, list(EDGES))
+        came = (await self._came([model])).get(model, (no_delays(), None))[0]
+        later: dict[tuple[int, int], int] = {}
+        for row in since:
+            place = (row["version"], row["window"])
+            later[place] = later.get(place, 0) + row["labels"]
+            came[row["step"]] = max(came[row["step"]] - row["labels"], 0)
+        windows = await self.database.fetch(_FULL_THEN, model, then, list(EDGES))
+        left = [row["left_over"] + later.get((row["version"], row["number"]), 0) for row in windows]
+        return came, censored([row["step"] for row in windows], left)
+
     async def _keep_left(
         self, model: str, left: Floats, labels: int, rows: Sequence[Row], now: datetime
     ) -> None:
@@ -101,6 +118,24 @@ class DelayTable:
         )
 
 
+_SINCE: Final = """
+    select version, "window", cardinality($3::float8[]) - width_bucket(-seconds, array(
+        select -edge from unnest($3::float8[]) as edge order by edge desc)) as step,
+        count(*) as labels
+    from (
+        select version, "window", greatest(extract(epoch from min(known_at) - at), 0)::float8
+            as seconds
+        from outcome where model = $1 group by place, version, "window", at
+        having min(known_at) > $2
+    ) as firsts group by version, "window", step
+"""
+"""First labels by the steps of their delays; as in `counted`, an edge is the end of its step."""
+_FULL_THEN: Final = """
+    select w.version, w.number, w.rows - coalesce(q.labels, 0) as left_over, width_bucket(
+        extract(epoch from $2::timestamptz - w.ended_at)::float8, $3::float8[]) as step
+    from window_sketch w left join window_quality q using (model, version, number)
+    where w.model = $1 and w.ended_at <= $2
+"""
 _LEFT: Final = """
     select step, sum(left_over)::bigint as left_over, count(*) as windows,
         min(opened_at) as opened_at
