@@ -5,7 +5,9 @@ is pinned to another. They are asked by turns, round after round, so that what e
 weighs on all alike. Ours runs as it always does: keys, checks of every value, one row of the log
 per answer in the spool before the answer leaves, metrics. First no broker listens, so the spool
 keeps all of it; afterwards ours is asked once more while a broker on the client's core takes the
-log. The peers log nothing, check less and ask for no key.
+log. The peers log nothing, check less and ask for no key. In the same rounds single rows are asked
+of ours while a second forest answers a fifth of the machines (`canary`), while it is asked about a
+fifth of the rows unseen (`shadow`), and in the Open Inference Protocol (`v2`).
 
 `python -m bench.bench_serving [rounds] [seconds]`. The last line is one JSON object.
 """
@@ -27,7 +29,7 @@ from typing import Final
 import uvloop
 
 from bench.serving_load import Load, WrongAnswer, ask
-from bench.serving_servers import Server, ours, peers
+from bench.serving_servers import Server, our_ways, ours, peers
 from local.stack import Infrastructure
 from shared import telemetry
 from shared.bus import ensure_topics
@@ -36,6 +38,8 @@ ROUNDS: Final = int(sys.argv[1]) if len(sys.argv) > 1 else 3
 SECONDS: Final = float(sys.argv[2]) if len(sys.argv) > 2 else 2.5
 SCENES: Final = ((1, 1), (1, 32), (64, 1), (64, 32))
 """Rows per request, connections."""
+WAYS: Final = ("canary", "shadow", "v2")
+"""Ours in other circumstances."""
 SERVER_CORE, CLIENT_CORE = 0, 1
 
 
@@ -66,7 +70,8 @@ async def measured(servers: Sequence[Server], scenes: Sequence[tuple[int, int]])
         print(f"round {number} of {ROUNDS}" if number else "warming up", file=sys.stderr)
         for rows, connections in scenes:
             for server in servers:
-                if server.name == "hello" and rows > 1:
+                is_single = server.name in ("hello", *WAYS)
+                if is_single and (rows > 1 or (server.name in WAYS and connections == 1)):
                     continue
                 seconds = SECONDS if number else 0.5
                 question = server.question(rows)
@@ -100,7 +105,7 @@ def figures(found: Scenes, missing: Sequence[str]) -> dict[str, object]:
     others = {
         name: middle(scene.rps)
         for (name, rows, connections), scene in found.items()
-        if (rows, connections) == (1, 32) and name not in ("ours", "hello")
+        if (rows, connections) == (1, 32) and name not in ("ours", "hello", *WAYS)
     }
     if others:
         told["ratio_best_peer"] = round(middle(single.rps) / max(others.values()), 2)
@@ -115,6 +120,7 @@ def figures(found: Scenes, missing: Sequence[str]) -> dict[str, object]:
             told[f"{prefix}p99_ms_{connections}"] = round(middle(scene.p99), 3)
         told[f"{prefix}rps_1"] = round(middle(found["ours", rows, 1].rps))
         told[f"{prefix}rps_32"] = round(middle(found["ours", rows, 32].rps))
+    told |= _of_ways(found)
     told["cpu_us_per_request"] = round(middle(single.cpu_us), 1)
     if ("hello", 1, 32) in found:
         told["hello_cpu_us"] = round(middle(found["hello", 1, 32].cpu_us), 1)
@@ -122,10 +128,20 @@ def figures(found: Scenes, missing: Sequence[str]) -> dict[str, object]:
     return told
 
 
+def _of_ways(found: Scenes) -> dict[str, object]:
+    told: dict[str, object] = {}
+    for name in WAYS:
+        scene = found[name, 1, 32]
+        told[f"{name}_rps"] = round(middle(scene.rps)) if scene.rps else None
+        told[f"{name}_p99_ms"] = round(middle(scene.p99), 3) if scene.p99 else None
+        told[f"{name}_cpu_us"] = round(middle(scene.cpu_us), 1) if scene.cpu_us else None
+    return told
+
+
 def _of_peers(found: Scenes) -> dict[str, object]:
     told: dict[str, dict[str, float]] = defaultdict(dict)
     for (name, rows, connections), scene in found.items():
-        if name != "ours":
+        if name not in ("ours", *WAYS):
             told[name][f"rps_{rows}x{connections}"] = round(middle(scene.rps), 1)
             told[name][f"p99_ms_{rows}x{connections}"] = round(middle(scene.p99), 2)
     return dict(told)
@@ -133,7 +149,7 @@ def _of_peers(found: Scenes) -> dict[str, object]:
 
 async def run(folder: Path) -> None:
     others, missing = peers(folder)
-    servers = [await ours(folder / "ours"), *others]
+    servers = [await ours(folder / "ours"), *await our_ways(folder), *others]
     try:
         for server in servers:
             server.start(SERVER_CORE)
@@ -163,7 +179,6 @@ async def with_broker(folder: Path) -> object:
     try:
         await asyncio.to_thread(infrastructure.start)
         await ensure_topics(infrastructure.kafka, partitions=2)
-        (folder / "logged").mkdir()
         server = await ours(folder / "logged", kafka=infrastructure.kafka)
         server.start(SERVER_CORE)
         if not await server.ready():
@@ -195,7 +210,6 @@ def main() -> None:
         asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner,
     ):
         Path(name).chmod(0o711)  # the database of the stack runs under another user
-        (Path(name) / "ours").mkdir()
         runner.run(run(Path(name)))
 
 

@@ -24,6 +24,7 @@ from services.serving.settings import Settings
 from services.trainer.compiling import compile_model
 from shared import models
 from shared.artifacts import ArtifactStore
+from shared.events import DeploymentDesired, Heard
 from shared.manifest import Column, File
 from tests.serving.building import (
     FLOW,
@@ -155,24 +156,65 @@ def _free_port() -> int:
 # --- ours -----------------------------------------------------------------------------------
 
 
-async def ours(folder: Path, **knobs: Any) -> Server:
-    """Our serving service over a disk that holds the forest, as the trainer would have made it."""
+Plan = Callable[[ArtifactStore], Heard[DeploymentDesired]]
+"""What is desired of a server of ours."""
+
+
+def alone(store: ArtifactStore) -> Heard[DeploymentDesired]:
+    """One forest answers."""
+    return a_desired(1, a_compiled_forest(store))
+
+
+def in_rollout(store: ArtifactStore) -> Heard[DeploymentDesired]:
+    """A second forest answers a fifth of the machines, each machine by the same one."""
+    champion, challenger = a_compiled_forest(store), a_compiled_forest(store, 2)
+    return a_desired(1, champion, challenger=challenger, weight=0.2)
+
+
+def with_shadow(store: ArtifactStore) -> Heard[DeploymentDesired]:
+    """A second forest is asked about a fifth of the rows once these are answered."""
+    return a_desired(1, a_compiled_forest(store), shadow=a_compiled_forest(store, 2), share=0.2)
+
+
+async def ours(folder: Path, plan: Plan = alone, name: str = "ours", **knobs: Any) -> Server:
+    """Our serving service over a disk that holds forests, as the trainer would have made them."""
+    await asyncio.to_thread(folder.mkdir, exist_ok=True)
     ports = {"port": _free_port(), "admin_port": _free_port()}
     settings = settings_for(folder, **ports, **knobs)
-    version = a_compiled_forest(ArtifactStore(settings.artifacts))
     async with a_replica(settings, _just_deployments) as replica:
-        await replica.want(a_desired(1, version))
+        await replica.want(plan(ArtifactStore(settings.artifacts)))
     return Server(
-        name="ours",
+        name=name,
         argv=[sys.executable, "-m", "services.serving.app"],
         folder=folder,
         port=settings.port,
         path=f"/v1/models/{FLOW}/predict",
-        plain=lambda rows: {"rows": [dict(zip(NAMES, row, strict=True)) for row in rows]},
+        plain=_sticky if plan is in_rollout else _named,
         health="/ready",
         key=KEY,
         environment=environment_of(_absolute(settings)),
     )
+
+
+async def our_ways(folder: Path) -> list[Server]:
+    """Ours in a rollout, with a shadow, and asked in the Open Inference Protocol."""
+    rollout = await ours(folder / "canary", in_rollout, "canary")
+    shadow = await ours(folder / "shadow", with_shadow, "shadow")
+    tensors = await ours(folder / "v2", alone, "v2")
+    tensors.path, tensors.plain = f"/v2/models/{FLOW}/infer", _tensor
+    return [rollout, shadow, tensors]
+
+
+def _named(rows: list[list[float]]) -> dict[str, Any]:
+    return {"rows": [dict(zip(NAMES, row, strict=True)) for row in rows]}
+
+
+def _sticky(rows: list[list[float]]) -> dict[str, Any]:
+    """Rows that tell which machine they are of, one of a hundred."""
+    told = _named(rows)
+    for row in told["rows"]:
+        row["pump"] = f"pump-{int(abs(row[NAMES[0]]) * 1e4) % 100}"
+    return told
 
 
 def _absolute(settings: Settings) -> Settings:
@@ -183,10 +225,10 @@ def _just_deployments(serving: Serving) -> list[Any]:
     return [serving.deployments.run]
 
 
-def a_compiled_forest(store: ArtifactStore) -> Version:
-    """The forest with its compiled form, proved as the trainer proves it."""
+def a_compiled_forest(store: ArtifactStore, number: int = 1) -> Version:
+    """The forest with its compiled form, proved as the trainer proves it; another one by number."""
     columns = tuple(Column(name=name, kind="number", minimum=-5.0, maximum=5.0) for name in NAMES)
-    fitted = forest()
+    fitted = forest(6 + number)
     made = compile_model(fitted, columns, "regression", (), table()[:200], 7)
     if made.data is None:
         raise SystemExit(f"the forest was not compiled: {made.record.reason}")
@@ -195,7 +237,7 @@ def a_compiled_forest(store: ArtifactStore) -> Version:
     model = File(digest=store.put(data), size_bytes=len(data))
     return a_version(
         store,
-        1,
+        number,
         data=data,
         columns=columns,
         files={"model.skops": model, "model.onnx": file},
