@@ -9,6 +9,7 @@ from services.drift_monitor.api.common import Looking, versions_of
 from services.drift_monitor.handlers.replaying import Replay, Replaying
 from shared.errors import NotFound
 from shared.events import Json
+from shared.names import ModelNameText
 
 Number = Annotated[int, Path(ge=1, le=2**31 - 1)]
 Alpha = Annotated[float | None, Query(gt=0, le=0.1)]
@@ -21,7 +22,7 @@ def router(replaying: Replaying) -> APIRouter:
 
     @routes.get("/models/{model}/versions/{version}/windows/{window}/replay")
     async def replay(
-        model: str,
+        model: ModelNameText,
         version: Number,
         window: Number,
         principal: Looking,
