@@ -54,6 +54,12 @@ STATSMODELS: Final = Wheel(
 NANNYML: Final = Wheel(
     "nannyml", "0.13.1", "cf5f4a33489834ae6773cb1baa33a0f98c0a3ee6ed9b43049478b25ce22fe869"
 )
+RIVER: Final = Wheel(
+    "river",
+    "0.26.1",
+    "6a11e1a9749beec3ea138efeb0205b2c5cea8d424e9deee306c8980faec01bef",
+    ("--python-version", "3.11", "--platform", "manylinux_2_28_x86_64"),
+)
 
 
 def table(wheel: Wheel, file: str) -> dict[str, list[str]] | None:

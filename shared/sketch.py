@@ -11,6 +11,7 @@ import struct
 import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from functools import lru_cache
 from typing import Any, Final
 
 import numpy as np
@@ -105,7 +106,7 @@ class Sketch:
         if joint is None or not len(joint.moments):
             return Parts(self.rows, self.counts, self.invalid, 0, None, None, None)
         numbers = len(joint.moments)
-        upper = np.triu_indices(numbers)
+        upper = _upper(numbers)
         return Parts(
             self.rows,
             self.counts,
@@ -321,8 +322,18 @@ def read_sketch(parts: Parts) -> Sketch:
 
 
 def _square(upper: Counts, size: int) -> Counts:
-    square = np.zeros((size, size), dtype=np.int64)
-    rows, columns = np.triu_indices(size)
-    square[rows, columns] = upper
-    square[columns, rows] = upper
-    return square
+    return upper.take(_places(size))
+
+
+@lru_cache(maxsize=64)
+def _upper(size: int) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
+    return np.triu_indices(size)
+
+
+@lru_cache(maxsize=64)
+def _places(size: int) -> NDArray[np.intp]:
+    """Where each entry of a symmetric square lies in its upper triangle, shape (size, size)."""
+    found = np.zeros((size, size), dtype=np.intp)
+    rows, columns = _upper(size)
+    found[rows, columns] = found[columns, rows] = np.arange(len(rows))
+    return found
