@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import errno
+import gc
 import os
 import resource
+import sqlite3
 import time
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
@@ -550,3 +552,14 @@ def test_a_disk_that_fails_refuses_and_heals(
 
 def _failing(_file: int, _data: bytes) -> int:
     raise OSError(errno.EIO, "the disk fails")
+
+
+def test_a_spool_that_is_let_go_closes_its_database(tmp_path: Path) -> None:
+    spool = Spool(tmp_path / "spool.db", cap_bytes=10**6, now=clock.now)
+    connection = spool._connection
+
+    del spool
+    gc.collect()
+
+    with pytest.raises(sqlite3.ProgrammingError):
+        connection.execute("select 1")

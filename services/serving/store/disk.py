@@ -13,6 +13,7 @@ import os
 import sqlite3
 import sys
 import time
+import weakref
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from math import inf
@@ -110,6 +111,7 @@ class Disk:
         # because the positions, written later, are taken first.
         self.asking = Asking(folder)
         self._state = open_database(folder / "state.db", _TABLES, synchronous="normal")
+        closed_with(self, self._state)
 
     def close(self) -> None:
         """Let go of the folder, in order."""
@@ -375,6 +377,11 @@ def open_database(path: Path, tables: str, *, synchronous: str) -> sqlite3.Conne
         for rest in ("-wal", "-shm"):
             path.with_name(path.name + rest).unlink(missing_ok=True)
         return _opened(path, tables, synchronous)
+
+
+def closed_with(owner: object, connection: sqlite3.Connection) -> None:
+    """Close the connection with its owner at the latest: Python 3.13 warns of an open one."""
+    weakref.finalize(owner, connection.close).atexit = False
 
 
 def _opened_alone(path: Path, tables: str, synchronous: str) -> sqlite3.Connection:

@@ -18,7 +18,7 @@ from typing import Final, Literal
 
 import orjson
 
-from services.serving.store.disk import open_database, transaction
+from services.serving.store.disk import closed_with, open_database, transaction
 from services.serving.store.journal import Journal, Reader, Segment
 from services.serving.store.totals import Totals
 from shared import faults, telemetry
@@ -121,6 +121,7 @@ class Spool:
         self._kept_seconds = kept.total_seconds()
         self._syncs_at_once = sync_seconds == 0
         self._connection = open_database(path, _TABLES, synchronous="normal")
+        closed_with(self, self._connection)
         # A checkpoint syncs to disk; `sync` does it in a thread, not in some answer.
         self._connection.execute("pragma wal_autocheckpoint = 0")
         self._first_number = int(now().timestamp() * 1000)
