@@ -185,6 +185,7 @@ def told(house: House, name: str, kind: str) -> Callable[[object], object]:
     return lambda _: house.events(name, kind)
 
 
+@pytest.mark.nightly
 def test_of_what_people_call_transient_one_who_adapts_learns_and_one_who_ignores_does_not(
     house: House, name: str
 ) -> None:
