@@ -18,7 +18,7 @@ from fastapi.responses import Response
 from fastapi.routing import APIRoute
 from pydantic import TypeAdapter
 from starlette.exceptions import HTTPException
-from starlette.routing import BaseRoute
+from starlette.routing import BaseRoute, Match
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from shared import foreign, telemetry
@@ -506,9 +506,25 @@ def _pointer(item: Mapping[str, Any], body: Any) -> str:
 
 async def _http_error(request: Request, error: Exception) -> Response:
     status = error.status_code if isinstance(error, HTTPException) else 400
-    detail = str(error.detail) if isinstance(error, HTTPException) else ""
+    detail = _ROUTES.get(status) or (str(error.detail) if isinstance(error, HTTPException) else "")
     code = {404: "not_found", 405: "method_not_allowed", 413: "too_large"}.get(status, "refused")
-    return problem(request.state.request_id, request.url.path, status, code, detail)
+    answer = problem(request.state.request_id, request.url.path, status, code, detail)
+    if status == 405:
+        answer.headers["Allow"] = ", ".join(sorted(_methods(request)))
+    return answer
+
+
+def _methods(request: Request) -> set[str]:
+    """What this path may be asked by; each method may be a route of its own."""
+    found = [r for r in every_route(request.app) if r.matches(request.scope)[0] is not Match.NONE]
+    return {method for route in found for method in getattr(route, "methods", None) or ()}
+
+
+_ROUTES: Final = {
+    404: "There is no such route; GET /openapi.json lists all.",
+    405: "This route takes another method; GET /openapi.json lists all.",
+}
+"""What is said where no function of ours was reached."""
 
 
 async def _ours(request: Request, error: Exception) -> Response:

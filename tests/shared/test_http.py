@@ -123,6 +123,17 @@ async def test_an_admin_may_do_everything(client: httpx.AsyncClient) -> None:
     assert added.json() == {"rows": [1]}
 
 
+async def test_a_wrong_path_and_a_wrong_method_are_told_where_the_right_ones_are(
+    client: httpx.AsyncClient,
+) -> None:
+    missing = await client.get("/v1/nothing", headers=bearer("tw_admin"))
+    method = await client.delete("/v1/things", headers=bearer("tw_admin"))
+
+    assert (missing.status_code, method.status_code) == (404, 405)
+    assert all("/openapi.json" in said.json()["detail"] for said in (missing, method))
+    assert method.headers["allow"] == "GET, POST"
+
+
 async def test_a_wrong_body_is_a_problem_with_pointers(client: httpx.AsyncClient) -> None:
     answer = await client.post("/v1/things", headers=bearer(ADMIN), json={"rows": ["x", 1, "y"]})
 
