@@ -105,6 +105,8 @@ class Versions:
             said += await self.predictions.labels.adopt(placed.rows, version)
             if not placed.windows:
                 break  # they would be claimed again
+        # Losses that nobody could weigh before may have to wait for their age.
+        await self.store.wake(version.model)
         return said
 
     async def crown(self, heard: Heard[ModelPromoted]) -> Iterable[Event]:
