@@ -2,7 +2,6 @@
 
 from collections.abc import Mapping, Sequence
 from datetime import datetime
-from io import BytesIO
 from typing import Any, Final, NamedTuple
 
 import orjson
@@ -18,7 +17,8 @@ from services.drift_monitor.store.packing import (
     TRUTH,
     WHOLE,
     Fixed,
-    packed,
+    gaps_in,
+    streamed,
 )
 from services.drift_monitor.store.sketches import Place
 from services.drift_monitor.store.versions import Key
@@ -137,20 +137,20 @@ class OutcomeTable:
         """Write first labels down, all of which count."""
         if not firsts.labels:
             return
-        columns = _fixed_columns(firsts, lost)
-        models = [model.encode() for model in firsts.model]
-        rows = packed(list(columns.values()), [models, _texts(firsts.value)])
-        if rows is None:
-            values = [value for _, value in columns.values()]
-            texts = [text.decode() for text in _texts(firsts.value)]
-            whole = zip(*values, firsts.model, texts, strict=True)
-            await self.database.copy("outcome", (*columns, "model", "value"), whole)
+        fixed = _fixed_columns(firsts, lost)
+        names, columns = [*fixed, "model", "value"], list(fixed.values())
+        texts = _texts(firsts.value)
+        if any(0 < gaps_in(values) < firsts.labels for _, values in columns):
+            plain = [values for _, values in columns]
+            rows = zip(*plain, firsts.model, map(bytes.decode, texts), strict=True)
+            await self.database.copy("outcome", names, rows)
             return
+        models = [model.encode() for model in firsts.model]
         async with self.database.transaction() as transaction:
             await transaction.connection.copy_to_table(
                 "outcome",
-                columns=[*columns, "model", "value"],
-                source=BytesIO(rows),
+                columns=names,
+                source=streamed(columns, [models, texts]),
                 format="binary",
             )
 
