@@ -161,7 +161,16 @@ async def test_what_is_not_there_is_404(fed: House, path: str) -> None:
     assert (answer.status_code, answer.json()["code"]) == (404, "not_found")
 
 
-@pytest.mark.parametrize("path", ["/v1/datasets/NO/versions", "/v1/models/NO", "/v1/models/a%00b"])
+@pytest.mark.parametrize(
+    "path",
+    [
+        "/v1/datasets/NO/versions",
+        "/v1/datasets/a%0Ab",
+        "/v1/datasets/a%0A",
+        "/v1/models/NO",
+        "/v1/models/a%00b",
+    ],
+)
 async def test_what_is_no_name_is_422_with_its_place(fed: House, path: str) -> None:
     answer = await fed.client.get(path)
 

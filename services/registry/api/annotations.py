@@ -8,7 +8,7 @@ from fastapi import APIRouter, Depends, Request
 from fastapi.responses import Response
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field
 
-from services.registry.api.replies import Cursor, Limit, page_of
+from services.registry.api.replies import DATASET, Cursor, Limit, page_of
 from services.registry.domain.annotations import State, Tag, approved, declined, lifted
 from services.registry.handlers.annotations import MAY_AGREE, MAY_WRITE, Annotations, Wanted
 from shared.access import Principal, see
@@ -71,7 +71,7 @@ def router(annotations: Annotations) -> APIRouter:
     routes = APIRouter(tags=["annotations"], dependencies=[Depends(allow())])
     store = annotations.store
 
-    @routes.get("/v1/datasets/{name:path}/annotations", operation_id="list_annotations")
+    @routes.get(f"{DATASET}/annotations", operation_id="list_annotations")
     async def every(
         request: Request,
         name: DatasetNameText,
@@ -80,20 +80,19 @@ def router(annotations: Annotations) -> APIRouter:
         cursor: Cursor = None,
     ) -> Response:
         """What was said, newest first; on the first page also what the monitor proposes."""
-        dataset = name
-        owner = await store.owners.dataset(dataset)
+        owner = await store.owners.dataset(name)
         see(request.state.principal, owner, "There is no such dataset.")
         found = await store.annotations.of(
-            dataset, states=[state] if state else [], before=_place(cursor), limit=limit
+            name, states=[state] if state else [], before=_place(cursor), limit=limit
         )
         items: list[dict[str, Any]] = [asdict(one) for one in found]
         if cursor is None and state in (None, "proposed"):
-            told = await store.annotations.proposals(dataset, limit)
+            told = await store.annotations.proposals(name, limit)
             items = [{**one, "state": "suggested", "author": "tidewheel"} for one in told] + items
         following = found[-1].annotation if len(found) == limit else None
         return page_of(request, items, following)
 
-    @routes.post("/v1/datasets/{name:path}/annotations", operation_id="annotate", status_code=201)
+    @routes.post(f"{DATASET}/annotations", operation_id="annotate", status_code=201)
     async def write(
         request: Request, name: DatasetNameText, principal: Writer, asked: Annotating
     ) -> Response:
@@ -112,17 +111,16 @@ def router(annotations: Annotations) -> APIRouter:
 
 def _add_step(routes: APIRouter, annotations: Annotations, verb: str, step: Any) -> None:
     @routes.post(
-        f"/v1/datasets/{{name:path}}/annotations/{{annotation}}/{verb}",
+        f"{DATASET}/annotations/{{annotation}}/{verb}",
         operation_id=f"{verb}_annotation",
     )
     async def change(
         request: Request, name: DatasetNameText, annotation: UUID, principal: Second, asked: Saying
     ) -> Response:
         """Agree as the second person, refuse to, or end it."""
-        dataset = name
 
         async def action() -> tuple[int, Any]:
-            said = await annotations.change(dataset, annotation, principal, asked.reason, step)
+            said = await annotations.change(name, annotation, principal, asked.reason, step)
             return 200, _said(said)
 
         return await once(request, annotations.store.database, principal, action)

@@ -8,6 +8,7 @@ from fastapi import APIRouter, Depends, Query, Request
 from fastapi.responses import Response, StreamingResponse
 
 from services.registry.api.replies import (
+    DATASET,
     LARGEST_INTEGER,
     Cursor,
     Limit,
@@ -53,7 +54,7 @@ def router(store: Store, artifacts: ArtifactStore) -> APIRouter:
         following = found[-1].dataset if len(found) == limit else None
         return page_of(request, [summary(version) for version in found], following)
 
-    @routes.get("/v1/datasets/{name:path}/compare", operation_id="compare_dataset_versions")
+    @routes.get(f"{DATASET}/compare", operation_id="compare_dataset_versions")
     async def compared(
         request: Request,
         name: DatasetNameText,
@@ -77,7 +78,7 @@ def router(store: Store, artifacts: ArtifactStore) -> APIRouter:
             }
         )
 
-    @routes.get("/v1/datasets/{name:path}/versions", operation_id="list_dataset_versions")
+    @routes.get(f"{DATASET}/versions", operation_id="list_dataset_versions")
     async def versions(
         request: Request, name: DatasetNameText, limit: Limit = 100, cursor: Cursor = None
     ) -> Response:
@@ -90,7 +91,7 @@ def router(store: Store, artifacts: ArtifactStore) -> APIRouter:
         return page_of(request, [summary(version) for version in found], following)
 
     @routes.get(
-        "/v1/datasets/{name:path}/versions/{version}/data",
+        f"{DATASET}/versions/{{version}}/data",
         operation_id="get_dataset_data",
         dependencies=[Depends(allow(*_MAY_READ_ROWS))],
     )
@@ -98,7 +99,7 @@ def router(store: Store, artifacts: ArtifactStore) -> APIRouter:
         """The bytes of a version; a range of them with `Range`."""
         return _bytes(request, artifacts, await _version(request, store, name, version))
 
-    @routes.get("/v1/datasets/{name:path}/versions/{version}", operation_id="get_dataset_version")
+    @routes.get(f"{DATASET}/versions/{{version}}", operation_id="get_dataset_version")
     async def one(request: Request, name: DatasetNameText, version: Version) -> Response:
         """One version with its profile."""
         found = await _version(request, store, name, version)
@@ -107,7 +108,7 @@ def router(store: Store, artifacts: ArtifactStore) -> APIRouter:
         profile = orjson.loads(await artifacts.aget(found.profile))
         return tagged(request, summary(found) | {"profile": profile}, found.digest)
 
-    @routes.get("/v1/datasets/{name:path}", operation_id="get_dataset")
+    @routes.get(DATASET, operation_id="get_dataset")
     async def newest(request: Request, name: DatasetNameText) -> Response:
         """A dataset: its newest version."""
         found = await datasets.versions(await _seen(request, store, name), LARGEST_INTEGER, 1)
@@ -140,9 +141,8 @@ def summary(version: DatasetVersion) -> dict[str, Any]:
 
 async def _seen(request: Request, store: Store, name: str) -> str:
     """The dataset's name, if it is one that the caller may see."""
-    dataset = name
-    see(request.state.principal, await store.owners.dataset(dataset), "There is no such dataset.")
-    return dataset
+    see(request.state.principal, await store.owners.dataset(name), "There is no such dataset.")
+    return name
 
 
 async def _version(request: Request, store: Store, name: str, version: int) -> DatasetVersion:

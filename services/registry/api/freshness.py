@@ -33,14 +33,13 @@ def router(store: Store, now: Clock) -> APIRouter:
         name: ModelNameText, principal: Reader, since: Moment = None, limit: Shown = 20
     ) -> Response:
         """From published to served: p50, p95, p99, each version, what waits, and the objective."""
-        model = name
-        found = await store.freshness.standings(model=model)
+        found = await store.freshness.standings(model=name)
         see(principal, found[0].owner if found else None, "There is no such model.")
         moment = now()
         first = aware(since) or moment - _LOOK_BACK
-        passages = await store.freshness.passages(model, first, _MOST_PASSAGES)
+        passages = await store.freshness.passages(name, first, _MOST_PASSAGES)
         ends = await store.log.outcomes(
-            dataset=found[0].dataset, model=model, state=None, after=("", 0, ""), limit=limit
+            dataset=found[0].dataset, model=name, state=None, after=("", 0, ""), limit=limit
         )
         return Json(
             standing(found[0], moment)

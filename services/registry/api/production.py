@@ -33,12 +33,11 @@ def router(store: Store, now: Clock) -> APIRouter:
     @routes.get("/v1/models/{name}/production", operation_id="get_production")
     async def at_moment(name: ModelNameText, principal: Reader, at: Moment = None) -> Response:
         """The champion at a moment: since when, by whose proposal and word, on which evidence."""
-        model = name
-        definition = await store.models.definition(model)
+        definition = await store.models.definition(name)
         owner = str(definition.spec["owner"]) if definition else None
         see(principal, owner, "There is no such model.")
         moment = aware(at) or now()
-        found = production(model, moment, await store.history.known(model, moment))
+        found = production(name, moment, await store.history.known(name, moment))
         exact = principal.may_in(owner or "", frozenset({Role.AUDITOR}))
         return Json(plain(found, exact=exact))
 

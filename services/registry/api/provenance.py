@@ -40,19 +40,18 @@ def router(store: Store, artifacts: ArtifactStore, now: Clock) -> APIRouter:
         generation: Number = None,
     ) -> Response:
         """What an answer of this version rests on; without a version, an answer of the rule."""
-        model = name
-        definition = await store.models.definition(model)
+        definition = await store.models.definition(name)
         owner = str(definition.spec["owner"]) if definition else None
         see(principal, owner, "There is no such model.")
         moment = aware(at) or now()
-        origin = await store.origins.of(model, version, moment, generation)
+        origin = await store.origins.of(name, version, moment, generation)
         if version is not None and origin.registered is None:
             raise NotFound("There is no such version of this model.")
         exact = principal.may_in(owner or "", frozenset({Role.AUDITOR}))
         period = await _period(artifacts, origin)
         return Json(
             {
-                "model": model,
+                "model": name,
                 "version": version,
                 "at": moment,
                 "role": role_of(origin, version, moment),

@@ -7,6 +7,7 @@ from uuid import UUID
 
 from fastapi import Path, Query, Request
 from fastapi.responses import Response
+from starlette.convertors import Convertor, register_url_convertor
 
 from shared.errors import InvalidInput, NotFound
 from shared.http import Json
@@ -18,6 +19,26 @@ Limit = Annotated[int, Query(ge=1, le=1000)]
 Cursor = Annotated[str | None, Query(max_length=500, pattern=r"^[^\x00]*$")]
 Text = Annotated[str | None, Query(max_length=300, pattern=r"^[^\x00]*$")]
 Version = Annotated[int, Path(ge=1, le=LARGEST_INTEGER)]
+
+
+class _Dataset(Convertor[str]):
+    """The parts of a dataset's name, slashes included.
+
+    The framework's own `path` stops at the end of a line, so that a name with one in it would meet
+    no route at all instead of the check of names.
+    """
+
+    regex = "(?s:.*)"
+
+    def convert(self, value: str) -> str:
+        return value
+
+    def to_string(self, value: str) -> str:
+        return value
+
+
+register_url_convertor("dataset", _Dataset())
+DATASET: Final = "/v1/datasets/{name:dataset}"
 
 
 def number_of(cursor: str | None, otherwise: int) -> int:

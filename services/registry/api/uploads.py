@@ -13,6 +13,7 @@ from fastapi.responses import Response
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from starlette.requests import ClientDisconnect
 
+from services.registry.api.replies import DATASET
 from services.registry.handlers import Intake, Receipt, Refusal
 from services.registry.handlers.intake import Look
 from services.registry.store.uploads import Arrived
@@ -112,7 +113,7 @@ def router(intake: Intake, database: Database, *, seconds: float) -> APIRouter:
     routes = APIRouter(tags=["datasets"])
     door = Door(intake, database, seconds)
 
-    @routes.post("/v1/datasets/{name:path}/versions", operation_id="publish_dataset_version")
+    @routes.post(f"{DATASET}/versions", operation_id="publish_dataset_version")
     async def publish(
         request: Request,
         name: DatasetNameText,
