@@ -137,7 +137,7 @@ class Player:
                     done = partial(self._is_done, heard, topic)
                     await self.until(done, f"{heard.event}")
 
-    async def until(self, condition: Any, what: str, seconds: float = 90.0) -> None:
+    async def until(self, condition: Any, what: str, seconds: float = 180.0) -> None:
         """Wait, and give the monitor its next life whenever it has died."""
 
         async def met() -> bool:

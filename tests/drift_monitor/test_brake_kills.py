@@ -27,7 +27,7 @@ from tests.drift_monitor.stories import POINTS, SHIFT, Stand, Story, open_stand,
 from tests.drift_monitor.test_service import PROFILE, promoted
 from tests.support.door import door_settings
 
-pytestmark = [pytest.mark.real, pytest.mark.timeout(300)]
+pytestmark = [pytest.mark.real, pytest.mark.timeout(600)]
 MODELS = [ModelName(f"m-{n}") for n in range(6)]
 SOON = timedelta(seconds=0.5)
 A_CROWD = replace(USUAL, least_confirmed=3, least_watched=4, settle=SOON)

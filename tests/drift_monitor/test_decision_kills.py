@@ -28,7 +28,7 @@ from tests.drift_monitor.building import PUMP, Serving, a_spec, published, regis
 from tests.drift_monitor.stories import POINTS, SHIFT, Stand, Story, open_stand, told
 from tests.drift_monitor.test_service import PROFILE, promoted
 
-pytestmark = [pytest.mark.real, pytest.mark.timeout(300)]
+pytestmark = [pytest.mark.real, pytest.mark.timeout(600)]
 OTHER = ModelName("pump-2")
 SPEC = a_spec(confirm=2, cooldown="24h")
 ONE_AN_HOUR = replace(USUAL, budget=1)
