@@ -311,6 +311,41 @@ def test_requests_in_one_go_are_answered_in_their_order(child: Child) -> None:
     assert statuses_in(answered) == [200, 200, 200]
 
 
+def asked(path: str, document: Any, *, more: bytes = b"") -> bytes:
+    body = json.dumps(document).encode()
+    head = HEAD.replace(f"{MODEL}/predict".encode(), path.encode())
+    return head + more + f"Content-Length: {len(body)}\r\n\r\n".encode() + body
+
+
+ROW = [1.5, 3, 0.5]
+TENSORS = {"inputs": [{"name": "x", "shape": [1, 3], "datatype": "FP64", "data": ROW}]}
+ROWS_NAMED = {"rows": [dict(zip(NAMES, ROW, strict=True))]}
+
+
+def test_ways_and_protocols_in_one_go_are_answered_in_their_order(child: Child) -> None:
+    """Also where the last one is large, and asks for the connection to be closed."""
+    large = {"rows": [dict(zip(NAMES, (1.123456789, 3.5, 0.25), strict=True))] * 1_200}
+    line = [
+        asked(f"{MODEL}/predict", ROWS_NAMED),
+        asked(f"{MODEL}/predict?explain=false", ROWS_NAMED),
+        asked(f"{V2}/infer", TENSORS),
+        asked(f"{MODEL}/predict", {"rows": [{"load": "x"}]}),
+        asked(f"{MODEL}/invocations", {"inputs": [ROW]}),
+        asked(f"{MODEL}/predict", {"rows": ROWS_NAMED["rows"] * 2}),
+        asked(f"{MODEL}/predict", large, more=b"Connection: close\r\n"),
+    ]
+
+    answered = spoken(child, b"".join(line), is_ended=False)
+
+    said = [part.partition(b"\r\n\r\n") for part in answered.split(b"HTTP/1.1 ")[1:]]
+    bodies = [json.loads(body) for _, _, body in said]
+    assert statuses_in(answered) == [200, 200, 200, 422, 200, 200, 200]
+    assert [len(one.get("predictions", ())) for one in bodies] == [1, 1, 0, 0, 1, 2, 1_200]
+    assert bodies[2]["outputs"][0]["name"] == "answer"
+    assert b"connection: close" in said[-1][0]
+    assert all(b"connection: close" not in head for head, _, _ in said[:-1])
+
+
 # --- slow and many ----------------------------------------------------------------------------
 
 

@@ -104,6 +104,23 @@ async def test_each_worker_answers_on_the_one_address_with_its_own_name_and_metr
     assert not (own / "worker-1" / "artifacts").exists()
 
 
+async def test_the_rate_of_a_key_holds_for_all_workers_together(crew: Child) -> None:
+    limits = {"requests_per_second": 0.01, "requests_burst": 6}
+    crew.settings = crew.settings.model_copy(update=limits)
+    await start(crew)
+
+    statuses = Counter(asked_anew(crew) for _ in range(30))
+
+    assert statuses == {200: 6, 429: 24}
+
+
+def asked_anew(child: Child) -> int:
+    """On a connection of its own, which any worker may take."""
+    headers = dict(child.http.headers)
+    with httpx.Client(base_url=child.http.base_url, headers=headers, timeout=20) as client:
+        return client.post("/v1/models/flow/predict", json={"rows": [A_ROW]}).status_code
+
+
 async def test_a_killed_worker_is_started_again_and_hardly_anybody_notices(crew: Child) -> None:
     await start(crew)
     before = pids_of(crew)

@@ -77,25 +77,25 @@ class _Turn:
         """Where the rows of each request begin, and where the last one's end."""
         return list(accumulate((len(one.rows) for one in self.taken), initial=0))
 
+    def prediction(self, place: int) -> Prediction:
+        """A row as the careful way knows it."""
+        decoder = self.lane.decoder
+        names = () if decoder is None else [name for name, _ in decoder.columns]
+        told = zip(names, self.rows[place], strict=False)
+        arm = self.arms[place]
+        return Prediction(
+            id=f"p-{self.ids[place]}",
+            row={name: value for name, value in told if value is not UNSET},
+            entity=self.entities[place],
+            arm=arm,
+            value=self.values[place],
+            probabilities=self.shares[place],
+            step=self.lane.ways[arm].step,
+        )
+
     def predictions(self, start: int, end: int) -> list[Prediction]:
         """Some rows as the careful way knows them."""
-        names = [name for name, _ in self.lane.decoder.columns] if self.lane.decoder else []
-        return [
-            Prediction(
-                id=f"p-{self.ids[i]}",
-                row={
-                    name: value
-                    for name, value in zip(names, self.rows[i], strict=False)
-                    if value is not UNSET
-                },
-                entity=self.entities[i],
-                arm=self.arms[i],
-                value=self.values[i],
-                probabilities=self.shares[i],
-                step=self.lane.ways[self.arms[i]].step,
-            )
-            for i in range(start, end)
-        ]
+        return [self.prediction(place) for place in range(start, end)]
 
     def without(self, arms: set[int]) -> "_Turn":
         """What is left when requests with a row of these arms are taken out."""
@@ -273,7 +273,8 @@ class Lanes:
         self.wake()
         self._note(turn)
         if turn.lane.endpoint.shadows:
-            self.shadows.follow(turn.lane.endpoint, turn.predictions(0, len(turn.rows)))
+            ids = [f"p-{one}" for one in turn.ids]
+            self.shadows.follow_rows(turn.lane.endpoint, ids, turn.prediction)
 
     def _bodies(self, turn: _Turn, ways: Sequence[Way], shown: Sequence[bytes]) -> list[bytes]:
         starts = turn.starts()

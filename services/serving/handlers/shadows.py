@@ -105,6 +105,17 @@ class Shadows:
         self._choosing.add(task)
         task.add_done_callback(self._choosing.discard)
 
+    def follow_rows(
+        self, endpoint: Endpoint, ids: Sequence[str], row_at: Callable[[int], Prediction]
+    ) -> None:
+        """The same for rows of which only those that are chosen are looked at.
+
+        Args:
+            row_at: the row at a place of `ids`, answered and logged.
+        """
+        if endpoint.shadows:
+            asyncio.get_running_loop().call_soon(self._mirror_rows, endpoint, ids, row_at)
+
     @property
     def is_idle(self) -> bool:
         """Whether nothing waits and nothing is asked."""
@@ -116,12 +127,14 @@ class Shadows:
             await asyncio.sleep(0)
 
     def _mirror(self, endpoint: Endpoint, answered: Sequence[Prediction]) -> None:
+        self._mirror_rows(endpoint, [seen.id for seen in answered], answered.__getitem__)
+
+    def _mirror_rows(
+        self, endpoint: Endpoint, ids: Sequence[str], row_at: Callable[[int], Prediction]
+    ) -> None:
         for arm in endpoint.shadows:
-            shadow = endpoint.desired.arms[arm]
-            salt = f"{endpoint.desired.salt}/shadow {shadow.version}"
-            for seen in answered:
-                if shadow.weight >= 1 or point_of(salt, seen.id) < shadow.weight:
-                    self._put(Mirrored(endpoint=endpoint, arm=arm, seen=seen))
+            for place in _chosen(endpoint, arm, ids):
+                self._put(Mirrored(endpoint=endpoint, arm=arm, seen=row_at(place)))
 
     def _put(self, mirrored: Mirrored) -> None:
         if self._is_over or len(self._queue) >= self.limits.rows:
@@ -324,6 +337,15 @@ class Shadows:
         self._drop(list(self._queue))
         self._queue.clear()
         self._thread.shutdown(wait=False, cancel_futures=True)
+
+
+def _chosen(endpoint: Endpoint, arm: int, ids: Sequence[str]) -> Sequence[int]:
+    """The places of the rows that a shadow is asked about."""
+    shadow = endpoint.desired.arms[arm]
+    if shadow.weight >= 1:
+        return range(len(ids))
+    salt = f"{endpoint.desired.salt}/shadow {shadow.version}"
+    return [place for place, one in enumerate(ids) if point_of(salt, one) < shadow.weight]
 
 
 def _is_alike(asked: Sequence[Mirrored], further: Mirrored) -> bool:
