@@ -149,6 +149,13 @@ async def test_one_model_that_cannot_be_settled_or_closed_keeps_no_other_waiting
     assert list(ageing.failed) == [("model-2", 1, "")]
     assert due["model-2"] == NOW + timedelta(minutes=5)
     assert all(moment is None or moment > NOW for moment in due.values())
+    fleet.clock[0] += timedelta(minutes=6)
+    await database.execute(
+        "update version v set reference = o.reference from version o "
+        "where v.model = 'model-2' and o.model = 'model-1'"
+    )
+    assert await ageing.close_old() == 1
+    assert ageing.failed == {}
 
 
 @real

@@ -38,10 +38,12 @@ class Ageing:
             Unavailable: the database is away, or nothing can be read of the profiles.
         """
         store, now = self.predictions.store, self.predictions.judging.now()
+        for slot in [slot for slot, at in self.failed.items() if at <= now]:
+            del self.failed[slot]
         closed, unavailable, last = 0, 0, ("", 0, "")
         while slots := await store.old_windows(now, LEAST_ROWS, after=last, limit=TOGETHER):
             for slot in slots:
-                if self.failed.get(slot, now) > now:
+                if slot in self.failed:
                     continue
                 try:
                     closed += await self._close(slot)
@@ -52,7 +54,6 @@ class Ageing:
                     self._note(slot, error)
                 else:
                     unavailable = 0
-                    self.failed.pop(slot, None)
             last = slots[-1]
         return closed
 
