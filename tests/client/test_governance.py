@@ -428,3 +428,36 @@ def test_extra_columns_are_refused_with_the_way_out(
 
     assert ran.code == 65
     assert "  fix: --ignore-extra leaves out y" in ran.err
+
+
+def test_dead_letters_are_listed_with_what_was_turned_away(
+    tidewheel: Run, recorded: Recorded
+) -> None:
+    position = {"topic": "tidewheel.offers.v1", "partition": 3, "offset": 1200}
+    why = {"failure": "InvalidEvent", "reason": "the value is not JSON"}
+    found = {
+        "items": [{"id": 1, **position, "subject": "pumps", "sequence": None, **why}],
+        "next": None,
+        "turned_away": {
+            "totals": {"tidewheel.offers.v1": 4000},
+            "newest": [{**position, "offset": 5200, **why}],
+        },
+    }
+    recorded.says("GET /v1/dead-letters", (200, found))
+
+    listed = tidewheel("dlq", "ls", "--service", "registry", "--json")
+    told = tidewheel("dlq", "ls", "--service", "registry")
+
+    rows = [json.loads(line) for line in listed.out.splitlines()]
+    assert [(row["kept"], row["offset"]) for row in rows] == [("whole", 1200), ("position", 5200)]
+    assert "4000 records of tidewheel.offers.v1" in told.err
+
+
+def test_what_was_retried_is_counted(tidewheel: Run, recorded: Recorded) -> None:
+    recorded.says(
+        "POST /v1/dead-letters/retry", (200, {"topic": "t", "subject": "a", "retried": 2})
+    )
+
+    ran = tidewheel("dlq", "retry", "registry", "tidewheel.offers.v1", "pumps")
+
+    assert "registry: 2 handled" in ran.err
