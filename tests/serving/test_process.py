@@ -25,6 +25,7 @@ from shared.events import (
     ServingMeasured,
 )
 from shared.topics import DEPLOYMENT, FEEDBACK, PREDICTIONS, SERVING
+from tests.serving.alone import a_rollout
 from tests.serving.building import Version, a_desired, a_version, settings_for
 from tests.serving.child import A_ROW, Child, heard_on, logged_ids, of_kind
 
@@ -142,9 +143,16 @@ async def test_a_process_that_dies_leaves_no_unseen_answer_without_the_seen_one(
     assert last <= {row.shadow_of for row in unseen}, "a stop in order asks what waits"
 
 
-async def test_kill_9_under_load_loses_and_doubles_nothing(child: Child) -> None:
+@pytest.mark.parametrize("rolls_out", [False, True], ids=["a rule", "a rollout"])
+async def test_kill_9_under_load_loses_and_doubles_nothing(
+    child: Child, *, rolls_out: bool
+) -> None:
     answered: set[str] = set()
-    await started(child)
+    if rolls_out:
+        await deploy(child, a_rollout(ArtifactStore(child.settings.artifacts)))
+        await asyncio.to_thread(lambda: child.start(until=lambda: child.serves(1)))
+    else:
+        await started(child)
     for _ in range(2):
         askers = [asyncio.create_task(asyncio.to_thread(keep_asking, child)) for _ in range(4)]
         await asyncio.to_thread(lambda: [child.ask() for _ in range(100)])
