@@ -1,5 +1,6 @@
 """`python -m local.demo`: exit code 0 only if every promise held."""
 
+import signal
 import sys
 from importlib.util import find_spec
 
@@ -8,6 +9,8 @@ from local.paths import CHECKOUT
 
 
 def main() -> int:
+    # Whoever ends it politely has its system ended, too, as by Ctrl-C.
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     if find_spec("tidewheel") is None:
         sys.path.insert(0, str(CHECKOUT / "client"))
     # Only now, because these import the client.
