@@ -156,7 +156,7 @@ async def assert_as_undisturbed(stand: Stand) -> None:
     """Looks have ids of their moments; all else is the same."""
     killed, undisturbed = await stand.outcomes(with_ids=False)
     # While the relay dies of the end of the brake, more may be asked for than are left to die of.
-    assert stand.player.deaths >= len(POINTS) - 1
+    assert stand.player.deaths >= len(stand.player.faults[:2])
     assert killed == undisturbed
 
 
@@ -183,14 +183,14 @@ async def lift_by_time(stand: Stand, artifacts: ArtifactStore) -> None:
 async def test_two_people_release_a_brake_and_its_models_are_asked_for_once_whatever_dies(
     stand: Stand, artifacts: ArtifactStore
 ) -> None:
-    stand.player.faults = faults(POINTS)
+    stand.player.faults = faults([*POINTS[1:], POINTS[0]])[:2]
 
     await release_with_two_people(stand, artifacts)
 
 
 @pytest.mark.nightly
-@pytest.mark.parametrize("first", [1, 2])
-async def test_two_people_release_a_brake_and_it_dies_at_every_other_point(
+@pytest.mark.parametrize("first", range(len(POINTS)))
+async def test_two_people_release_a_brake_once_at_whatever_point_it_dies(
     stand: Stand, artifacts: ArtifactStore, first: int
 ) -> None:
     stand.player.faults = faults([*POINTS[first:], *POINTS[:first]])
