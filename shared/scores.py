@@ -16,6 +16,8 @@ from numpy.typing import NDArray
 from shared.sketch import NumberCells
 
 CELLS: Final = 64
+LEAST_IN_CELL: Final = 4
+"""Held-out rows per cell: one of a single row would not know how much its losses differ."""
 THRESHOLD: Final = 0.5
 """Of two classes the second one is answered above."""
 BORROWED: Final = 4
@@ -49,7 +51,8 @@ def score_cells(name: str, values: Floats, thresholds: Sequence[float] = ()) -> 
     finite = np.sort(np.asarray(values, dtype=np.float64)[np.isfinite(values)])
     if not len(finite):
         return NumberCells(name=name, edges=())
-    ranks = np.ceil(np.arange(1, CELLS) / CELLS * len(finite)).astype(np.int64) - 1
+    count = min(CELLS, max(1, len(finite) // LEAST_IN_CELL))
+    ranks = np.ceil(np.arange(1, count) / count * len(finite)).astype(np.int64) - 1
     least = np.nextafter(finite[0], -np.inf)
     edges = np.unique(np.concatenate([[least], finite[ranks], finite[-1:], thresholds]))
     return NumberCells(name=name, edges=tuple(edges.tolist()))
@@ -67,7 +70,7 @@ def scores_profile(
         hits: whether the second class came true, shape (n,); None for regression.
     """
     known = np.isfinite(values) & np.isfinite(losses)
-    if not cells.edges or not known.any():
+    if not cells.edges or known.sum() < 2:
         return None
     places = cells.places(np.ascontiguousarray(values[known], dtype=np.float64))
     size = cells.size - 1
@@ -105,7 +108,7 @@ def _spread(places: NDArray[np.int64], losses: Floats, rows: Floats) -> tuple[Fl
     squares = np.bincount(places, weights=off, minlength=len(rows))
     # A cell of few rows knows its own spread badly and borrows from all others.
     free = np.maximum(rows - 1, 0)
-    common = squares.sum() / max(free.sum(), 1.0)
+    common = squares.sum() / free.sum() if free.any() else losses.var(ddof=1)
     return means, np.sqrt((squares + BORROWED * common) / (free + BORROWED))
 
 

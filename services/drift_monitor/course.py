@@ -175,12 +175,14 @@ def follow(course: Course, signs: Signs, subject: Subject) -> Stepped:
 
 def _confirmed(course: Course, signs: Signs, subject: Subject) -> Stepped:
     is_new = course.confirmed_at is None
+    # What only follows a change, such as an estimate, is not the reason for it.
+    is_evidence = is_new or signs.doubtful is not None
     course = replace(
         course,
         why=signs.confirmed or course.why,
         window=subject.window,
         windows=signs.windows,
-        detail=signs.detail,
+        detail=signs.detail if is_evidence else course.detail,
         confirmed_at=course.confirmed_at or subject.now,
         refused="" if is_new else course.refused,
         checked=course.checked and not is_new,

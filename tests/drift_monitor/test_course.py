@@ -98,6 +98,17 @@ def test_a_confirmed_change_is_left_only_when_all_is_calm() -> None:
     assert (calm.phase, calm.confirmed_at) == (Phase.HEALTHY, None)
 
 
+def test_what_only_follows_a_change_is_not_told_as_the_reason_for_it() -> None:
+    begun = confirmed()
+    estimated = Signs(confirmed="drift", suspect=True, windows=(1, 2), detail="estimated as fine")
+    again = Signs(confirmed="drift", doubtful="drift", suspect=True, windows=(2, 3), detail="b")
+
+    told = follow(begun, estimated, a_subject(3)).course
+    newer = follow(told, again, a_subject(3)).course
+
+    assert (begun.detail, told.detail, newer.detail) == ("a", "a", "b")
+
+
 def test_nothing_speaks_against_a_confirmed_change_with_enough_labels() -> None:
     assert objection(confirmed(), an_about()) is None
 

@@ -75,3 +75,23 @@ def test_without_a_single_finite_row_nothing_is_known() -> None:
 
     assert scores_profile(cells, np.array([np.nan]), np.array([1.0]), np.array([True])) is None
     assert score_cells("(score)", np.array([np.nan])).edges == ()
+
+
+@pytest.mark.parametrize("rows", [2, 3, 24, 64, 200])
+def test_few_held_out_rows_know_that_their_losses_differ(rows: int) -> None:
+    chance = np.random.default_rng(rows)
+    answers, losses = chance.normal(size=rows), chance.exponential(size=rows)
+
+    found = scores_profile(score_cells("(answer)", answers), answers, losses, None)
+
+    assert found is not None
+    assert min(found.deviations) > 0.1 * losses.std()
+
+
+def test_two_rows_in_cells_of_their_own_borrow_the_spread_of_both() -> None:
+    scores, losses = np.array([0.2, 0.8]), np.array([0.1, 0.5])
+
+    found = scores_profile(score_cells("(score)", scores, [0.5]), scores, losses, None)
+
+    assert found is not None
+    assert set(found.deviations) == {losses.std(ddof=1)}

@@ -28,6 +28,6 @@ def in_words(drift: FeatureDrift) -> str:
         case "mostly_outside":
             said = f"is missing or outside anything seen in {drift.statistic:.0%} of the rows"
         case other:
-            said = f"is {other} in {drift.effect:+.1%} of the rows"
+            said = f"is {other} in {size:.1%} {'more' if drift.effect > 0 else 'fewer'} of the rows"
     over = f" over {drift.scale} windows" if drift.scale > 1 else ""
     return f"{drift.feature} {said}{over} (p = {drift.p_value:.1g})"

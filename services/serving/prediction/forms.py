@@ -62,7 +62,23 @@ class Objects:
         return self.value(0, name)
 
 
+@dataclass(frozen=True, slots=True)
+class Single(Objects):
+    """One row alone, which no list is around."""
+
+    top: str = "/row"
+
+    def row(self, index: int) -> str:  # noqa: ARG002 - there is one
+        """Pointer to the row."""
+        return self.top
+
+    def value(self, index: int, name: str) -> str:  # noqa: ARG002 - there is one
+        """Pointer to a value of the row."""
+        return f"{self.top}/{as_pointer(name)}"
+
+
 OBJECTS: Final = Objects()
+SINGLE: Final = Single()
 
 
 @dataclass(frozen=True)
@@ -162,7 +178,8 @@ def batch_of(document: Any, limit: int) -> Batch:
         _check_alone(document, ("names", "rows"), 'send {"names": ["a"], "rows": [[…]]}')
         names = names_of(document["names"], "/names")
         return arrays_batch(document.get("rows"), Arrays(names), limit)
-    return Batch(rows_of(document, limit))
+    rows = rows_of(document, limit)
+    return Batch(rows, SINGLE if "row" in document else OBJECTS)
 
 
 def _check_alone(document: Mapping[str, Any], known: Sequence[str], hint: str) -> None:
