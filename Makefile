@@ -132,7 +132,7 @@ bench-storm: env ## Retrainings asked for in a fleet of 1,000 against its lastin
 bench-monitor: env ## Rows per second into sketches, windows closed, labels joined, restart, beside peers
 	@OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1 $(PY) -m bench.bench_monitor $(ARGS)
 
-bench-rounds: env ## Labels settled by time and old windows closed, in a fleet of 10,000 models
+bench-rounds: env ## Labels settled by time, old windows closed and metrics told, in a fleet of 10,000 models
 	@OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1 $(PY) -m bench.bench_rounds $(ARGS)
 
 bench-spool: env ## Whether each answer is logged once: outage of the broker and kill -9 under load

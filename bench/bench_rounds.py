@@ -1,4 +1,4 @@
-"""What the monitor's rounds cost: labels settled by time, and old windows closed, in a large fleet.
+"""What the monitor's rounds cost: labels settled by time, old windows closed, metrics told.
 
 Each of 10,000 models has 100 closed windows of 100 rows, the labels of the newest two still to be
 settled, and one open window. The figures go to the screen; the last line is one JSON object.
@@ -23,7 +23,9 @@ from rich.console import Console
 
 from bench.rounds_world import NOW, Fleet, a_fleet
 from local.stack import Infrastructure
+from services.drift_monitor.handlers.vitals import Vitals
 from services.drift_monitor.quality.delays import counted
+from services.drift_monitor.store.vitals import VitalsTable
 from shared import telemetry
 
 SCALE: Final = float(sys.argv[1]) if len(sys.argv) > 1 else 1.0
@@ -70,6 +72,7 @@ async def measure(url: str) -> dict[str, float]:
         fleet.clock[0] = NOW + timedelta(seconds=16)
         found |= _told("settle_idle", await cost(fleet, fleet.settling.settle()))
         found |= await _settle_some(fleet)
+        found |= await _tell(fleet)
         await fleet.open_old()
         found |= _told("close_old", await cost(fleet, fleet.ageing.close_old()))
         found |= _told("close_none", await cost(fleet, fleet.ageing.close_old()))
@@ -83,6 +86,19 @@ async def _settle_some(fleet: Fleet) -> dict[str, float]:
     async with fleet.database.transaction():
         await fleet.judging.store.add_delays(came)
     return _told("settle_some", await cost(fleet, fleet.settling.settle()))
+
+
+async def _tell(fleet: Fleet) -> dict[str, float]:
+    """Metrics: of labels the first time after a start, and every minute after that; of the rest."""
+    vitals = Vitals(VitalsTable(fleet.database), lambda: NOW)
+
+    async def done(telling: Awaitable[None]) -> int:
+        await telling
+        return MODELS
+
+    first = _told("labels_first", await cost(fleet, done(vitals.tell_labels())))
+    again = _told("labels_again", await cost(fleet, done(vitals.tell_labels())))
+    return first | again | _told("tell_vitals", await cost(fleet, done(vitals.tell())))
 
 
 def _told(name: str, found: Cost) -> dict[str, float]:

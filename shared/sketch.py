@@ -179,7 +179,7 @@ class Parts:
         return cls(rows, parts[0], parts[1], numbers, parts[2], parts[3], parts[4])
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True, kw_only=True, weakref_slot=True)
 class Layout:
     """The cells of all features, one after the other in one row of counts.
 

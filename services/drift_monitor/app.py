@@ -60,7 +60,7 @@ async def serve(settings: Settings) -> None:
     )
     artifacts = ArtifactStore(settings.artifacts)
     store, reading, reporting = PostgresStore(database), Reading(database), Reporting(database)
-    profiles = Profiles(artifacts.aget)
+    profiles = Profiles(artifacts.aget, settings.profiles_megabytes * 2**20)
     limits = limits_of(settings)
     judging = Judging(
         store=store, profiles=profiles, now=clock.now, alpha=settings.alpha, limits=limits

@@ -28,6 +28,10 @@ class Settings(DatabaseSettings):
     report_megabytes: int = Field(default=1500, ge=256, le=100_000)
     """Megabytes that one report may take beyond its libraries."""
 
+    profiles_megabytes: int = Field(default=256, ge=1, le=1_000_000)
+    """MiB that reference profiles may take in memory. One that is not there is fetched and read
+    again for each verdict, which takes longer than the verdict itself."""
+
     retrainings_per_hour: int = Field(default=20, ge=1, le=100_000)
     """Retrainings asked for in any hour, all models together; owners share them fairly."""
 

@@ -4,9 +4,10 @@ They are worked out from what is kept, never from what a process has just seen, 
 rollback or another replica shows the same.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from datetime import datetime
+from itertools import islice
 from typing import Any, Final
 
 from shared.vocabulary import GaugeName
@@ -50,16 +51,40 @@ class Standing:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Coverage:
-    """Labels of windows that are old enough to have them.
+    """Labels of the newest few windows of a champion that are old enough to have them.
 
     Attributes:
-        ratio: share of the rows of the newest few that have one.
-        expected: the same over many windows, those few included.
+        ratio: share of their rows that have one.
     """
 
     model: str
+    version: int
     ratio: float
-    expected: float
+
+
+@dataclass(frozen=True, slots=True)
+class Usual:
+    """How many labels usually come, by model and version; it changes slowly and is read in turns.
+
+    Attributes:
+        turns: in so many of them each is read once, the one that was read longest ago first.
+    """
+
+    turns: int = 60
+    known: dict[tuple[str, int], float] = field(default_factory=dict)
+
+    def due(self, champions: Collection[tuple[str, int]]) -> list[tuple[str, int]]:
+        """Those to read now; what is no champion any more is forgotten."""
+        for gone in self.known.keys() - set(champions):
+            del self.known[gone]
+        oldest = islice(self.known, -(-len(self.known) // self.turns))
+        return [*oldest, *(key for key in champions if key not in self.known)]
+
+    def learn(self, read: Mapping[tuple[str, int], float]) -> None:
+        """What was read just now."""
+        for key, share in read.items():
+            self.known.pop(key, None)
+            self.known[key] = share
 
 
 def series(found: Standing) -> Iterator[Series]:

@@ -90,7 +90,7 @@ class Reporter:
         version = (await self.store.versions([key]))[key]
         window = await self.reading.window(*key, number)
         rows = await self.store.rows_of_window(key, number, reports.ROWS)
-        reference = await self.profiles.of(version.reference)
+        reference = await self.profiles.whole(version.reference)
         known = (window or {}).get("features") or []
         by_name = [row.row() for row in rows]
         return reports.order(
@@ -131,7 +131,7 @@ class Reporter:
     async def order_alarms(self) -> None:
         """Queue what no report was drawn of; killed in between, it is queued the next time."""
         async with self.store.database.transaction():
-            for place in await self.reporting.undrawn(MOST_ALARMS):
+            for place in await self.reporting.take_alarms(MOST_ALARMS):
                 model, version, window = place
                 report = self.jobs.id_of(f"alarm/{model}/{version}/{window}")
                 asked = Asked(id=report, model=model, version=version, window=window, by=OURSELVES)

@@ -17,7 +17,7 @@ from services.drift_monitor.brake import FLEET, Brake
 from services.drift_monitor.course import About, Course, Phase
 from services.drift_monitor.handlers.settling import fed_at, look_again_at, soonest
 from services.drift_monitor.quality.delays import EDGES
-from services.drift_monitor.store import settling, sketches, vitals
+from services.drift_monitor.store import reporting, settling, sketches, vitals
 from services.drift_monitor.store.delays import FEW_WINDOWS
 from services.drift_monitor.store.qualities import Look
 from shared.errors import Unavailable
@@ -95,14 +95,17 @@ async def test_a_round_reads_what_is_due_and_nothing_else(database_url: str) -> 
         )
         await fleet.open_old()
         await fleet.settling.settle()
-        await fleet.database.execute("vacuum analyze label_delay")
+        await _all_critical(fleet)
+        await fleet.database.execute("vacuum analyze label_delay, alarm_report")
         plans = await plans_of(fleet, "model-7")
         again = await fleet.settling.settle()
 
     assert again == 0
     for what, nodes in plans.items():
         through = [n for n in nodes if n["Node Type"] == "Seq Scan"]
-        assert not [n for n in through if n["Relation Name"] in LARGE], what
+        # A row of each model is read to tell of every one.
+        large = LARGE - {"label_delay"} if what == "labels" else LARGE
+        assert not [n for n in through if n["Relation Name"] in large], what
     assert rows_read(plans["models"]) == 0
     assert rows_read(plans["windows"]) <= 10
     assert rows_read(plans["next"]) <= 10
@@ -110,6 +113,22 @@ async def test_a_round_reads_what_is_due_and_nothing_else(database_url: str) -> 
     assert rows_read(plans["old"]) <= 3 * MODELS
     # A row of its own, and the newest windows; none of the hundred without a figure.
     assert rows_read(plans["vitals"]) <= 15 * MODELS
+    # One alarm is due, and of ninety windows that are too young for labels none is read.
+    assert rows_read(plans["alarms"]) <= 10
+    assert rows_read(plans["labels"]) <= 15 * MODELS
+    assert rows_read(plans["usual"]) <= 2 * WINDOWS
+
+
+async def _all_critical(fleet: Fleet) -> None:
+    """All windows are, and a report of one version is to be drawn; labels take ninety hours."""
+    await fleet.database.execute("update window_sketch set severity = 'critical'")
+    await fleet.database.execute(
+        "insert into alarm_report select model, version, newest, "
+        "case when model = 'model-7' then now() end, now() from version union all "
+        "select 'former-' || n, 1, 1, null, now() from generate_series(1, 10000) n"
+    )
+    await fleet.database.execute("update label_delay set settled = 90 * 3600")
+    await fleet.database.execute("analyze window_sketch")
 
 
 async def plans_of(fleet: Fleet, model: str) -> dict[str, list[dict[str, Any]]]:
@@ -122,6 +141,9 @@ async def plans_of(fleet: Fleet, model: str) -> dict[str, list[dict[str, Any]]]:
         "unfed": await plan_of(fleet, settling.UNFED, model),
         "old": await plan_of(fleet, sketches.OLD, NOW, 20, model, 1, "", 50),
         "vitals": await plan_of(fleet, vitals.STANDINGS),
+        "alarms": await plan_of(fleet, reporting.TAKE_ALARMS, 5),
+        "labels": await plan_of(fleet, vitals.COVERAGES, NOW, 5),
+        "usual": await plan_of(fleet, vitals.USUAL, NOW, 100, [model], [1]),
     }
 
 

@@ -10,7 +10,7 @@ import pytest
 from services.drift_monitor.app import MIGRATIONS
 from services.drift_monitor.handlers.vitals import Vitals
 from services.drift_monitor.store.vitals import VitalsTable
-from services.drift_monitor.vitals import Standing, series
+from services.drift_monitor.vitals import Standing, Usual, series
 from shared.postgres import Database
 from shared.telemetry import REGISTRY
 from tests.conftest import OpenDatabase
@@ -208,3 +208,36 @@ async def add_windows(database: Database) -> None:
         "values ('pump-v', 1, 'range', $1, 'odd')",
         NOW,
     )
+
+
+# --- how many labels usually come ---------------------------------------------------------------
+
+
+def test_the_share_that_is_usual_is_read_at_once_for_new_champions_and_in_turns_for_others() -> (
+    None
+):
+    champions = [(f"model-{n}", 1) for n in range(10)]
+    usual = Usual(turns=5)
+
+    first = usual.due(champions)
+    usual.learn(dict.fromkeys(first, 0.5))
+    turns = []
+    for _ in range(5):
+        turns.append(usual.due(champions))
+        usual.learn(dict.fromkeys(turns[-1], 0.6))
+    changed = usual.due([*champions[1:], ("model-0", 2)])
+
+    assert first == champions
+    assert turns == [champions[n : n + 2] for n in range(0, 10, 2)]
+    assert changed[-1] == ("model-0", 2)
+    assert ("model-0", 1) not in usual.known
+    assert set(usual.known.values()) == {0.6}
+
+
+def test_a_single_champion_is_read_each_time_and_nobody_is_read_without_one() -> None:
+    usual = Usual()
+    usual.learn({("pump", 1): 0.5})
+
+    assert usual.due([("pump", 1)]) == [("pump", 1)]
+    assert usual.due([]) == []
+    assert usual.known == {}

@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 from services.drift_monitor.detection.chances import Chance
 from shared import cells
+from shared.joint import Basis
 from shared.reference import Reference
 from shared.sketch import CategoryCells, Layout
 from shared.stacks import Stack
@@ -143,10 +144,6 @@ class Moving:
         basis = layout.basis
         if known is None or basis is None:
             return None
-        scores = np.zeros((layout.size, basis.size))
-        for number, place in enumerate(basis.features):
-            start, own = layout.offsets[place], basis.scores[number]
-            scores[start : start + len(own), number] = own
         eigenvalues = np.array(known.eigenvalues)
         swing = 2 * float(np.sqrt(2 * np.sum(np.square(eigenvalues))))
         names = [layout.features[place].name for place in basis.features]
@@ -154,11 +151,26 @@ class Moving:
             known=known,
             usual=correlations(known.joint.moments, known.joint.pairs, known.firsts),
             spread=np.array(known.spread),
-            scores=scores,
+            scores=_scores(layout, basis),
             eigenvalues=eigenvalues,
             near=float(eigenvalues.sum()) + swing,
             pairs=tuple((a, b) for i, a in enumerate(names) for b in names[i + 1 :]),
         )
+
+
+_SCORES: Final[WeakKeyDictionary[Layout, Floats]] = WeakKeyDictionary()
+
+
+def _scores(layout: Layout, basis: Basis) -> Floats:
+    """Worked out once for all references of a layout: its seasons, each with its own, are many."""
+    found = _SCORES.get(layout)
+    if found is None:
+        found = _SCORES[layout] = np.zeros((layout.size, basis.size))
+        for number, place in enumerate(basis.features):
+            start, own = layout.offsets[place], basis.scores[number]
+            found[start : start + len(own), number] = own
+        found.flags.writeable = False
+    return found
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -1,18 +1,21 @@
 """What versions looked like when they were made, fetched once and kept for a while."""
 
 from collections.abc import Awaitable, Callable, Collection
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Final
+
+import numpy as np
 
 from services.drift_monitor.store import Key, PostgresStore
 from services.drift_monitor.windows import Watched
 from shared.events import Digest
+from shared.recent import Recent
 from shared.reference import ANSWER, SCORE, Losses, Reference, read_reference
 from shared.scores import Scores
 from shared.sketch import NumberCells
 
-MOST_PROFILES: Final = 256
-"""Profiles kept in memory; one has 50 to 500 kB as bytes and about as much unpacked."""
+MOST_BYTES: Final = 256 * 2**20
+"""Of profiles that are kept in memory, with what is worked out from them."""
 MOST_YARDSTICKS: Final = 20_000
 """One has about 3 kB."""
 
@@ -48,26 +51,73 @@ class Yardstick:
         )
 
 
+def lean(reference: Reference) -> Reference:
+    """A profile without what only reports need of it, two thirds of its memory."""
+    seasons = {key: lean(one) for key, one in reference.seasons.items()}
+    blocks = np.zeros((0, reference.layout.size), dtype=np.int64)
+    return replace(reference, sample=(), blocks=blocks, seasons=seasons)
+
+
+def size_of(reference: Reference) -> int:
+    """About the bytes that a lean profile takes, once windows were compared with it.
+
+    Counted from its shape, which costs nothing; `tests/drift_monitor/test_profiles.py` holds it
+    against what is really allocated.
+    """
+    layout = reference.layout
+    numbers = layout.basis.size if layout.basis else 0
+    parts = [reference, *reference.seasons.values()]
+    return layout.size * (100 + 8 * numbers) + sum(_size_of_part(part) for part in parts)
+
+
+def _size_of_part(reference: Reference) -> int:
+    layout, features = reference.layout, len(reference.layout.features)
+    numbers = layout.basis.size if layout.basis and reference.together else 0
+    read = 5_000 + 8 * layout.size + 120 * features + 30 * numbers * numbers
+    if reference.mode == "insufficient":
+        return read  # it is never prepared
+    factors = sum(one is not None for scale in reference.scales for one in scale.factors)
+    pairs = numbers * (numbers - 1) // 2
+    prepared = 90 * layout.size + 900 * features + pairs * (120 + 40 * len(reference.scales))
+    return read + prepared + 500 * factors
+
+
 @dataclass(slots=True)
 class Profiles:
-    """Reference profiles by digest; the least recently used one is dropped first."""
+    """Reference profiles by digest; the least recently used one is dropped first.
+
+    Attributes:
+        most_bytes: that all of them may take in memory; at least one is kept.
+    """
 
     fetch: Fetch
-    _known: dict[Digest, Reference] = field(default_factory=dict)
+    most_bytes: int = MOST_BYTES
+    _known: Recent[Digest, Reference] = field(init=False)
     _yardsticks: dict[Digest, Yardstick] = field(default_factory=dict)
     _versions: dict[Key, Watched] = field(default_factory=dict)
 
+    def __post_init__(self) -> None:
+        self._known = Recent(self.most_bytes)
+
     async def of(self, digest: Digest) -> Reference:
-        """The profile with this digest.
+        """The profile with this digest, as far as verdicts need it: without sample and blocks.
 
         Raises:
             StoreUnavailable, NotFound, Unprocessable: it cannot be had, or cannot be read.
         """
-        found = self._known.pop(digest, None) or read_reference(await self.fetch(digest))
-        self._known[digest] = found
-        if len(self._known) > MOST_PROFILES:
-            del self._known[next(iter(self._known))]
+        found = self._known.get(digest)
+        if found is None:
+            found = lean(await self.whole(digest))
+            self._known.keep(digest, found, size_of(found))
         return found
+
+    async def whole(self, digest: Digest) -> Reference:
+        """The profile with its sample of rows; fetched and read anew each time.
+
+        Raises:
+            StoreUnavailable, NotFound, Unprocessable: it cannot be had, or cannot be read.
+        """
+        return read_reference(await self.fetch(digest))
 
     async def versions(self, store: PostgresStore, keys: Collection[Key]) -> dict[Key, Watched]:
         """Versions by what never changes of them; how they stand may be long past here."""

@@ -1,5 +1,6 @@
 """A recorded verdict about drift, computed again from what is kept of its windows."""
 
+import asyncio
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass
 from typing import Any, Final
@@ -71,7 +72,9 @@ class Replaying:
         reference = await self.profiles.of(version.reference)
         sketches = [reference.layout.read(some) for some in (judged.counts, *before.values())]
         tolerated = version.policy.shift if shift is None else shift
-        found = compare(
+        # Of many features, or the first one of its profile, it takes longer than others may wait.
+        found = await asyncio.to_thread(
+            compare,
             reference,
             sketches,
             alpha=judged.alpha if alpha is None else alpha,

@@ -3,11 +3,11 @@
 import asyncio
 from collections import defaultdict
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Final
 
 from services.drift_monitor.store.vitals import VitalsTable
-from services.drift_monitor.vitals import series
+from services.drift_monitor.vitals import Usual, series
 from shared import telemetry
 from shared.clock import Clock
 from shared.vocabulary import GaugeName
@@ -30,6 +30,7 @@ class Vitals:
 
     table: VitalsTable
     now: Clock
+    usual: Usual = field(default_factory=Usual)
 
     async def tell(self) -> None:
         """Once."""
@@ -43,12 +44,15 @@ class Vitals:
             await asyncio.sleep(0)  # thousands of series; others have their turn between
 
     async def tell_labels(self) -> None:
-        """How many of the labels that should be there are; it reads many windows."""
-        found = await self.table.coverages(self.now())
+        """How many of the labels that should be there are, and how many usually are."""
+        now = self.now()
+        found = await self.table.coverages(now)
+        due = self.usual.due([(one.model, one.version) for one in found])
+        self.usual.learn(await self.table.usual(due, now))
         telemetry.gauges(
             "tidewheel_label_coverage_ratio", [({"model": one.model}, one.ratio) for one in found]
         )
         telemetry.gauges(
             "tidewheel_label_coverage_expected_ratio",
-            [({"model": one.model}, one.expected) for one in found],
+            [({"model": model}, share) for (model, _), share in self.usual.known.items()],
         )

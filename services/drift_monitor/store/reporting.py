@@ -19,16 +19,11 @@ class Asked:
     by: str
 
 
-_UNDRAWN: Final = """
-    select w.model, w.version, w.number from (
-        select model, version, max(number) as number from window_sketch
-        where severity = 'critical' group by model, version
-    ) w where not exists (
-        select 1 from report r where r.model = w.model and r.version = w.version
-            and r.requested_by = 'tidewheel'
-            and (r."window" >= w.number or r.requested_at > now() - interval '1 day')
-    )
-    order by w.model, w.version limit $1
+TAKE_ALARMS: Final = """
+    update alarm_report set due_at = null, ordered_at = now() where ctid = any(array(
+        select ctid from alarm_report where due_at <= now()
+        order by due_at limit $1 for update skip locked
+    )) returning model, version, "window"
 """
 
 
@@ -62,13 +57,15 @@ class Reporting:
             asked.by,
         )
 
-    async def undrawn(self, limit: int) -> list[tuple[str, int, int]]:
-        """Model, version and window of critical drift whose version had no alarm drawn for a day.
+    async def take_alarms(self, limit: int) -> list[tuple[str, int, int]]:
+        """Model, version and window of critical drift to draw, those that wait longest first.
 
-        Of a version that alarms again and again the newest window is drawn.
+        They are due no more; the caller orders their reports in this transaction. Of a version
+        that alarms again and again the newest window is drawn, once a day. What a batch has
+        locked is left for the next time, so that neither waits for the other in a circle.
         """
-        rows = await self.database.fetch(_UNDRAWN, limit)
-        return [(row["model"], row["version"], row["number"]) for row in rows]
+        rows = await self.database.fetch(TAKE_ALARMS, limit)
+        return [(row["model"], row["version"], row["window"]) for row in rows]
 
     async def finish(self, report: UUID, artifact: Digest, size_bytes: int, summary: Json) -> None:
         await self.database.execute(

@@ -194,7 +194,7 @@ class SketchTable:
         return {row["number"]: row["counts"] for row in rows}
 
     async def save_comparison(self, window: Window, found: Comparison, digest: Digest) -> None:
-        """Write down the verdict, and the digest of the sketch that it is about."""
+        """Write down the verdict and the digest of its sketch, and have critical drift drawn."""
         await self.database.execute(
             "update window_sketch set severity = $4, mode = $5, alpha = $6, detail = $7, "
             "features = $8, digest = $9 where model = $1 and version = $2 and number = $3",
@@ -208,8 +208,17 @@ class SketchTable:
             orjson.loads(orjson.dumps(found.features)),
             digest,
         )
+        if found.severity == "critical":
+            await self.database.execute(_ALARM, window.model, window.version, window.number)
 
 
+_ALARM: Final = """
+    insert into alarm_report as a (model, version, "window", due_at) values ($1, $2, $3, now())
+    on conflict (model, version) do update set "window" = excluded."window",
+        due_at = coalesce(a.due_at, greatest(now(), a.ordered_at + interval '1 day'))
+    where a."window" < excluded."window"
+"""
+"""A report of it is due, of a version that had one not sooner than a day after that."""
 _BEFORE: Final = """
     select number, counts from window_sketch where model = $1 and version = $2 and season = $3
         and number < $4 and closed_at is not null order by number desc limit $5

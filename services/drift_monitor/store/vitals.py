@@ -1,9 +1,11 @@
 """Champions with their newest windows, as metrics tell of them."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Final
 
+from services.drift_monitor.memory import Key
 from services.drift_monitor.vitals import Coverage, Standing
 from shared.postgres import Database
 
@@ -59,25 +61,34 @@ _NEWEST: Final = 5
 """Windows whose labels are looked at together: one may be small or odd."""
 _BEFORE: Final = 100
 """Windows that tell how many labels usually come; so long is it noticed that none do."""
-_COVERAGES: Final = """
-    select m.model, sum(labels) filter (where place <= $2)::float8
-            / sum(rows) filter (where place <= $2) as ratio,
-        sum(labels)::float8 / sum(rows) as expected
-    from model m join label_delay d on d.model = m.model and d.settled is not null
+_SHARE: Final = """
     cross join lateral (
-        select w.rows, coalesce(q.labels, 0) as labels, w.place
+        select sum(coalesce(q.labels, 0))::float8 / sum(w.rows) as share
         from (
-            select number, rows, row_number() over (order by number desc) as place
-            from window_sketch
-            where model = m.model and version = m.champion and closed_at is not null
-                and rows > 0 and ended_at < $1::timestamptz - make_interval(secs => d.settled)
-            order by number desc limit $3
+            select number, rows from window_sketch
+            where model = k.model and version = k.version and rows > 0
+                and closed_at < $1::timestamptz - make_interval(secs => d.settled)
+            order by closed_at desc limit $2
         ) w
         left join window_quality q
-            on q.model = m.model and q.version = m.champion and q.number = w.number
-    ) windows
-    group by m.model
+            on q.model = k.model and q.version = k.version and q.number = w.number
+    ) labelled
+    where share is not null
 """
+COVERAGES: Final = f"""
+    select k.model, k.version, share as ratio
+    from (select model, champion as version from model where champion is not null) k
+    join label_delay d on d.model = k.model and d.settled is not null
+    {_SHARE}
+"""  # noqa: S608 - constants only
+USUAL: Final = f"""
+    select k.model, k.version, share
+    from unnest($3::text[], $4::int[]) as k (model, version)
+    join label_delay d on d.model = k.model and d.settled is not null
+    {_SHARE}
+"""  # noqa: S608 - constants only
+TOGETHER: Final = 500
+"""Models whose many windows are read by one statement."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,8 +99,18 @@ class VitalsTable:
 
     async def coverages(self, now: datetime) -> list[Coverage]:
         """Of champions whose delays of labels are known, from windows that should have theirs."""
-        rows = await self.database.fetch(_COVERAGES, now, _NEWEST, _BEFORE)
+        rows = await self.database.fetch(COVERAGES, now, _NEWEST)
         return [Coverage(**dict(row)) for row in rows]
+
+    async def usual(self, keys: Sequence[Key], now: datetime) -> dict[Key, float]:
+        """The same over many windows, the newest among them, of some models and versions."""
+        found: dict[Key, float] = {}
+        for first in range(0, len(keys), TOGETHER):
+            some = keys[first : first + TOGETHER]
+            names, versions = [name for name, _ in some], [version for _, version in some]
+            rows = await self.database.fetch(USUAL, now, _BEFORE, names, versions)
+            found |= {(row["model"], row["version"]): row["share"] for row in rows}
+        return found
 
     async def standings(self) -> list[Standing]:
         """One of each champion."""

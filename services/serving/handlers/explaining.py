@@ -6,7 +6,6 @@ is the source even where a compiled form of it answers: explanations need to loo
 
 import asyncio
 import contextlib
-from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
@@ -29,6 +28,7 @@ from shared.background import BACKGROUND_FILE, Background, read_background, roug
 from shared.errors import NotFound, Saturated, Unprocessable
 from shared.events import Digest, ModelName
 from shared.manifest import Manifest
+from shared.recent import Recent
 
 MOST_ROWS: Final = 100
 MOST_WAITING: Final = 16
@@ -90,7 +90,7 @@ class Explanations:
     seconds: float
     opening_seconds: float
     monotonic: Callable[[], float]
-    _opened: OrderedDict[Digest, tuple[int, _Opened]] = field(default_factory=OrderedDict)
+    _opened: Recent[Digest, _Opened] = field(default_factory=lambda: Recent(MOST_KEPT_BYTES))
     _thread: ThreadPoolExecutor = field(default_factory=_a_thread)
     _waiting: int = 0
     _late: set[Digest] = field(default_factory=set)
@@ -242,13 +242,10 @@ class Explanations:
     def _open(self, loaded: Loaded) -> _Opened:
         found = self._opened.get(loaded.digest)
         if found is not None:
-            self._opened.move_to_end(loaded.digest)
-            return found[1]
+            return found
         opened = open_version(self.disk, loaded)
         size = loaded.manifest.files[MODEL_FILE].size_bytes
-        self._opened[loaded.digest] = (size, opened)
-        while len(self._opened) > 1 and sum(s for s, _ in self._opened.values()) > MOST_KEPT_BYTES:
-            self._opened.popitem(last=False)
+        self._opened.keep(loaded.digest, opened, size)
         return opened
 
 
