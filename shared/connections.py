@@ -6,11 +6,17 @@ Nothing of it costs a request that arrives whole more than some comparisons.
 """
 
 import asyncio
+from collections.abc import Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any, Final, Literal
 from uuid import uuid4
 
-from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
+from uvicorn.protocols.http.httptools_impl import (
+    STATUS_LINE,
+    HttpToolsProtocol,
+    RequestResponseCycle,
+)
 
 from shared import telemetry
 from shared.http import problem
@@ -62,6 +68,12 @@ _LARGE: Final = _Refusal(
     "head_too_large",
     f"{MOST_HEADERS} headers of {MOST_HEADER_BYTES} bytes are allowed, {MOST_HEAD_BYTES} together.",
 )
+_UPGRADE: Final = _Refusal(
+    400,
+    "no_upgrade",
+    "No other protocol is spoken here, and with a wish for one the body is not read: ask again "
+    "without the header Upgrade.",
+)
 _HOSTLESS: Final = _Refusal(400, "malformed_http", "A request names exactly one host.")
 _STOPPING: Final = _Refusal(503, "stopping", "This process ends; another one answers.")
 _FULL: Final = _Refusal(503, "too_many_connections", "All connections are taken; try again later.")
@@ -73,10 +85,14 @@ class Guarded(HttpToolsProtocol):
     doorway: Doorway
     _stage: Literal["idle", "head", "body", "refused"] = "idle"
     _head_bytes = 0
+    _begun = 0
+    """Requests that began in what came last."""
     _hosts = 0
     _received = 0
     _refusal = _MALFORMED
     _timer: asyncio.TimerHandle | None = None
+    _asked: RequestResponseCycle | None = None
+    """The request that the application answers; others may be parsed already."""
 
     # --- what comes
 
@@ -91,6 +107,7 @@ class Guarded(HttpToolsProtocol):
     def connection_lost(self, exc: Exception | None) -> None:
         """The client left, or was left."""
         self._stop_waiting()
+        self._leave_asked()
         super().connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:
@@ -99,6 +116,7 @@ class Guarded(HttpToolsProtocol):
             return
         before = self._stage
         self._received += len(data)
+        self._begun = 0
         super().data_received(data)
         self._watch(before, len(data))
 
@@ -107,7 +125,10 @@ class Guarded(HttpToolsProtocol):
             case "idle":
                 self._stop_waiting()
             case "head":
-                self._received = size if before != "head" else self._received
+                if self._begun:
+                    is_all = before == "idle" and self._begun == 1
+                    # Behind other requests only what was parsed is surely of this one.
+                    self._received = size if is_all else self._head_bytes + len(self.url)
                 if self._received > MOST_HEAD_BYTES:
                     self._give_up(_LARGE if self.headers else _LONG)
                 elif self._timer is None:
@@ -132,6 +153,7 @@ class Guarded(HttpToolsProtocol):
         """A request begins."""
         self._stage = "head"
         self._head_bytes = self._hosts = 0
+        self._begun += 1
         super().on_message_begin()
 
     def on_url(self, url: bytes) -> None:
@@ -158,15 +180,29 @@ class Guarded(HttpToolsProtocol):
         """The request is handed to the application, which may wait for its body."""
         if self._hosts != 1 and self.parser.get_http_version() != "1.0":
             self._stop_parsing(_HOSTLESS)
+        is_upgrade = self.parser.should_upgrade()
+        if is_upgrade and _has_body(self.headers):
+            self._stop_parsing(_UPGRADE)
         super().on_headers_complete()
         self._stage = "body"
-        if self.doorway.is_closing:
+        if self.doorway.is_closing or is_upgrade:  # the parser reads nothing behind an upgrade
             self.cycle.keep_alive = False
 
     def on_message_complete(self) -> None:
         """The request is whole."""
         self._stage = "idle"
         super().on_message_complete()
+
+    def _start_asgi_task(self, cycle: RequestResponseCycle, app: Any) -> None:
+        """Have a request answered."""
+        self._asked = cycle
+        super()._start_asgi_task(cycle, app)
+
+    def _leave_asked(self) -> None:
+        """Nobody waits for its answer any more."""
+        if self._asked is not None and not self._asked.response_complete:
+            self._asked.disconnected = True
+            self._asked.message_event.set()
 
     def _stop_parsing(self, refusal: _Refusal) -> None:
         self._refusal = refusal
@@ -189,6 +225,8 @@ class Guarded(HttpToolsProtocol):
         was, self._stage = self._stage, "refused"
         if was != "body" and not self._is_answered():
             self.cycle.keep_alive = False
+        elif was == "body" and self.pipeline and self.pipeline[0][0] is self.cycle:
+            self.pipeline[0] = (self.cycle, partial(self._refuse_in_turn, refusal))
         elif was == "body" and self.cycle.response_started:
             self.transport.close()  # an answer cannot be taken back
         else:
@@ -203,9 +241,14 @@ class Guarded(HttpToolsProtocol):
         else:
             self._refuse(_STOPPING)
 
+    async def _refuse_in_turn(self, refusal: _Refusal, *_: object) -> None:
+        """Refuse a request before which others were answered."""
+        self._refuse(refusal)
+
     def _refuse(self, refusal: _Refusal) -> None:
         """Answer with a problem, and leave once the client has had time to read it."""
         self._stage = "refused"
+        self._leave_asked()
         if self.cycle is not None:
             self.cycle.disconnected = True
             self.cycle.message_event.set()
@@ -242,6 +285,11 @@ class Guarded(HttpToolsProtocol):
                 self._wait(self.doorway.body_seconds)
             else:
                 self._give_up(_SLOW)
+
+
+def _has_body(headers: Sequence[tuple[bytes, bytes]]) -> bool:
+    told = dict(headers)
+    return b"transfer-encoding" in told or told.get(b"content-length", b"0") != b"0"
 
 
 def _written(refusal: _Refusal) -> bytes:

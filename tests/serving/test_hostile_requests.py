@@ -346,6 +346,51 @@ def test_ways_and_protocols_in_one_go_are_answered_in_their_order(child: Child) 
     assert all(b"connection: close" not in head for head, _, _ in said[:-1])
 
 
+def test_who_asked_before_a_broken_request_is_answered_first(child: Child) -> None:
+    good = sized(GOOD, str(len(GOOD)))
+    careful = asked(f"{MODEL}/predict?explain=false", ROWS_NAMED)
+    broken = HEAD + b"Transfer-Encoding: chunked\r\n\r\nzz\r\n"
+
+    answered = spoken(child, good + careful + good + broken, is_ended=False)
+
+    assert statuses_in(answered) == [200, 200, 200, 400]
+    assert "Traceback" not in child.log.read_text()
+
+
+def test_requests_in_one_go_may_be_larger_together_than_one_head_may_be(child: Child) -> None:
+    good = sized(GOOD, str(len(GOOD)))
+
+    answered = spoken(child, good * 2_000)
+
+    assert Counter(statuses_in(answered)) == {200: 2_000}
+
+
+def test_a_head_without_end_behind_other_requests_is_too_large(child: Child) -> None:
+    good = sized(GOOD, str(len(GOOD)))
+
+    answered = spoken(child, good + HEAD + b"X: " + b"x" * 2_000_000, is_ended=False)
+
+    assert statuses_in(answered)[:1] == [200]
+    assert statuses_in(answered)[1:] in ([], [431])
+
+
+@pytest.mark.parametrize("protocol", ["h2c", "websocket"])
+def test_a_wish_for_another_protocol_is_told_why_its_body_is_not_read(
+    child: Child, protocol: str
+) -> None:
+    """As the client of Java asks unless told otherwise."""
+    wish = f"Connection: Upgrade, HTTP2-Settings\r\nUpgrade: {protocol}\r\n".encode()
+    without_body = b"GET /ready HTTP/1.1\r\nHost: x\r\n" + wish + b"\r\n"
+
+    refused = spoken(child, HEAD + wish + b"Content-Length: 2\r\n\r\n{}", is_ended=False)
+    answered = spoken(child, without_body, is_ended=False)
+
+    assert statuses_in(refused) == [400]
+    assert b"no_upgrade" in refused
+    assert statuses_in(answered) == [200]
+    assert b"connection: close" in answered
+
+
 # --- slow and many ----------------------------------------------------------------------------
 
 

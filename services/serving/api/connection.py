@@ -30,6 +30,7 @@ class Quick(Guarded):
 
     def _start_asgi_task(self, cycle: RequestResponseCycle, app: Any) -> None:
         """Begin a request; one whose head is plain waits for the end of its body instead."""
+        self._asked = cycle
         if app is not self.app or self.flow.write_paused:
             super()._start_asgi_task(cycle, app)  # whoever does not read its answers must wait
             return
@@ -45,7 +46,7 @@ class Quick(Guarded):
             self._ask(cycle, found)
 
     def _pass_on(self, cycle: RequestResponseCycle, app: ASGIApp) -> None:
-        super()._start_asgi_task(cycle, app)  # type: ignore[arg-type] # the same in other words
+        super()._start_asgi_task(cycle, app)
 
     def on_message_complete(self) -> None:
         """The request is whole."""
@@ -65,7 +66,7 @@ class Quick(Guarded):
         ids: Sequence[str],
     ) -> None:
         """Write the answer; without one the application behind has the request as it came."""
-        if cycle.disconnected:
+        if cycle.disconnected or self.transport.is_closing():
             return
         if answer is None:
             scope: Any = cycle.scope

@@ -169,7 +169,9 @@ class QuickDoor:
         """
         size = len(body)
         decoder = plain.lane.decoder
-        if decoder is None or not self.admission.has_room(size):
+        # While a body came, another version may have taken over, or a stopped one left.
+        is_current = self.lanes.is_current(plain.lane)
+        if decoder is None or not is_current or not self.admission.has_room(size):
             tell(None, ())
             return
         read = plain.speech.read(decoder, body, self.rows_limit)

@@ -144,6 +144,10 @@ class Lanes:
             lane = self._lanes[model] = lane_of(endpoint)
         return lane if lane.decoder is not None else None
 
+    def is_current(self, lane: Lane) -> bool:
+        """Whether nothing has been deployed since this lane was found."""
+        return self.deployments.endpoints.get(lane.endpoint.model) is lane.endpoint
+
     def ask(self, lane: Lane, waiting: Waiting) -> None:
         """Have a request answered in the next turn of the loop."""
         queue = self._busy.get(lane)
