@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -281,6 +281,29 @@ async def test_requests_of_one_moment_are_one_question_and_one_write(
     values = [one["answer"] for (one,) in found]
     assert values == sorted(values)
     assert len({one["prediction_id"] for (one,) in found}) == 16
+
+
+async def test_who_was_deployed_while_a_body_came_answers_it(
+    replica: Replica, store: ArtifactStore
+) -> None:
+    before = await served(replica, store)
+    pieces = iter([rows_of(A_ROW)[:5], rows_of(A_ROW)[5:]])
+
+    async def slowly() -> AsyncIterator[bytes]:
+        yield next(pieces)
+        await replica.want(a_desired(2, a_compiled_version(store, 5)))
+        yield next(pieces)
+
+    body = rows_of(A_ROW)
+    answer = await replica.client.post(
+        PATH,
+        content=slowly(),
+        headers={"content-type": "application/json", "content-length": str(len(body))},
+    )
+
+    assert answer.status_code == 200
+    assert answer.json()["predictions"][0]["version"] == 5
+    assert before.rows == []
 
 
 async def test_a_lone_request_waits_for_nobody(replica: Replica, store: ArtifactStore) -> None:
