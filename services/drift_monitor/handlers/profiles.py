@@ -1,5 +1,6 @@
 """What versions looked like when they were made, fetched once and kept for a while."""
 
+import asyncio
 from collections.abc import Awaitable, Callable, Collection
 from dataclasses import dataclass, field, replace
 from typing import Final
@@ -16,6 +17,8 @@ from shared.sketch import NumberCells
 
 MOST_BYTES: Final = 256 * 2**20
 """Of profiles that are kept in memory, with what is worked out from them."""
+LARGE_BYTES: Final = 2**20
+"""Of a profile that takes too long to read beside everything else."""
 MOST_YARDSTICKS: Final = 20_000
 """One has about 3 kB."""
 
@@ -117,7 +120,10 @@ class Profiles:
         Raises:
             StoreUnavailable, NotFound, Unprocessable: it cannot be had, or cannot be read.
         """
-        return read_reference(await self.fetch(digest))
+        found = await self.fetch(digest)
+        if len(found) < LARGE_BYTES:
+            return read_reference(found)
+        return await asyncio.to_thread(read_reference, found)
 
     async def versions(self, store: PostgresStore, keys: Collection[Key]) -> dict[Key, Watched]:
         """Versions by what never changes of them; how they stand may be long past here."""
