@@ -61,6 +61,24 @@ async def test_a_training_that_begins_does_not_keep_an_unseen_champion_from_bein
     assert (await kept(site, version)).due_at == site.now + MINUTE
 
 
+async def test_what_another_clock_lifted_is_found_no_sooner_than_it_is_due(site: Site) -> None:
+    (version,) = await fleet(site, 1)
+    await keep(site, version, Course(phase=Phase.HELD, version=1), MINUTE)
+    await site.database.execute("update course set due_at = null")
+    for number, lifted_in in enumerate((-DAY, MINUTE)):
+        await site.database.execute(
+            "insert into brake (scope, set_at, until, detail, confirmed, watched, lifted_at) "
+            "values ('fleet', $1, $1, '', 1, 1, $2)",
+            site.now - (3 - number) * DAY,
+            site.now + lifted_in,
+        )
+
+    found = [await site.store.due_course(site.now + after) for after in (0 * MINUTE, MINUTE)]
+
+    assert found == [None, version.model]
+    assert (await kept(site, version)).due_at == site.now + MINUTE
+
+
 def test_answers_from_before_a_champion_came_back_are_no_reason_to_fall_back_once_more() -> None:
     back = fall_back_over(Course(version=3, fallback=UNSEEN, fell_at=4), PUMP, "as good", 15).course
 

@@ -55,13 +55,15 @@ _DUE: Final = """
         (select model, due_at from course where due_at <= $1 order by due_at limit 1)
         union all
         (select model, $1::timestamptz from course c where phase = 'held' and due_at is null
-            and not exists (select from brake b where b.lifted_at is null
+            and not exists (select from brake b where (b.lifted_at is null or b.lifted_at > $1)
                 and (b.scope = 'fleet' or b.scope = 'dataset/' || c.dataset))
             and exists (select from brake b where b.lifted_at <= $1
                 and (b.scope = 'fleet' or b.scope = 'dataset/' || c.dataset))
             limit 1)
     ) due order by due_at limit 1
 """
+"""Not before the last of its brakes was lifted, by whichever monitor's clock: what is found here is
+due for who looks at it, too."""
 
 
 _SINCE: Final = """
