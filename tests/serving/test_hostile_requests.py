@@ -380,6 +380,22 @@ def test_a_head_without_end_behind_other_requests_is_too_large(child: Child) -> 
     assert statuses_in(answered)[1:] in ([], [431])
 
 
+@pytest.mark.parametrize("depth", [10_000, 40_000, 100_000])
+def test_a_tensor_nested_without_end_is_a_problem_at_any_size(
+    child: Child, caller: Caller, depth: int
+) -> None:
+    head, tail = json.dumps(TENSORS).encode().split(json.dumps(ROW).encode())
+    body = head + b"[" * depth + b"]" * depth + tail
+
+    answer = caller.send(Bad(name="deep", path=f"{V2}/infer", body=body))
+
+    assert answer.status in (400, 422)
+    assert answer.is_problem()
+    assert answer.document["code"] != "malformed_http"
+    assert caller.dropped == 0
+    assert "Traceback" not in child.log.read_text()
+
+
 @pytest.mark.parametrize("protocol", ["h2c", "websocket"])
 def test_a_wish_for_another_protocol_is_told_why_its_body_is_not_read(
     child: Child, protocol: str

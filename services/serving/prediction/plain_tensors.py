@@ -64,7 +64,7 @@ def read_tensors(
     try:
         asked = _request(body)
         rows = _rows(decoder, asked.inputs, rows_limit)
-    except (msgspec.MsgspecError, UnicodeDecodeError, _LooksOdd):
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError, _LooksOdd):
         return None
     told = None if asked.id is UNSET else asked.id
     colons = 1 + (told is not None) + _FIELDS * len(asked.inputs)
