@@ -14,7 +14,7 @@ from shared.errors import NotPermitted
 from shared.events import Event, Heard
 from shared.ids import derived
 from shared.postgres import Database
-from shared.signing import Signers
+from shared.signing import Signer, Signers
 from shared.topics import REQUESTS
 
 _CLAIM: Final = (
@@ -41,12 +41,7 @@ class Askers:
             BadSignature: nobody known signed this.
             NotPermitted: the signer may not speak for that person, or there is no such person.
         """
-        signer = self.signers.verify(heard)
-        if not signer.speaks_for(by):
-            raise NotPermitted(
-                f"{signer.principal} signed this and may not speak for {readable(by)}.",
-                code="may_not_speak_for",
-            )
+        signer = signer_of(heard, by, self.signers)
         who = self.keys.named(by)
         if who is None:
             raise NotPermitted(f"Nobody is known as {readable(by)}.", code="nobody_known")
@@ -57,6 +52,22 @@ class Askers:
             telemetry.log("request_repeated", request=str(heard.id), by=readable(by))
             return None
         return who
+
+
+def signer_of(heard: Heard[Event], by: str, signers: Signers) -> Signer:
+    """Who signed a request in the name of a person.
+
+    Raises:
+        BadSignature: nobody known signed this.
+        NotPermitted: the signer may not speak for that person.
+    """
+    signer = signers.verify(heard)
+    if signer.speaks_for(by):
+        return signer
+    raise NotPermitted(
+        f"{signer.principal} signed this and may not speak for {readable(by)}.",
+        code="may_not_speak_for",
+    )
 
 
 def readable(text: str, *, longest: int = _LONGEST_NAME) -> str:

@@ -31,6 +31,8 @@ from tests.registry.conftest import House
 pytestmark = [pytest.mark.real, pytest.mark.asyncio(loop_scope="module")]
 
 KEY = SigningKey(id="registry-1", secret=bytes(range(32)))
+INSIDER = SigningKey(id="ina-1", secret=bytes(range(1, 33)))
+"""Of somebody who may speak for nobody else."""
 ROLLBACK = {"kind": "rollback", "model": "pump", "reason": "it errs", "to": 3}
 APPROVAL = {
     "kind": "approval",
@@ -47,24 +49,19 @@ BEST = {"kind": "best", "model": "pump", "metric": "mae", "reason": "the last th
 
 @pytest_asyncio.fixture(loop_scope="module", name="house")
 async def _signing(fed: House, tmp_path: Path) -> House:
-    text = {name: base64.b64encode(value).decode() for name, value in _both().items()}
     (tmp_path / "signing.json").write_text(
-        json.dumps({"id": KEY.id, "private_key": text["private"]})
+        json.dumps({"id": KEY.id, "private_key": base64.b64encode(KEY.secret).decode()})
     )
-    signer = {
-        "id": KEY.id,
-        "principal": "registry",
-        "public_key": text["public"],
-        "speaks_for": "all",
-    }
-    (tmp_path / "signers.json").write_text(json.dumps({"signers": [signer]}))
+    signers = [_known(KEY, "registry", "all"), _known(INSIDER, "ina", "self")]
+    (tmp_path / "signers.json").write_text(json.dumps({"signers": signers}))
     keys = tmp_path / "keys.json"
-    keys.write_text(json.dumps(json.loads(keys.read_text()) | {"signers": [signer]}))
+    keys.write_text(json.dumps(json.loads(keys.read_text()) | {"signers": signers}))
     return fed
 
 
-def _both() -> dict[str, bytes]:
-    return {"private": KEY.secret, "public": KEY.public}
+def _known(key: SigningKey, principal: str, speaks_for: str) -> dict[str, str]:
+    public = base64.b64encode(key.public).decode()
+    return {"id": key.id, "principal": principal, "public_key": public, "speaks_for": speaks_for}
 
 
 async def asked(house: House, key: str, body: Any, **headers: str) -> httpx.Response:
@@ -247,31 +244,63 @@ async def test_what_was_asked_long_ago_is_kept_when_it_is_heard_late(house: Hous
     assert await kept(house, heard) == ["it errs"]
 
 
+def a_fact() -> Heard[Any]:
+    skipped = TrainingSkipped(
+        model=ModelName("pump"),
+        dataset=DatasetName("pumps"),
+        dataset_version=1,
+        trigger="dataset",
+        reason="nothing_new",
+        detail="",
+    )
+    return on_the_topic(event=skipped, source="//tidewheel/trainer", sequence=1)
+
+
+async def story_of(house: House, heard: Heard[Any]) -> list[tuple[str, str]]:
+    story = await house.get(f"/v1/cascades/{heard.correlation}")
+    return [(event["id"], event["type"]) for event in story["events"]]
+
+
 async def test_an_offer_hides_no_fact_whatever_id_it_has(house: House) -> None:
-    fact = Heard(
-        event=TrainingSkipped(
-            model=ModelName("pump"),
-            dataset=DatasetName("pumps"),
-            dataset_version=1,
-            trigger="dataset",
-            reason="nothing_new",
-            detail="",
-        ),
-        id=uuid7(),
-        source="//tidewheel/trainer",
-        time=clock.now(),
-        correlation=uuid7(),
-        sequence=1,
-    )
-    offer: Heard[Any] = replace(
-        on_the_topic(),
-        event=DatasetOffered(dataset=DatasetName("pumps"), uri="lake:nothing.csv"),
-        id=fact.id,
-        key=uuid7(),
-    )
+    fact = a_fact()
+    offered = DatasetOffered(dataset=DatasetName("pumps"), uri="lake:nothing.csv")
+    offer = on_the_topic(event=offered, id=fact.id, key=uuid7())
 
-    await house.react(offer)
-    await house.react(fact)
+    for heard in (offer, fact, offer, fact):
+        await house.react(heard)
 
-    story = await house.get(f"/v1/cascades/{fact.correlation}")
-    assert [event["type"] for event in story["events"]] == [TrainingSkipped.TYPE]
+    assert await story_of(house, fact) == [(str(fact.id), TrainingSkipped.TYPE)]
+    assert await story_of(house, offer) == [(str(fact.id), DatasetOffered.TYPE)]
+
+
+async def test_a_request_hides_no_fact_either(house: House) -> None:
+    fact = a_fact()
+    asked_for = replace(on_the_topic().event, by="ina")
+    request = on_the_topic(event=asked_for, id=fact.id, key=uuid7())
+    signed = sign(request, INSIDER.secret, INSIDER.id)
+
+    for heard in (signed, fact, signed, fact):
+        await house.react(heard)
+
+    assert await story_of(house, fact) == [(str(fact.id), TrainingSkipped.TYPE)]
+    assert await story_of(house, request) == [(str(fact.id), RollbackRequested.TYPE)]
+
+
+async def test_who_may_not_speak_for_somebody_puts_no_words_into_the_log(house: House) -> None:
+    request = on_the_topic(key=uuid7())
+
+    await house.react(sign(request, INSIDER.secret, INSIDER.id))
+
+    sql = "select from event_log where correlation = $1"
+    assert await house.database.fetch(sql, request.correlation) == []
+
+
+async def test_what_the_registry_asked_is_in_the_log_once_when_it_comes_back(house: House) -> None:
+    answer = await asked(house, "operator@rotating", ROLLBACK)
+    (told,) = await said(house)
+    heard = codec.decode(json.dumps(told).encode())
+
+    await house.react(replace(heard, key=uuid7()))
+
+    story = await house.get(answer.json()["cascade_url"])
+    assert [event["id"] for event in story["events"]] == [str(heard.id)]

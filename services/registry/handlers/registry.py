@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from datetime import timedelta
-from typing import Final, TypeVar, cast
+from typing import Final, TypeVar, cast, get_args
 from uuid import UUID
 
 from services.registry.domain.datasets import File, decide_version, refusals, refuse
@@ -18,7 +18,9 @@ from shared import telemetry
 from shared.access import Principal
 from shared.errors import Conflict, Fault, InvalidInput, NotPermitted, Unprocessable, wrong_things
 from shared.events import (
+    ApprovalGiven,
     AuditAnchored,
+    BestRequested,
     DatasetName,
     DatasetOffered,
     DatasetRefused,
@@ -30,6 +32,7 @@ from shared.events import (
     ModelName,
     ModelRegistered,
     Reason,
+    RollbackRequested,
     TrainingCompleted,
 )
 from shared.ids import derived
@@ -37,6 +40,7 @@ from shared.jobs import Jobs
 from shared.names import dataset_name
 from shared.postgres import Cause
 from shared.reactions import Reaction, on
+from shared.requests import signer_of
 from shared.signing import BadSignature, Signers
 from shared.spec import ModelSpec
 from shared.topics import (
@@ -45,12 +49,12 @@ from shared.topics import (
     EVALUATION,
     MODELS,
     MONITORING,
-    REQUESTS,
     SERVING,
     TRAINING,
 )
 
 E = TypeVar("E", bound=Event)
+Requested = ApprovalGiven | BestRequested | RollbackRequested
 OFFERS: Final = "offer"
 LOG: Final = "registry"
 """The name under which the log of events is anchored."""
@@ -110,7 +114,7 @@ class Registry:
             on(TrainingCompleted, self.number_candidate),
             on(AuditAnchored, self.note_anchor),
             *(on(kind, self.remember, together=_FOLDED_TOGETHER) for kind in _FOLDED),
-            *(on(k, self.remember_request, together=_FOLDED_TOGETHER) for k in REQUESTS.types),
+            *(on(k, self.remember_request, together=_FOLDED_TOGETHER) for k in get_args(Requested)),
         ]
 
     async def remember(self, heard: Heard[Event]) -> Iterable[Event]:
@@ -118,20 +122,24 @@ class Registry:
         await self.store.log.remember([heard])
         return ()
 
-    async def remember_request(self, heard: Heard[Event]) -> Iterable[Event]:
+    async def remember_request(self, heard: Heard[Requested]) -> Iterable[Event]:
         """Keep what somebody asked for over the bus, if the signature says who.
 
         A forged request is nobody's word: it may neither stand in the log nor, with an id that it
         chose, keep another fact out of it.
         """
         try:
-            self.signers.verify(heard)
-        except BadSignature as error:
+            signer = signer_of(heard, heard.event.by, self.signers)
+        except (BadSignature, NotPermitted) as error:
             telemetry.log(
                 "request_not_remembered", level="warning", request=str(heard.id), code=error.code
             )
             return ()
-        return await self.remember(heard)
+        # Who may speak for others is one of the services, and its ids are facts' ids: what this
+        # registry itself said stands in the log since then.
+        return await self.remember(
+            replace(heard, key=None) if signer.may_speak_for_others else heard
+        )
 
     async def note_anchor(self, heard: Heard[AuditAnchored]) -> Iterable[Event]:
         """Keep the anchor as it came back from its topic; verifications compare with it."""
@@ -162,10 +170,8 @@ class Registry:
             "source": heard.source,
             "offer": str(heard.id),
         }
-        # Under a key of ours: with an id of its own choice an offer could hide another fact.
-        key = heard.key or heard.id
-        await self.offers.add(str(key), offer.dataset, payload, Cause.of(heard))
-        await self.store.log.remember([replace(heard, id=key)])
+        await self.offers.add(str(heard.key or heard.id), offer.dataset, payload, Cause.of(heard))
+        await self.store.log.remember([heard])
         return ()
 
     async def number_candidate(self, heard: Heard[TrainingCompleted]) -> Iterable[Event]:

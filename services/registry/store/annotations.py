@@ -112,7 +112,7 @@ class Annotations:
     async def proposal(self, dataset: str, event_id: UUID) -> dict[str, Any] | None:
         """One proposal of the monitor."""
         row = await self.database.fetchrow(
-            "select data from event_log where event_id = $1 and type = $2 "
+            "select data from event_log where coalesce(key, event_id) = $1 and type = $2 "
             "and data ->> 'dataset' = $3",
             event_id,
             AnnotationProposed.TYPE,

@@ -45,8 +45,9 @@ _ROLLOUT: Final = """
     select * from event_log where data ? 'rollout' and data ->> 'rollout' = $2 and subject = $1
         and time <= $3 order by sequence nulls last, seq
 """
+_FACT: Final = "select * from event_log where coalesce(key, event_id) = $1"
 _REGISTRATION: Final = """
-    select e.* from event_log e join model_version v using (event_id)
+    select e.* from event_log e join model_version v on v.event_id = coalesce(e.key, e.event_id)
     where v.model = $1 and v.version = $2
 """
 
@@ -109,7 +110,7 @@ class History:
 
     async def by_id(self, kind: type[E], event_id: UUID) -> Heard[E] | None:
         """The fact with this id, if it is of the kind."""
-        return await self.one(kind, "select * from event_log where event_id = $1", event_id)
+        return await self.one(kind, _FACT, event_id)
 
     async def one(self, kind: type[E], sql: str, *arguments: Any) -> Heard[E] | None:
         """What a query for one row finds, if it is of the kind."""

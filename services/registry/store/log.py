@@ -28,9 +28,9 @@ from shared.topics import dead_letters_of, topic_of
 _REMEMBER: Final = """
     with turn as materialized (select pg_advisory_xact_lock(7437))
     insert into event_log (event_id, topic, type, subject, sequence, source, correlation,
-        causation, time, data)
-    select $1, $2, $3, $4, $5, $6, $7, $8, $9, $10 from turn
-    on conflict (event_id) do nothing
+        causation, time, data, key)
+    select $1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11 from turn
+    on conflict (coalesce(key, event_id)) do nothing
 """
 _CLAIM: Final = """
     insert into claim (event_id, model, dataset, dataset_version, version, state, weight, detail,
@@ -72,7 +72,7 @@ _OF_CASCADE: Final = f"""
     select distinct on (dataset, dataset_version, model) * from claim
     where (dataset, dataset_version, model) in (
         select c.dataset, c.dataset_version, c.model from claim c
-        join event_log e on e.event_id = c.event_id
+        join event_log e on coalesce(e.key, e.event_id) = c.event_id
         where e.correlation = $1 and c.dataset is not null
     ) and ($2::text[] is null or {OWNED_MODEL % ("model", 2)}) {_BEST}
 """  # noqa: S608 - put together from constants
@@ -98,7 +98,11 @@ _FORGET: Final = "delete from event_log where type = $1 and time < $2"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Fact:
-    """A row of the log."""
+    """A row of the log.
+
+    Attributes:
+        key: what an outsider's event is told apart by; None where the id itself tells.
+    """
 
     seq: int
     event_id: UUID
@@ -111,6 +115,7 @@ class Fact:
     causation: UUID | None
     time: datetime
     data: Mapping[str, Any]
+    key: UUID | None = None
 
 
 def fact_of(row: Row) -> Fact:
@@ -281,6 +286,7 @@ def _remember(transaction: Transaction, heard: Heard[Event]) -> None:
         heard.causation,
         heard.time,
         plain(heard),
+        heard.key,
     )
 
 

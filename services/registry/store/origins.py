@@ -29,7 +29,7 @@ _OF_VERSION: Final = """
     order by time desc, sequence desc limit 1
 """
 _REGISTRATION: Final = """
-    select e.* from event_log e join model_version v using (event_id)
+    select e.* from event_log e join model_version v on v.event_id = coalesce(e.key, e.event_id)
     where v.model = $1 and v.version = $2
 """
 _TRAINING: Final = """
@@ -37,7 +37,7 @@ _TRAINING: Final = """
     order by time desc limit 1
 """
 _PUBLICATION: Final = """
-    select e.* from event_log e join dataset_version v using (event_id)
+    select e.* from event_log e join dataset_version v on v.event_id = coalesce(e.key, e.event_id)
     where v.dataset = $1 and v.version = $2
 """
 _ANNOTATIONS: Final = """
