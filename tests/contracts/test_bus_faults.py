@@ -90,7 +90,7 @@ async def test_a_refused_commit_costs_no_event_and_doubles_none(delivery: Broker
     # The broker refuses what comes from a generation that it does not know.
     on_its_loop(delivery, consumer, lambda: setattr(consumer._coordinator, "generation", 4711))
     await delivery.put(*versions("a", 1, 2, 3), *versions("b", 1, 2, 3))
-    await delivery.until_effect("a", 3)
+    await delivery.until_effect("a", 3, seconds=60)
     await delivery.put(*versions("a", 4), *versions("b", 4))
 
     await assert_once_each(delivery, "a", 4)

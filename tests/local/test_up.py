@@ -58,7 +58,7 @@ def test_up_prints_one_table_and_where_to_go_from_there(first_up: str, folder: P
         for name in ("registry", "trainer", "evaluator", "deployer", "serving", "drift_monitor")
     ]
     assert str(folder / "keys.secret.json") in first_up
-    assert "next" in first_up
+    assert str(folder / "logs") in first_up
 
 
 @pytest.mark.usefixtures("first_up")

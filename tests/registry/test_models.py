@@ -212,11 +212,18 @@ async def test_a_known_version_is_not_sent_again(fed: House) -> None:
     assert (again.status_code, again.content) == (304, b"")
 
 
-@pytest.mark.parametrize("path", ["none", "none/versions", "pump/versions/7", "no%20name", "a/why"])
+@pytest.mark.parametrize("path", ["none", "none/versions", "pump/versions/7", "a/why"])
 async def test_what_is_not_there_is_404(fed: House, path: str) -> None:
     answer = await fed.client.get(f"/v1/models/{path}")
 
     assert (answer.status_code, answer.json()["code"]) == (404, "not_found")
+
+
+async def test_what_is_no_name_is_said_to_be_none(fed: House) -> None:
+    answer = await fed.client.get("/v1/models/no%20name")
+
+    assert (answer.status_code, answer.json()["code"]) == (422, "invalid_input")
+    assert answer.json()["errors"][0]["pointer"] == "/path/name"
 
 
 async def test_why_tells_the_decisions_newest_first_with_their_events(fed: House) -> None:
