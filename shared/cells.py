@@ -166,30 +166,21 @@ def grouped(counts: Rows, groups: Counts) -> Rows:
     return np.asarray(np.add.reduceat(counts, starts, axis=-1))
 
 
-def chi_square(counts: Rows, totals: Rows, sizes: Counts | None = None) -> Floats:
+def chi_square(counts: Rows, totals: Rows, *, is_padded: bool = False) -> Floats:
     """Pearson's statistic of windows against the rest; degrees of freedom are groups less one.
 
     Args:
-        sizes: how many groups each of them has, when what follows is empty, shape (...).
+        is_padded: whether some have empty groups at their end, which must not change a digit.
     """
     window = np.asarray(counts.sum(axis=-1), dtype=np.float64)
     total = np.asarray(totals.sum(axis=-1), dtype=np.float64)
     rest = total - window
     # The sum of squares over expectations in its shorter form; empty groups add nothing to it.
-    found = _sums(np.square(counts) / np.maximum(totals, 1e-9), sizes)
+    parts = np.square(counts) / np.maximum(totals, 1e-9)
+    # One after the other, nothing that is added at the end plays a part; a sum takes them in pairs.
+    found = np.cumsum(parts, axis=-1)[..., -1] if is_padded else np.sum(parts, axis=-1)
     both = np.maximum(window * rest, 1e-9)
     return np.asarray(np.where(window * rest > 0, total / both * (total * found - window**2), 0.0))
-
-
-def _sums(parts: Floats, sizes: Counts | None) -> Floats:
-    """Along the last axis, in an order of adding that what is empty at the end does not change."""
-    if sizes is None:
-        return np.asarray(np.sum(parts, axis=-1))
-    found = np.zeros(sizes.shape)
-    for size in set(sizes.ravel().tolist()):
-        alike = sizes == size
-        found[alike] = parts[alike][:, :size].sum(axis=-1)
-    return found
 
 
 def location_scores(reference: Counts) -> Floats:

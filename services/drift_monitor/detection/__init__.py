@@ -43,8 +43,6 @@ HISTORY: Final = 16
 MOST_FEATURES: Final = 50
 """So many of the features are named in an event, the worst ones."""
 
-_SERIOUS: Final[dict[Severity | None, int]] = {"critical": 0, "warning": 1, None: 2}
-
 Mode = Literal["block", "independent", "insufficient"]
 Tier = Literal["clean", "warning", "critical", "insufficient"]
 
@@ -137,7 +135,7 @@ def _concluded(
 ) -> Comparison:
     # Of several tests of a feature the most serious one speaks for it, then the most surprising.
     worst: dict[str, Finding] = {}
-    for one in sorted(found, key=lambda f: (_SERIOUS[f.severity], f.surprise, -abs(f.effect))):
+    for one in sorted(found, key=_rank):
         worst.setdefault(one.feature, one)
     ordered = list(worst.values())
     drifted = [one for one in ordered if one.severity]
@@ -156,3 +154,10 @@ def _concluded(
         scales=scales,
         family_p=min((one.p_of_all(alpha) for one in found), default=1.0),
     )
+
+
+def _rank(one: Finding) -> tuple[int, float, float]:
+    """Critical ones first, then warnings, then the rest, each from its most surprising one on."""
+    surprise = one.surprise
+    serious = 2 if surprise > 1 else int(not one.is_large)
+    return serious, surprise, -abs(one.effect)

@@ -142,7 +142,7 @@ class _Windows:
             _grouped(part, starts) for part in (self.present, self.present + self.known.present)
         )
         groups = np.count_nonzero(np.diff(starts, axis=-1), axis=-1)
-        return cells.chi_square(mine, whole, groups), groups - 1
+        return cells.chi_square(mine, whole, is_padded=True), groups - 1
 
     def _starts(self) -> Whole:
         """Where groups of levels begin, and where the last one ends, (S, K, groups + 1)."""

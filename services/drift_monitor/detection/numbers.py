@@ -18,7 +18,7 @@ from shared.tails import chi_square_tails, normal_tails, quantiles, t_tails
 
 LEAST_TOLD: Final = 1e-9
 """Of a row about how wide a number is: two values of one share each tell nothing."""
-NEAR: Final = 2.0
+NEAR: Final = 3.0
 """Standard errors within which no test is anywhere near its level."""
 Floats = NDArray[np.float64]
 Whole = NDArray[np.int64]
@@ -225,7 +225,8 @@ def _far_tails(z: Floats, df: Floats) -> Floats:
     """Tails of Student's t, exact where they could matter: nearer, the normal ones will do."""
     tails = normal_tails(z)
     far = z > NEAR
-    tails[far] = t_tails(z[far], df[far])
+    if far.any():
+        tails[far] = t_tails(z[far], df[far])
     return tails
 
 
@@ -238,5 +239,6 @@ def _far_chi_square_tails(x: Floats, df: Floats) -> Floats:
     z = (np.cbrt(x / np.maximum(df, 0.1)) - (1 - unit)) / np.sqrt(unit)
     tails = normal_tails(z)
     far = z > NEAR
-    tails[far] = chi_square_tails(x[far], df[far])
+    if far.any():
+        tails[far] = chi_square_tails(x[far], df[far])
     return np.where(df > 0, tails, 1.0)

@@ -19,8 +19,8 @@ from shared.sketch import Sketch
 Floats = NDArray[np.float64]
 Whole = NDArray[np.int64]
 
-_STARTS: Final = [0, *list(SCALES)[:-1]]
-"""Where the windows begin that each scale adds to the one before; each is twice as long."""
+_ENDS: Final = list(SCALES)
+"""Where the windows end that each scale takes together."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -112,10 +112,10 @@ def _has_pairs(joint: Joint | None, reference: Reference, chance: Chance, place:
 def _joint(parts: Sequence[Joint | None], scales: int) -> Joint | None:
     """Sums of the scales in which every window knows how numbers move together."""
     known = list(takewhile(bool, parts))
-    number = sum(scale <= len(known) for scale in list(SCALES)[:scales])
+    number = sum(scale <= len(known) for scale in _ENDS[:scales])
     if not number:
         return None
-    some = [part for part in known[: list(SCALES)[number - 1]] if part]
+    some = [part for part in known[: _ENDS[number - 1]] if part]
     return Joint(
         _sums([part.moments for part in some], number),
         _sums([part.pairs for part in some], number),
@@ -125,5 +125,10 @@ def _joint(parts: Sequence[Joint | None], scales: int) -> Joint | None:
 
 def _sums(parts: Sequence[Whole], scales: int) -> Whole:
     """Sums of the newest 1, 2, 4, ... of these arrays, one after the other."""
-    added = np.add.reduceat(np.stack(parts), _STARTS[:scales], axis=0)
-    return np.asarray(added.cumsum(axis=0))
+    found = np.empty((scales, *parts[0].shape), dtype=np.int64)
+    added, start = np.zeros(parts[0].shape, dtype=np.int64), 0
+    for place, end in enumerate(_ENDS[:scales]):
+        for part in parts[start:end]:
+            added += part
+        found[place], start = added, end
+    return found
