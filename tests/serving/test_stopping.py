@@ -30,8 +30,8 @@ MOST_SECONDS = 10.0
 
 
 def a_slow_model() -> KNeighborsRegressor:
-    """One row is quick; ten thousand of them take half a minute."""
-    X = np.random.default_rng(7).normal(size=(200_000, len(NAMES)))
+    """One row is quick; ten thousand of them take half a minute and more on a fast machine."""
+    X = np.random.default_rng(7).normal(size=(1_000_000, len(NAMES)))
     return KNeighborsRegressor(3, algorithm="brute").fit(X, X[:, 0])
 
 
