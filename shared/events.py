@@ -59,6 +59,11 @@ class Heard(Generic[E]):
     signature: str | None = None
     key: UUID | None = None
 
+    @property
+    def told_apart_by(self) -> UUID:
+        """Its key, or its id where that tells."""
+        return self.key or self.id
+
 
 def as_kind(heard: Heard[Any], kind: type[E]) -> Heard[E] | None:
     """The same, known to be of a kind; None when it is of another."""

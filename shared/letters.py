@@ -66,7 +66,7 @@ class Letter:
     @property
     def id(self) -> UUID | None:
         """What tells the event apart from others, where it was read."""
-        return (self.heard.key or self.heard.id) if self.heard else None
+        return self.heard.told_apart_by if self.heard else None
 
     @property
     def is_junk(self) -> bool:

@@ -1,7 +1,7 @@
 """What the evaluator does about what it hears: queue candidates, and know the champion."""
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final
 from uuid import UUID
 
@@ -188,7 +188,7 @@ class Evaluator:
             return await self._refused(heard, error)
         asked = BestAsked(by=said.by, metric=said.metric, reason=said.reason, ranking=())
         # The key and not the id: somebody else may have signed another request with the same one.
-        await self.store.queue_best(said.model, asked, str(heard.key or heard.id), Cause.of(heard))
+        await self.store.queue_best(said.model, asked, str(heard.told_apart_by), Cause.of(heard))
         return ()
 
     async def _refused(
@@ -215,7 +215,5 @@ class Evaluator:
         """
         waiting = await self.store.newest_accepted(model)
         if waiting is not None:
-            cause = Cause(
-                id=heard.id, correlation=waiting.correlation, traceparent=heard.traceparent
-            )
+            cause = replace(Cause.of(heard), correlation=waiting.correlation)
             await self.store.queue(waiting.registered, cause)

@@ -9,17 +9,15 @@ import pytest
 
 from shared import codec
 from shared.broker import Message
-from shared.bus import Bus
 from shared.codec import encode
-from shared.faust_streams import FaustStreams
 from shared.inbox import Limits
 from shared.topics import DATASETS, OFFERS
 from shared.turned_away import count_turned_away, list_turned_away
 from tests.conftest import OpenDatabase
 from tests.support.bus_kit import (
-    QUICK,
     BrokerDelivery,
     BusDelivery,
+    FaustDelivery,
     an_offer,
     heard,
     of,
@@ -34,36 +32,13 @@ ROOM = Limits(parked=1_000, turned_away=300)
 class Roomy(BusDelivery):
     """With the room that services have."""
 
-    async def start(self, replica: str = "0") -> None:
-        bus = Bus(
-            self.database,
-            self.kafka,
-            "trainer",
-            self.skipper.reactions(),
-            topic_prefix=self.prefix,
-            replica=replica,
-            timing=QUICK,
-            limits=ROOM,
-        )
-        self.run(bus.run, bus.stop)
+    limits = ROOM
 
 
-class RoomyFaust(BrokerDelivery):
+class RoomyFaust(FaustDelivery):
     """The same on Faust."""
 
-    async def start(self, replica: str = "0") -> None:
-        streams = FaustStreams(
-            self.database,
-            self.kafka,
-            "trainer",
-            self.skipper.reactions(),
-            topic_prefix=self.prefix,
-            replica=replica,
-            session_seconds=2.0,
-            drain_seconds=2.0,
-            limits=ROOM,
-        )
-        self.run(streams.run, streams.stop)
+    limits = ROOM
 
 
 @pytest.fixture(params=[Roomy, RoomyFaust])

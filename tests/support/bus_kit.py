@@ -275,6 +275,8 @@ class MemoryDelivery:
 class BrokerDelivery:
     """What the buses over the real broker have in common."""
 
+    limits: Limits = FEW
+
     def __init__(self, database: Database, kafka: str, prefix: str, *, together: int = 1) -> None:
         self.tries_together = int(together > 1)
         self.database = database
@@ -412,7 +414,7 @@ class BusDelivery(BrokerDelivery):
             topic_prefix=self.prefix,
             replica=replica,
             timing=QUICK,
-            limits=FEW,
+            limits=self.limits,
         )
         self.buses = [*getattr(self, "buses", []), bus]
         self.run(bus.run, bus.stop)
@@ -433,7 +435,7 @@ class FaustDelivery(BrokerDelivery):
             replica=replica,
             session_seconds=2.0,
             drain_seconds=2.0,
-            limits=FEW,
+            limits=self.limits,
         )
         self.adapters = [*getattr(self, "adapters", []), streams]
         self.run(streams.run, streams.stop)

@@ -4,7 +4,7 @@ Events are said here instead of returned, because one step may concern rollouts 
 and each event belongs to the cascade of its own rollout.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 
 from services.deployer.domain import OVER, Change, Due, Endpoint, Happening, Judged, Limits, Rollout
@@ -116,7 +116,7 @@ def _cause_of(event: Event, cause: Cause, before: Endpoint, change: Change) -> C
     found = next((r for r in rollouts if r is not None and r.id == about), None)
     if found is None:
         return cause
-    return Cause(id=cause.id, correlation=found.correlation, traceparent=cause.traceparent)
+    return replace(cause, correlation=found.correlation)
 
 
 def _tell(change: Change) -> None:

@@ -4,7 +4,7 @@ Each reaction locks the endpoint, takes one step of the state machine, saves, an
 """
 
 from collections.abc import Awaitable, Callable, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from services.deployer.domain import (
     ANSWERING,
@@ -200,7 +200,7 @@ class Rollouts:
 def _cause_in(heard: Heard[Event], endpoint: Endpoint) -> Cause:
     """What serving tells belongs to the cascade of the rollout that it tells about."""
     correlation = endpoint.correlation or heard.correlation
-    return Cause(id=heard.id, correlation=correlation, traceparent=heard.traceparent)
+    return replace(Cause.of(heard), correlation=correlation)
 
 
 def _is_watched(endpoint: Endpoint) -> bool:

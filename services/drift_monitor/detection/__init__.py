@@ -43,6 +43,8 @@ HISTORY: Final = 16
 MOST_FEATURES: Final = 50
 """So many of the features are named in an event, the worst ones."""
 
+_SERIOUS: Final[dict[Severity | None, int]] = {"critical": 0, "warning": 1, None: 2}
+
 Mode = Literal["block", "independent", "insufficient"]
 Tier = Literal["clean", "warning", "critical", "insufficient"]
 
@@ -158,6 +160,4 @@ def _concluded(
 
 def _rank(one: Finding) -> tuple[int, float, float]:
     """Critical ones first, then warnings, then the rest, each from its most surprising one on."""
-    surprise = one.surprise
-    serious = 2 if surprise > 1 else int(not one.is_large)
-    return serious, surprise, -abs(one.effect)
+    return _SERIOUS[one.severity], one.surprise, -abs(one.effect)

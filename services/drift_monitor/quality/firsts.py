@@ -115,8 +115,8 @@ def _by_version(answers: Answers, ones: Sequence[Observed]) -> dict[Any, list[in
 
 
 def _usable(places: list[int], ones: Sequence[Observed], classes: Sequence[Value]) -> list[int]:
-    values = [ones[place].value for place in places]
-    if not classes and set(map(type, values)) == {float} and all(map(isfinite, values)):  # type: ignore[arg-type] # they are floats
+    values: list[Any] = [ones[place].value for place in places]
+    if not classes and set(map(type, values)) == {float} and all(map(isfinite, values)):
         return places
     return [p for p, value in zip(places, values, strict=True) if is_usable(value, classes)]
 

@@ -170,7 +170,7 @@ class Registry:
             "source": heard.source,
             "offer": str(heard.id),
         }
-        await self.offers.add(str(heard.key or heard.id), offer.dataset, payload, Cause.of(heard))
+        await self.offers.add(str(heard.told_apart_by), offer.dataset, payload, Cause.of(heard))
         await self.store.log.remember([heard])
         return ()
 

@@ -6,6 +6,7 @@ whatever is not plainly right is left to the careful way.
 
 from collections.abc import Callable
 from functools import lru_cache
+from types import GenericAlias
 from typing import Any, Final
 
 import msgspec
@@ -23,7 +24,7 @@ class Frames:
         told = decoder.columns[: decoder.required]
         self._names = [name for name, _ in told]
         self._rest = (UNSET,) * (decoder.row_width - decoder.required)
-        line: Any = tuple[tuple(KINDS[kind] for _, kind in told)]  # type: ignore[misc] # made of data
+        line: Any = GenericAlias(tuple, tuple(KINDS[kind] for _, kind in told))
         lines: Any = list[line]
         split = msgspec.defstruct(
             "Split",
