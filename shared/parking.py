@@ -18,6 +18,7 @@ from shared.errors import Unavailable
 from shared.events import Event, EventParked
 from shared.ids import derived
 from shared.letters import Letter, plain
+from shared.once import is_first
 from shared.postgres import Cause, Database, Row
 from shared.topics import ALL, Topic
 from shared.turned_away import Ring
@@ -35,10 +36,6 @@ _MOVE: Final = (
     "values ($1, $2, $3, $4, true) on conflict (consumer, topic, subject) do update "
     "set sequence = excluded.sequence, parked = true where w.sequence = excluded.sequence - 1 "
     "returning sequence"
-)
-_HEARD: Final = (
-    "insert into inbox (consumer, topic, event_id) values ($1, $2, $3) "
-    "on conflict do nothing returning event_id"
 )
 _INSERT: Final = (
     'insert into dead_letter (consumer, topic, partition, "offset", subject, event, sequence, '
@@ -171,7 +168,7 @@ class Parking:
             )
             return moved is None
         if letter.id is not None:
-            return await self._database.fetchval(_HEARD, self._consumer, name, letter.id) is None
+            return not await is_first(self._database, self._consumer, name, letter.id)
         return False
 
     async def _hold_ceiling(self) -> None:

@@ -13,14 +13,11 @@ from shared.access import Keys, Principal
 from shared.errors import NotPermitted
 from shared.events import Event, Heard
 from shared.ids import derived
+from shared.once import is_first
 from shared.postgres import Database
 from shared.signing import Signer, Signers
 from shared.topics import REQUESTS
 
-_CLAIM: Final = (
-    "insert into inbox (consumer, topic, event_id) values ($1, $2, $3) "
-    "on conflict do nothing returning event_id"
-)
 _LONGEST_NAME: Final = 200
 
 
@@ -48,7 +45,7 @@ class Askers:
         # Per signer: who may sign for itself alone must not use up another's id either.
         once = derived(None, "request", signer.principal, heard.id)
         service = self.database.service
-        if await self.database.fetchval(_CLAIM, service, REQUESTS.name, once) is None:
+        if not await is_first(self.database, service, REQUESTS.name, once):
             telemetry.log("request_repeated", request=str(heard.id), by=readable(by))
             return None
         return who

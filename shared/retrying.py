@@ -8,14 +8,11 @@ from shared import telemetry
 from shared.errors import Conflict, InvalidInput, NotFound, Unavailable, UnknownType
 from shared.events import BY_TYPE, Event
 from shared.letters import Letter, Reader, Record, current_type
+from shared.once import is_first
 from shared.postgres import Cause, Database, Row, Transaction, passes
 from shared.reactions import Reaction
 from shared.topics import BY_NAME
 
-_HEARD: Final = (
-    "insert into inbox (consumer, topic, event_id) values ($1, $2, $3) "
-    "on conflict do nothing returning event_id"
-)
 _OF_SUBJECT: Final = (
     "from dead_letter where consumer = $1 and topic = $2 and subject = $3 order by id for update"
 )
@@ -131,9 +128,9 @@ async def _retry_one(database: Database, reader: Reader, consumer: str, row_id: 
         if letter.failure is not None:
             raise letter.failure
         if letter.id is not None:
-            new = await database.fetchval(_HEARD, consumer, row["topic"], letter.id)
+            is_new = await is_first(database, consumer, row["topic"], letter.id)
             # What could not be read when it was parked may have been sent and done again since.
-            if new is None and row["failure"] == UnknownType.__name__:
+            if not is_new and row["failure"] == UnknownType.__name__:
                 return 0
         await _react(transaction, letter)
     return 1
