@@ -29,8 +29,19 @@ GROUPS: Final = 10
 
 def normal_scores(totals: Rows) -> Floats:
     """Van der Waerden scores of cells: the normal quantile of their middle rank; 0 if empty."""
-    rows = totals.sum(axis=-1, keepdims=True)
-    ranks = (np.cumsum(totals, axis=-1) - totals + (totals + 1) / 2) / (rows + 1)
+    return scores_of_ranks(totals, reached(totals))
+
+
+def reached(counts: Rows) -> Floats:
+    """Rows before each cell, and before the end of the last one, shape (..., cells + 1)."""
+    found = np.zeros((*counts.shape[:-1], counts.shape[-1] + 1), dtype=counts.dtype)
+    np.cumsum(counts, axis=-1, out=found[..., 1:])
+    return np.asarray(found, dtype=np.float64)
+
+
+def scores_of_ranks(totals: Rows, before: Floats) -> Floats:
+    """Normal scores where it is known already how many rows lie before each cell, see `reached`."""
+    ranks = (before[..., :-1] + (totals + 1) / 2) / (before[..., -1:] + 1)
     # Many cells are there only because another feature has so many.
     scores, held = np.zeros(ranks.shape), totals > 0
     scores[held] = quantiles(ranks[held])
@@ -61,36 +72,45 @@ class Ranks:
     """What both have in common, see `rank_z`.
 
     Attributes:
-        window, total: rows, shape (...); `mean` the mean score of all of them.
-        off: scores less this mean, shape (..., cells).
+        window, total: rows, shape (...).
+        off: scores less the mean score of all rows, shape (..., cells).
+        squares: of these, added over the rows of each cell; `spread` their sum, shape (...).
     """
 
     counts: Rows
-    totals: Rows
-    scores: Floats
     window: Floats
     total: Floats
-    mean: Floats
     off: Floats
+    squares: Floats
+    spread: Floats
 
     @classmethod
     def of(cls, counts: Rows, totals: Rows, scores: Floats) -> "Ranks":
         """The sums over all cells."""
-        window = counts.sum(axis=-1).astype(np.float64)
-        total = totals.sum(axis=-1).astype(np.float64)
+        window, total = (np.asarray(rows.sum(axis=-1), np.float64) for rows in (counts, totals))
+        return cls.scored(counts, totals, scores, window, total)
+
+    @classmethod
+    def scored(
+        cls, counts: Rows, totals: Rows, scores: Floats, window: Floats, total: Floats
+    ) -> "Ranks":
+        """The same where the sums of both are known already."""
         with np.errstate(divide="ignore", invalid="ignore"):
-            mean = (totals * scores).sum(axis=-1) / total
-        return cls(counts, totals, scores, window, total, mean, scores - mean[..., None])
+            mean = np.vecdot(totals, scores) / total
+            off = scores - mean[..., None]
+            squares = totals * off
+            spread = np.vecdot(squares, off)
+            squares *= off
+        return cls(counts, window, total, off, squares, spread)
 
     def z(self) -> Floats:
         """How many standard errors the rows score above chance."""
         window, total = self.window, self.total
         with np.errstate(divide="ignore", invalid="ignore"):
-            spread = (self.totals * np.square(self.off)).sum(axis=-1)
-            variance = window * (total - window) / (total * (total - 1)) * spread
-            above = (self.counts * self.scores).sum(axis=-1) - window * self.mean
+            variance = window * (total - window) / (total * (total - 1)) * self.spread
             # What rounding leaves of equal scores is no variance.
-            varies = (variance > 0) & (spread > _LEAST_SPREAD * total)
+            varies = (variance > 0) & (self.spread > _LEAST_SPREAD * total)
+            above = np.vecdot(self.counts, self.off)
             found = np.zeros_like(above)
             np.divide(above, np.sqrt(variance), out=found, where=varies)
         return np.asarray(found)
@@ -102,9 +122,7 @@ class Ranks:
         """
         window, total = self.window, self.total
         with np.errstate(divide="ignore", invalid="ignore"):
-            squares = self.totals * self.off * self.off
-            second = squares.sum(axis=-1) / total
-            third = (squares * self.off).sum(axis=-1) / total
+            second, third = self.spread / total, np.vecdot(self.squares, self.off) / total
             rest = total - window
             shape = (rest - window) * np.sqrt((total - 1) / (window * rest)) / (total - 2)
             found = np.where(second > _LEAST_SPREAD, shape * third / second**1.5, 0.0)
@@ -172,15 +190,21 @@ def chi_square(counts: Rows, totals: Rows, *, is_padded: bool = False) -> Floats
     Args:
         is_padded: whether some have empty groups at their end, which must not change a digit.
     """
-    window = np.asarray(counts.sum(axis=-1), dtype=np.float64)
-    total = np.asarray(totals.sum(axis=-1), dtype=np.float64)
-    rest = total - window
-    # The sum of squares over expectations in its shorter form; empty groups add nothing to it.
-    parts = np.square(counts) / np.maximum(totals, 1e-9)
+    window, total = (np.asarray(rows.sum(axis=-1), np.float64) for rows in (counts, totals))
+    parts = np.square(counts) / np.maximum(totals, 1)
     # One after the other, nothing that is added at the end plays a part; a sum takes them in pairs.
     found = np.cumsum(parts, axis=-1)[..., -1] if is_padded else np.sum(parts, axis=-1)
-    both = np.maximum(window * rest, 1e-9)
-    return np.asarray(np.where(window * rest > 0, total / both * (total * found - window**2), 0.0))
+    return chi_square_of(found, window, total)
+
+
+def chi_square_of(found: Floats, window: Floats, total: Floats) -> Floats:
+    """The statistic by the sum of the groups' squared rows over their totals; empty ones add none.
+
+    This is the sum of squares over expectations in its shorter form.
+    """
+    both = window * (total - window)
+    statistic = total / np.maximum(both, 1e-9) * (total * found - np.square(window))
+    return np.asarray(np.where(both > 0, statistic, 0.0))
 
 
 def location_scores(reference: Counts) -> Floats:

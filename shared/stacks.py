@@ -68,18 +68,26 @@ def shapes(counts: Rows, totals: Rows, groupings: Sequence[Whole]) -> list[tuple
         totals: of window and rest, shape (n, F, C), or (1, F, C) when all share them.
         groupings: where the groups of cells begin, shape (F, groups + 1), one by one.
     """
-    before = _before(counts), _before(totals)
-    return [_shape(*(_grouped(part, starts) for part in before)) for starts in groupings]
+    return shapes_of(cells.reached(counts), cells.reached(totals), groupings)
+
+
+def shapes_of(
+    before: Floats, all_before: Floats, groupings: Sequence[Whole]
+) -> list[tuple[Floats, Floats]]:
+    """The same by the rows before each cell, see `cells.reached`."""
+    return [_shape(_grouped(before, starts), _grouped(all_before, starts)) for starts in groupings]
 
 
 def _shape(held: Floats, whole: Floats) -> tuple[Floats, Floats]:
-    window = held.sum(axis=-1)
-    statistic = cells.chi_square(held, whole)
-    df = np.broadcast_to(np.maximum((whole > 0).sum(axis=-1) - 1.0, 0.0), statistic.shape).copy()
+    window, total = held.sum(axis=-1), whole.sum(axis=-1)
+    statistic = cells.chi_square_of(np.vecdot(held, held / np.maximum(whole, 1)), window, total)
+    is_held = whole > 0
+    df = np.maximum(np.count_nonzero(is_held, axis=-1) - 1.0, 0.0)
+    df = np.broadcast_to(df, statistic.shape).copy()
     with np.errstate(divide="ignore", invalid="ignore"):
-        expected = whole * (window / whole.sum(axis=-1))[..., None]
-    least = cells.least_expected(window)[..., None]
-    few = ((expected < least) & (whole > 0)).any(axis=-1)
+        # What is to be expected at least, turned into rows of window and rest.
+        least = cells.least_expected(window) * total / window
+    few = ((whole < least[..., None]) & is_held).any(axis=-1)
     for row, feature in _to_join(few, shared=len(whole) == 1):
         total = whole[row if len(whole) > 1 else 0, feature]
         into = cells.joined_groups(total, _middle(window[row, feature]))
@@ -87,13 +95,6 @@ def _shape(held: Floats, whole: Floats) -> tuple[Floats, Floats]:
         statistic[row, feature] = cells.chi_square(*merged)
         df[row, feature] = float(into.max()) if len(into) else 0.0
     return statistic, df
-
-
-def _before(counts: Rows) -> Floats:
-    """Rows before each cell and before the end, shape (n, F, C + 1)."""
-    found = np.zeros((*counts.shape[:-1], counts.shape[-1] + 1))
-    np.cumsum(counts, axis=-1, out=found[..., 1:])
-    return found
 
 
 def _grouped(before: Floats, starts: Whole) -> Floats:

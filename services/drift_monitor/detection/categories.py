@@ -13,7 +13,7 @@ from services.drift_monitor.detection.scaling import Scales
 from services.drift_monitor.detection.shares import Shares
 from shared import cells
 from shared.budget import CATEGORY
-from shared.probability import chi_square_sf, t_sf, z_of
+from shared.tails import chi_square_tails, quantiles, t_tails
 
 Floats = NDArray[np.float64]
 Whole = NDArray[np.int64]
@@ -122,18 +122,12 @@ class _Windows:
         statistic, df = self._chi_square()
         statistic = np.where(df > 0, statistic / self.factors["shape"], 0.0)
         left = self.factors["shape_cells"]
-        x, left = statistic * left, df * left
-        p = np.ones(x.shape)
-        # Nobody asks how likely it is to be near to what is expected.
-        far = wanted & (df > 0) & (x > left + 2 * np.sqrt(2 * left))
-        for s, k in np.argwhere(far).tolist():
-            p[s, k] = self._shape_p(float(x[s, k]), float(left[s, k]), s, k)
-        return statistic, p
-
-    def _shape_p(self, x: float, left: float, s: int, k: int) -> float:
-        p = chi_square_sf(x, left)
-        spread, df = (float(self.factors[f"shape_{name}"][s, k]) for name in ("spread", "df"))
-        return t_sf(z_of(p) / spread, df) if spread > 1 or df < 1e9 else p
+        p = chi_square_tails(statistic * left, df * left)
+        if self.scales.chances[0].blocks:
+            # What is known from few blocks only is held against a wider distribution.
+            spread, known = (self.factors[f"shape_{name}"] for name in ("spread", "df"))
+            p = t_tails(-quantiles(p) / spread, known)
+        return statistic, np.where(wanted & (df > 0), p, 1.0)
 
     def _chi_square(self) -> tuple[Floats, Whole]:
         """Of levels that are looked at together, and the degrees of freedom, (S, K) each."""

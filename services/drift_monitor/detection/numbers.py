@@ -13,13 +13,11 @@ from services.drift_monitor.detection.shares import Shares
 from shared import cells
 from shared.budget import NUMBER
 from shared.probability import t_quantile
-from shared.stacks import shapes
-from shared.tails import chi_square_tails, normal_tails, quantiles, t_tails
+from shared.stacks import shapes_of
+from shared.tails import chi_square_tails, quantiles, t_tails
 
 LEAST_TOLD: Final = 1e-9
 """Of a row about how wide a number is: two values of one share each tell nothing."""
-NEAR: Final = 3.0
-"""Standard errors within which no test is anywhere near its level."""
 Floats = NDArray[np.float64]
 Whole = NDArray[np.int64]
 _SHARES: Final = ("missing", "below", "above")
@@ -41,6 +39,7 @@ class _Windows:
     Attributes:
         present: rows per cell, shape (S, F, C); `rows` their sums, (S, F).
         exact, totals: the same as floats, and with those of the reference.
+        before, all_before: rows before each cell, see `cells.reached`, of both.
         factors: what is known of chance, by name, (S, F) each.
         shares: of the rows that are missing, below and above, one after the other, (S, 3 F).
     """
@@ -53,6 +52,8 @@ class _Windows:
     rows: Whole
     exact: Floats
     totals: Floats
+    before: Floats
+    all_before: Floats
     factors: dict[str, Floats]
     shares: Shares
 
@@ -77,6 +78,7 @@ class _Windows:
                 (present[:, *above], known.present[above]),
             )
         ]
+        exact, before = present.astype(np.float64), cells.reached(present)
         return cls(
             base=base,
             known=known,
@@ -84,8 +86,10 @@ class _Windows:
             shift=shift,
             present=present,
             rows=rows,
-            exact=np.ascontiguousarray(present, dtype=np.float64),
-            totals=np.ascontiguousarray(present + known.present, dtype=np.float64),
+            exact=exact,
+            totals=exact + known.present,
+            before=before,
+            all_before=before + known.before,
             factors=factors,
             shares=Shares.beside([missing, *outside]),
         )
@@ -113,14 +117,15 @@ class _Windows:
         ]
 
     def _ranks(self) -> dict[str, Tested]:
-        scores = cells.normal_scores(self.totals)
+        scores = cells.scores_of_ranks(self.totals, self.all_before)
         return {
             "location": self._rank("location", scores),
             "scale": self._rank("scale", np.square(scores)),
         }
 
     def _rank(self, test: str, scores: Floats) -> Tested:
-        ranks = cells.Ranks.of(self.exact, self.totals, scores)
+        window, total = self.before[..., -1], self.all_before[..., -1]
+        ranks = cells.Ranks.scored(self.exact, self.totals, scores, window, total)
         z = ranks.z() / self.factors[test]
         df = self.factors[f"{test}_df"]
         if self._is_free:
@@ -130,19 +135,19 @@ class _Windows:
             # Few independent rows make a sum of squares skewed; fewer degrees cover that.
             independent = self.rows / self.factors["clump"]
             df = 1 / (1 / df + 1 / np.maximum(independent, 1.0))
-        return z, np.minimum(2 * _far_tails(np.abs(z), df), 1.0)
+        return z, np.minimum(2 * t_tails(np.abs(z), df), 1.0)
 
     def _shapes(self) -> dict[str, Tested]:
         stack = self.known.stack
-        tens, fine = shapes(self.exact, self.totals, [stack.tens, stack.fine])
+        tens, fine = shapes_of(self.before, self.all_before, [stack.tens, stack.fine])
         return {"shape": self._shape("shape", *tens), "fine shape": self._shape("fine", *fine)}
 
     def _shape(self, mean: str, found: Floats, df: Floats) -> Tested:
         found = found / self._swelling(mean)
-        tail = _far_chi_square_tails(found, df)
+        tail = chi_square_tails(found, df)
         if not self._is_free:
             # The factor is known from few blocks only: the same allowance as where it comes from.
-            tail = _far_tails(-quantiles(tail), self.factors["location_df"])
+            tail = t_tails(-quantiles(tail), self.factors["location_df"])
         return found, np.where(df > 0, tail, 1.0)
 
     def _swelling(self, mean: str) -> Floats:
@@ -219,26 +224,3 @@ class _Windows:
         error = factor * float(np.sqrt((1 / window + 1 / rows) / told))
         reach = t_quantile(level / 2, df) * error
         return effect, effect - reach, effect + reach
-
-
-def _far_tails(z: Floats, df: Floats) -> Floats:
-    """Tails of Student's t, exact where they could matter: nearer, the normal ones will do."""
-    tails = normal_tails(z)
-    far = z > NEAR
-    if far.any():
-        tails[far] = t_tails(z[far], df[far])
-    return tails
-
-
-def _far_chi_square_tails(x: Floats, df: Floats) -> Floats:
-    """Tails of chi square, exact where they could matter.
-
-    Source: Wilson and Hilferty (1931), PNAS 17(12), for the nearer ones.
-    """
-    unit = 2 / (9 * np.maximum(df, 0.1))
-    z = (np.cbrt(x / np.maximum(df, 0.1)) - (1 - unit)) / np.sqrt(unit)
-    tails = normal_tails(z)
-    far = z > NEAR
-    if far.any():
-        tails[far] = chi_square_tails(x[far], df[far])
-    return np.where(df > 0, tails, 1.0)

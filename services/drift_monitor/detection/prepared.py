@@ -26,12 +26,14 @@ class Numbers:
     Attributes:
         places: of these features among all; `stack` says where their cells lie.
         present, rows, gone: their rows per cell, (F, C), and together, and missing ones, (F,).
+        before: their rows before each cell, see `cells.reached`.
         location, scale: reference scores of cells, (F, C), and what they tell per row, (F,).
     """
 
     stack: Stack
     places: Whole
     present: Whole
+    before: Floats
     rows: Whole
     gone: Whole
     location: Floats
@@ -54,6 +56,7 @@ class Numbers:
             stack=stack,
             places=np.array(stack.features, dtype=np.int64),
             present=present,
+            before=cells.reached(present),
             rows=present.sum(axis=-1),
             gone=counts[stack.gone],
             location=location,

@@ -1,6 +1,5 @@
 """The tests of how numbers move together: each pair by itself, and all numbers at once."""
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -12,16 +11,12 @@ from services.drift_monitor.detection.prepared import Moving, Prepared
 from services.drift_monitor.detection.scaling import Scales
 from shared.joint import Joint
 from shared.probability import t_quantile
-from shared.tails import NORMAL_FROM, normal_tails, quantiles, t_tails
+from shared.tails import quantiles, t_tails
 from shared.together import correlations, pair_z, waves_apart, waves_tail
 
 Floats = NDArray[np.float64]
 
 TOGETHER: Final = "(all numbers together)"
-NEAR: Final = 2.0
-"""Standard errors within which no pair is anywhere near its level."""
-_AS_FAR: Final = 1 - 1e-9
-"""Of the furthest pair; one that is nearer is not the worst."""
 
 
 def joint_findings(base: Prepared, scales: Scales, shift: float) -> list[Finding]:
@@ -76,7 +71,7 @@ class _Pairs:
             here=here,
             z=z,
             reach=np.array(reach)[:, None] * error * factors,
-            p=_pair_tails(np.abs(z), [k.pairs_df for k in known]),
+            p=np.minimum(2 * t_tails(np.abs(z), [[k.pairs_df] for k in known]), 1.0),
             level=level,
         )
 
@@ -104,16 +99,6 @@ class _Pairs:
             high=high,
             is_large=p <= level and (low > shift or high < -shift),
         )
-
-
-def _pair_tails(z: Floats, df: Sequence[float]) -> Floats:
-    """P(as far apart by chance) of each pair; 1 where nobody would ask."""
-    if min(df) <= NORMAL_FROM:
-        return np.stack([np.minimum(2 * t_tails(*row), 1.0) for row in zip(z, df, strict=True)])
-    p = np.ones(z.shape)
-    far = (z > NEAR) | (z >= _AS_FAR * z.max(axis=-1, keepdims=True))
-    p[far] = np.minimum(2 * normal_tails(z[far]), 1.0)
-    return p
 
 
 def _apart(here: float, there: float, reach: float) -> tuple[float, float]:
