@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import random
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -63,6 +65,36 @@ def test_odd_values_are_counted_as_one_sketch_would() -> None:
 
     assert filling.sketch("a") == one_by_one(layout, rows)
     assert filling.sketch("a").invalid.tolist() == [3, 0, 3, 6]
+
+
+def test_odd_values_are_counted_alike_whether_versions_share_their_levels_or_not() -> None:
+    one, other = a_layout(1), a_layout(2)
+    shared = replace(other, features=(*other.features[:-1], one.features[-1]))
+    rows: list[list[Any]] = [[value, 0.5, value, value] for value in ODD] + some_rows(30, 3)
+    random.Random(4).shuffle(rows)
+
+    for second in (other, shared):
+        filling = Filling[str]()
+        filling.open("a", one)
+        filling.open("b", second)
+        filling.add([key for _ in rows for key in "ab"], [row for row in rows for _ in "ab"])
+
+        assert filling.sketch("a") == one_by_one(one, rows)
+        assert filling.sketch("b") == one_by_one(second, rows)
+
+
+def test_many_rows_of_one_version_are_counted_as_few_are() -> None:
+    layouts = {key: a_layout(key) for key in range(3)}
+    filling: Filling[int] = Filling()
+    for key, layout in layouts.items():
+        filling.open(key, layout)
+    rows = some_rows(9_500, 5)
+    keys = [0] * 4_200 + [1] * 5_200 + [2] * 100
+
+    filling.add(keys, rows)
+
+    for key, (start, end) in enumerate([(0, 4_200), (4_200, 9_400), (9_400, 9_500)]):
+        assert filling.sketch(key) == one_by_one(layouts[key], rows[start:end])
 
 
 def test_versions_of_different_shapes_stand_beside_each_other() -> None:

@@ -1,110 +1,27 @@
 """Sketches of versions whose profiles have one shape, side by side in arrays."""
 
 from array import array
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import lru_cache
-from itertools import repeat
 from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
 
+from services.drift_monitor.detection.levels import Levels
+from services.drift_monitor.detection.shapes import Shape, filled, ways
+from services.drift_monitor.detection.sums import as_they_lie, products, summed, sweeps
 from services.drift_monitor.layouts import Grid
 from shared.joint import WAVES, heights
-from shared.sketch import PLAIN, WORDS, CategoryCells, Parts, numbers_of
+from shared.sketch import PLAIN, CategoryCells, Parts, numbers_of
 
 Whole = NDArray[np.int64]
 Floats = NDArray[np.float64]
+Row = Sequence[Any]
+"""The values of one row in the order of the layout."""
 
-_FEW: Final = 3
-"""Rows per version from which products are left to the matrix routines."""
-_GRAIN: Final = 32
-"""Cells and edges are set aside in these steps, so that profiles of about one size share a bank."""
-_NARROW: Final = 13_000
-"""Rows whose counts fit into 16 bits, and whose joint sums into 32: no score is above 400."""
-
-
-@dataclass(frozen=True, slots=True)
-class Shape:
-    """What versions of one bank have in common.
-
-    Attributes:
-        numbers, words: places of the features of either kind.
-        widths: edges set aside for each of the numbers.
-        paired: which of the numbers take part in the joint sums; None without any such sums.
-        cells: set aside for each version.
-        is_narrow: whether few bytes are enough for all sums.
-    """
-
-    numbers: tuple[int, ...]
-    words: tuple[int, ...]
-    widths: tuple[int, ...]
-    paired: tuple[int, ...] | None
-    cells: int
-    seed: int
-    is_narrow: bool
-
-    @classmethod
-    def of(cls, grid: Grid, most: int | None = None) -> "Shape":
-        """The shape of these cells, for sketches of at most so many rows."""
-        paired = grid.paired
-        return _shape(
-            grid.sizes,
-            sum(grid.cells),
-            paired.features if paired else None,
-            paired.seed if paired else 0,
-            most is not None and most <= _NARROW,
-        )
-
-
-@lru_cache(maxsize=4096)
-def _shape(
-    sizes: tuple[int | None, ...],
-    cells: int,
-    paired: tuple[int, ...] | None,
-    seed: int,
-    is_narrow: bool,
-) -> Shape:
-    numbers = [i for i, size in enumerate(sizes) if size is not None]
-    return Shape(
-        numbers=tuple(numbers),
-        words=tuple(i for i, size in enumerate(sizes) if size is None),
-        widths=tuple(_stepped(size - 2) + 2 for size in sizes if size is not None),
-        paired=tuple(numbers.index(f) for f in paired) if paired is not None else None,
-        cells=_stepped(cells),
-        seed=seed,
-        is_narrow=is_narrow,
-    )
-
-
-Way = tuple[NDArray[np.intp], NDArray[np.intp]]
-"""Places in a table, and what of all edges comes there."""
-
-
-@lru_cache(maxsize=64)
-def _ways(
-    sizes: tuple[int | None, ...], widths: tuple[int, ...]
-) -> tuple[NDArray[np.int64], dict[int, Way]]:
-    """The cell of each number that says missing, and how edges come into the tables."""
-    lengths = np.array([size for size in sizes if size is not None], dtype=np.int64)
-    of_number = np.repeat(np.arange(len(lengths)), lengths)
-    found: dict[int, Way] = {}
-    for width in dict.fromkeys(widths):
-        alike = [place for place, other in enumerate(widths) if other == width]
-        taken = np.flatnonzero(np.isin(of_number, alike))
-        found[width] = (_filled(tuple(lengths[alike].tolist()), width), taken)
-    return lengths + 1, found
-
-
-@lru_cache(maxsize=64)
-def _filled(lengths: tuple[int, ...], width: int) -> NDArray[np.intp]:
-    """The places of a table whose rows are filled so far."""
-    return np.flatnonzero(np.arange(width) < np.array(lengths, dtype=np.int64)[:, None])
-
-
-def _stepped(size: int) -> int:
-    return max(-(-size // _GRAIN), 1) * _GRAIN
+_READ_AT_ONCE: Final = 500
+"""Rows whose values stay in the cache between being found and being read."""
 
 
 @dataclass(slots=True)
@@ -120,7 +37,7 @@ class Bank:
     shape: Shape
     taken: int = 0
     free: list[int] = field(default_factory=list)
-    words: dict[int, tuple[CategoryCells, ...]] = field(default_factory=dict)
+    levels: Levels = field(default_factory=Levels)
     alike: dict[int, list[int]] = field(default_factory=dict)
     edges: dict[int, Floats] = field(default_factory=dict)
     gone: NDArray[np.int16] = field(init=False)
@@ -165,19 +82,19 @@ class Bank:
     def open(self, grid: Grid, known: Parts | None) -> int:
         """A slot for a version, with what is known of its window already."""
         slot = self.free.pop() if self.free else self._next()
-        gone, ways = _ways(grid.sizes, self.shape.widths)
-        for width, (places, taken) in ways.items():
+        gone, tables = ways(grid.sizes, self.shape.widths)
+        for width, (places, taken) in tables.items():
             table = self.edges[width][slot]
             table.fill(np.inf)
             table.reshape(-1)[places] = grid.edges[taken]
         self.gone[slot] = gone
         self.offsets[slot] = np.cumsum([0, *grid.cells])
-        self.words[slot] = grid.words
+        self.levels.by_slot[slot] = grid.words
         if grid.paired:
             self.scale[slot] = grid.paired.scale
             table = self.scores[slot]
             table.fill(0)
-            table.reshape(-1)[_filled(grid.paired.sizes, table.shape[1])] = grid.paired.scores
+            table.reshape(-1)[filled(grid.paired.sizes, table.shape[1])] = grid.paired.scores
         if known is None:
             self.clear(slot)
         else:
@@ -225,39 +142,121 @@ class Bank:
 
     def drop(self, slot: int) -> None:
         """The slot may be used again."""
-        del self.words[slot]
+        del self.levels.by_slot[slot]
         self.free.append(slot)
 
-    def add(self, slots: Whole, sizes: Whole, columns: Sequence[Sequence[Any]]) -> None:
+    def add(
+        self, slots: Whole, sizes: Whole, rows: Sequence[Row], more: Sequence[Sequence[Any]]
+    ) -> None:
         """Count rows.
 
         Args:
             slots: no slot twice.
             sizes: how many rows each has, at least one.
-            columns: the values of all rows, slot after slot, one sequence per feature.
+            rows: the first values of all rows, slot after slot.
+            more: one sequence for each feature that follows, of all rows.
         """
         owner = np.repeat(slots, sizes)
-        places = np.empty((len(self.shape.numbers), len(owner)), dtype=np.int64)
-        for width, alike in self.alike.items():
-            values = np.stack([self._values(owner, columns, place) for place in alike])
-            places[alike] = self._search(owner, width, alike, values)
+        numbers = self._read(slots, sizes, owner, rows, more)
         self.rows[slots] += sizes
-        for number, feature in enumerate(self.shape.numbers):
-            self._count(owner, feature, places[number])
+        for own, lengths, part in sweeps(sizes):
+            self._fill(slots[own], lengths, owner[part], numbers[:, part])
+
+    def _read(
+        self,
+        slots: Whole,
+        sizes: Whole,
+        owner: Whole,
+        rows: Sequence[Row],
+        more: Sequence[Sequence[Any]],
+    ) -> Floats:
+        """The numbers of all rows, slot after slot; their categories are counted here."""
+        width, order = len(rows[0]), as_they_lie(rows)
+        lying = np.empty((len(self.shape.numbers), len(order)))
+        common = self.levels.common(slots.tolist())
+        apart: dict[int, list[Any]] = {
+            feature: []
+            for feature, cells in zip(self.shape.words, common, strict=True)
+            if cells is None and feature < width
+        }
+        for start in range(0, len(order), _READ_AT_ONCE):
+            some = order[start : start + _READ_AT_ONCE]
+            columns = list(zip(*map(rows.__getitem__, some.tolist()), strict=True))
+            self._read_numbers(owner[some], 0, columns, lying[:, start : start + len(some)])
+            self._count_words(owner[some], columns, common)
+            for feature, known in apart.items():
+                known.extend(columns[feature])
+        place = np.empty_like(order)
+        place[order] = np.arange(len(order))
+        numbers = lying.take(place, axis=1)
+        self._read_numbers(owner, width, more, numbers)
+        places = place.tolist()
+        ordered = {
+            feature: list(map(values.__getitem__, places)) for feature, values in apart.items()
+        }
+        self._count_apart(slots, sizes, owner, ordered | dict(enumerate(more, width)))
+        return numbers
+
+    def _read_numbers(
+        self, owner: Whole, first: int, columns: Sequence[Sequence[Any]], numbers: Floats
+    ) -> None:
+        """Note the numbers among these columns, which are of the features from `first` on."""
+        for place, feature in enumerate(self.shape.numbers):
+            if first <= feature < first + len(columns):
+                numbers[place] = self._values(owner, feature, columns[feature - first])
+
+    def _count_words(
+        self,
+        owner: Whole,
+        columns: Sequence[Sequence[Any]],
+        common: Sequence[CategoryCells | None],
+    ) -> None:
+        """Count categories whose levels all versions share."""
+        words = [
+            (number, feature, cells)
+            for number, (feature, cells) in enumerate(zip(self.shape.words, common, strict=True))
+            if cells is not None and feature < len(columns)
+        ]
+        if not words:
+            return
+        places = np.empty((len(words), len(owner)), dtype=np.int64)
+        for row, (number, feature, cells) in enumerate(words):
+            places[row], wrong = self.levels.places(number, columns[feature], owner, cells)
+            self._note_wrong(feature, wrong)
+        self._count(owner, [feature for _, feature, _ in words], places)
+
+    def _count_apart(
+        self, slots: Whole, sizes: Whole, owner: Whole, columns: Mapping[int, Sequence[Any]]
+    ) -> None:
+        """Count categories, by feature, whose levels each version has of its own."""
         for number, feature in enumerate(self.shape.words):
-            found = self._words(slots, sizes, number, columns[feature])
-            self._count(owner, feature, found)
+            if feature in columns:
+                places, wrong = self.levels.places_apart(number, columns[feature], slots, sizes)
+                self._note_wrong(feature, wrong)
+                self._count(owner, [feature], places[None, :])
+
+    def _note_wrong(self, feature: int, slots: Sequence[int] | Whole) -> None:
+        """A value of a wrong type has come for each of these slots."""
+        if len(slots):
+            np.add.at(self.invalid[:, feature], slots, self.invalid.dtype.type(1))
+
+    def _fill(self, slots: Whole, sizes: Whole, owner: Whole, values: Floats) -> None:
+        """Count the numbers of a sweep."""
+        places = np.empty(values.shape, dtype=np.int64)
+        for width, alike in self.alike.items():
+            places[alike] = self._search(owner, width, alike, values[alike])
+        self._count(owner, self.shape.numbers, places)
         if self.shape.paired:
             self._join(slots, sizes, owner, places[list(self.shape.paired)])
 
-    def _count(self, owner: Whole, feature: int, places: Whole) -> None:
-        flat = owner * self.shape.cells + self.offsets[owner, feature] + places
-        np.add.at(self.counts.reshape(-1), flat, self.counts.dtype.type(1))
+    def _count(self, owner: Whole, features: Sequence[int], places: Whole) -> None:
+        """Add the cells of rows, shape (features, rows), to the counts."""
+        flat = places + self.offsets.take(features, axis=1).take(owner, axis=0).T
+        flat += owner * self.shape.cells
+        np.add.at(self.counts.reshape(-1), flat.reshape(-1), self.counts.dtype.type(1))
 
-    def _values(self, owner: Whole, columns: Sequence[Sequence[Any]], place: int) -> Floats:
+    def _values(self, owner: Whole, feature: int, column: Sequence[Any]) -> Floats:
         """Numbers with NaN for what is missing or no number."""
-        feature = self.shape.numbers[place]
-        column = columns[feature]
         try:
             # Takes numbers alone, texts and nulls not: what nearly all columns hold.
             return np.frombuffer(array("d", column))
@@ -269,7 +268,7 @@ class Bank:
                 for row, value in enumerate(column)
                 if value is not None and not isinstance(value, float | int)
             ]
-            np.add.at(self.invalid[:, feature], owner[wrong], self.invalid.dtype.type(1))
+            self._note_wrong(feature, owner[wrong])
         return numbers_of(column)
 
     def _search(self, owner: Whole, width: int, alike: Sequence[int], values: Floats) -> Whole:
@@ -289,42 +288,20 @@ class Bank:
             place[is_missing] = self.gone[:, list(alike)][owner].T[is_missing]
         return np.asarray(place)
 
-    def _words(self, slots: Whole, sizes: Whole, number: int, column: Sequence[Any]) -> Whole:
-        """The cells of a category, which each version has levels of its own for."""
-        feature = self.shape.words[number]
-        is_plain = set(map(type, column)) <= WORDS
-        versions = {id(self.words[slot][number]): slot for slot in slots.tolist()}
-        if is_plain and len(versions) == 1:
-            get, other = self.words[int(slots[0])][number].lookup
-            return np.fromiter(map(get, column, repeat(other)), dtype=np.int64, count=len(column))
-        found: list[int] = []
-        start = 0
-        for slot, size in zip(slots.tolist(), sizes.tolist(), strict=True):
-            some = column[start : start + size]
-            start += size
-            if is_plain:
-                get, other = self.words[slot][number].lookup
-                found += map(get, some, repeat(other))
-            else:
-                cells = self.words[slot][number]
-                found += [cells.place(value) for value in some]
-                self.invalid[slot, feature] += cells.wrong(some)
-        return np.array(found, dtype=np.int64)
-
     def _join(self, slots: Whole, sizes: Whole, owner: Whole, places: Whole) -> None:
         width = self.scores.shape[2]
         rows = np.arange(len(places))[:, None] * width
         flat = owner * (len(places) * width) + rows + places
         scores = np.ascontiguousarray(self.scores.reshape(-1).take(flat).T)
         starts = np.cumsum(sizes) - sizes
-        self.moments[slots] += _products(scores, starts, sizes).astype(self.moments.dtype)
+        self.moments[slots] += products(scores, starts, sizes).astype(self.moments.dtype)
         is_gone = places == self.gone[:, list(self.shape.paired or ())][owner].T
         if is_gone.any():
             there = np.ascontiguousarray((~is_gone).T.astype(np.int16))
-            lacks = sizes[:, None] - _products(there, starts, sizes)
+            lacks = sizes[:, None] - products(there, starts, sizes)
             self.lacks[slots] += lacks.astype(self.lacks.dtype)
         high = heights(scores, self.scale[owner], self.shape.seed)
-        self.waves[slots] += _summed(high, starts, sizes).astype(self.waves.dtype)
+        self.waves[slots] += summed(high, starts, sizes).astype(self.waves.dtype)
 
     def _next(self) -> int:
         if self.taken == len(self.rows):
@@ -356,34 +333,3 @@ def _grown(old: NDArray[Any], capacity: int) -> NDArray[Any]:
     new = np.zeros((capacity, *old.shape[1:]), dtype=old.dtype)
     new[: len(old)] = old
     return new
-
-
-@lru_cache(maxsize=256)
-def _upper(size: int) -> NDArray[np.intp]:
-    """Where the upper triangle lies in a square."""
-    rows, columns = np.triu_indices(size)
-    return np.asarray(rows * size + columns)
-
-
-def _products(values: NDArray[np.int16], starts: Whole, sizes: Whole) -> Whole:
-    """Sums of products of two columns for each run of rows, shape (runs, pairs)."""
-    size = values.shape[1]
-    pick = _upper(size)
-    if len(values) >= _FEW * len(starts):
-        exact = values.astype(np.float64)
-        found = np.empty((len(starts), len(pick)))
-        for run, (start, rows) in enumerate(zip(starts.tolist(), sizes.tolist(), strict=True)):
-            part = exact[start : start + rows]
-            (part.T @ part).take(pick, out=found[run])
-        return found.astype(np.int64)
-    wide = values.astype(np.int32)
-    products = wide[:, pick // size] * wide[:, pick % size]
-    return np.asarray(np.add.reduceat(products, starts, axis=0, dtype=np.int64))
-
-
-def _summed(high: NDArray[np.int16], starts: Whole, sizes: Whole) -> Whole:
-    """Sums of runs of rows, shape (runs, 128)."""
-    if len(set(sizes.tolist())) == 1:
-        runs = high.reshape(len(sizes), -1, high.shape[1])
-        return np.asarray(runs.sum(axis=1, dtype=np.int32).astype(np.int64))
-    return np.asarray(np.add.reduceat(high, starts, axis=0, dtype=np.int32).astype(np.int64))

@@ -12,16 +12,14 @@ from typing import Any, Final, Generic, TypeVar
 
 import numpy as np
 
-from services.drift_monitor.detection.banks import Bank, Shape
+from services.drift_monitor.detection.banks import Bank, Row
+from services.drift_monitor.detection.shapes import Shape
 from services.drift_monitor.layouts import Grid
 from shared.sketch import Layout, Parts, Sketch, read_sketch
 
 Key = TypeVar("Key", bound=Hashable)
-Row = Sequence[Any]
-"""The values of one row in the order of the layout."""
-
-_AT_ONCE: Final = 4_000
-"""Rows of one sweep: enough to make its fixed costs small, few enough to stay in the cache."""
+_AT_ONCE: Final = 20_000
+"""Rows that are laid out at a time; more take memory and save nothing."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,7 +95,9 @@ class Filling(Generic[Key]):
             for some in _in_sweeps(own):
                 slots = np.array([slot for slot, _ in some], dtype=np.int64)
                 sizes = np.array([len(group.rows) for _, group in some], dtype=np.int64)
-                banks[name].add(slots, sizes, _columns([group for _, group in some]))
+                rows = list(chain.from_iterable(group.rows for _, group in some))
+                more = zip(*(group.more for _, group in some), strict=True)
+                banks[name].add(slots, sizes, rows, [list(chain.from_iterable(m)) for m in more])
 
     def sketch(self, key: Key) -> Sketch:
         """What is counted for a key so far."""
@@ -148,11 +148,3 @@ def _in_sweeps(
             some, rows = [], 0
     if some:
         yield some
-
-
-def _columns(groups: Sequence[Group[Any]]) -> list[Sequence[Any]]:
-    """The values of all rows, feature by feature."""
-    rows = list(chain.from_iterable(group.rows for group in groups))
-    columns: list[Sequence[Any]] = list(zip(*rows, strict=True))
-    more = zip(*(group.more for group in groups), strict=True)
-    return columns + [list(chain.from_iterable(some)) for some in more]
