@@ -198,6 +198,19 @@ class TestAnswers:
             {"load": "nan", "kind": "d", "open": None},
         ]
 
+    @pytest.mark.parametrize(
+        ("given", "sent"), [("1", 1.0), ("true", True), ("wet", "wet"), ('"1"', "1"), ('"', '"')]
+    )
+    def test_an_outcome_in_quotes_is_a_text(
+        self, tidewheel: Run, recorded: Recorded, given: str, sent: object
+    ) -> None:
+        recorded.says("POST /v1/feedback", (202, {"taken": 1}))
+
+        ran = tidewheel("feedback", "pump", "p-1", given)
+
+        assert ran.code == 0
+        assert json.loads(recorded.asked[0].body)["observations"][0]["value"] == sent
+
     def test_predictions_are_explained_in_sentences(
         self, tidewheel: Run, recorded: Recorded
     ) -> None:

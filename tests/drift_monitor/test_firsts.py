@@ -18,17 +18,20 @@ from services.drift_monitor.quality import Answers, Judge, Label, Observed, Outc
 from services.drift_monitor.quality.firsts import Firsts, join_many
 from services.drift_monitor.quality.joining import Given
 from services.drift_monitor.store.outcomes import Lost, Weighed
+from shared.usable import can_come_true
 from tests.drift_monitor.building import NOON
 from tests.drift_monitor.conftest import Site
 
-CLASSES: dict[tuple[str, int], tuple[str, ...]] = {
+CLASSES: dict[tuple[str, int], tuple[float | str | bool, ...]] = {
     ("pump", 1): (),
     ("pump", 2): (),
     ("fan", 1): ("no", "yes"),
+    ("fan", 2): (0.0, 1.0, 2.0),
+    ("fan", 3): (False, True),
 }
 MOMENTS = st.integers(0, 3).map(lambda hours: NOON + timedelta(hours=hours))
 EVENTS = st.integers(1, 10**6).map(lambda n: UUID(int=n))
-VALUES = st.one_of(st.sampled_from([0.5, 1.0, 2, "yes", "no", True, math.nan]))
+VALUES = st.one_of(st.sampled_from([0.5, 1.0, 2, "yes", "no", "unseen", True, math.nan]))
 LABELS = st.builds(Label, st.just(1.0), st.integers(1, 2), MOMENTS, EVENTS)
 GIVEN = st.builds(
     Given,
@@ -90,6 +93,23 @@ def test_many_at_a_time_come_to_what_they_come_to_one_by_one(
     spans = [*firsts.spans.values()]
     assert all(one.stop == other.start for one, other in pairwise(spans))
     assert sum(span.stop - span.start for span in spans) == firsts.labels
+
+
+@pytest.mark.parametrize("version", [1, 2, 3])
+@given(values=st.lists(VALUES, min_size=1, max_size=8))
+def test_labels_of_another_kind_than_the_classes_are_invalid_either_way(
+    version: int, values: list[Any]
+) -> None:
+    rows = [a_row(place, model="fan", version=version) for place in range(len(values))]
+    observed = [a_label_of(row, value) for row, value in zip(rows, values, strict=True)]
+    usable = [can_come_true(value, CLASSES["fan", version]) for value in values]
+
+    careful = join({row.id: row for row in rows}, observed, CLASSES)
+    firsts, rest = join_many(columns_of(rows), observed, CLASSES)
+
+    assert [row.id in careful.now for row in rows] == usable
+    assert [row.id in firsts.id for row in rows] == usable
+    assert careful.became["invalid"] == rest.became["invalid"] == usable.count(False)
 
 
 def test_a_plain_batch_is_joined_without_a_look_at_any_single_label() -> None:

@@ -19,12 +19,12 @@ from services.drift_monitor.quality import (
     Measured,
     Scope,
     becomes,
-    is_usable,
     measure,
     step_of,
 )
 from shared.losses import row_losses
 from shared.reference import Losses, losses_profile
+from shared.usable import can_come_true
 from tests.drift_monitor.building import NOON, Answered, Floats, autoregressive
 
 LABELS = st.builds(
@@ -83,13 +83,27 @@ def test_each_label_is_called_what_it_is() -> None:
         ("1.5", (), False),
         (True, (), False),
         ("yes", ("no", "yes"), True),
+        ("never seen", ("no", "yes"), True),
+        (1.0, ("no", "yes"), False),
+        (True, ("no", "yes"), False),
+        (math.nan, ("no", "yes"), False),
         (math.nan, (0.0, 1.0), False),
+        (7.0, (0.0, 1.0), True),
+        (True, (0.0, 1.0), True),
+        ("1", (0.0, 1.0), False),
+        (True, (False, True), True),
+        (1.0, (False, True), True),
+        (0, (False, True), True),
+        (0.5, (False, True), False),
+        ("true", (False, True), False),
+        (2.0, ("other", 1.0, True), True),
+        ("new", ("other", 1.0, True), True),
     ],
 )
 def test_only_what_can_be_an_outcome_is_used(
     value: float | str, classes: tuple[str | float, ...], usable: bool
 ) -> None:
-    assert is_usable(value, classes) is usable
+    assert can_come_true(value, classes) is usable
 
 
 def test_every_metric_of_single_answers_has_its_own_loss() -> None:

@@ -75,10 +75,10 @@ def a_regressor(slope: float = 2.0) -> Any:
     return make_pipeline(StandardScaler(), Ridge(alpha=1e-6)).fit(X, slope * X[:, 0] + 10)
 
 
-def a_classifier() -> Any:
+def a_classifier(classes: tuple[str | float | bool, ...] = ("dry", "wet")) -> Any:
     rng = np.random.default_rng(7)
     X = rng.normal(size=(200, len(NAMES)))
-    return LogisticRegression().fit(X, np.where(X[:, 0] > 0, "wet", "dry"))
+    return LogisticRegression().fit(X, np.where(X[:, 0] > 0, classes[1], classes[0]))
 
 
 def a_version(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +20,8 @@ from tests.serving.building import (
     KEY,
     OTHER_KEY,
     Replica,
+    Version,
+    a_classifier,
     a_desired,
     a_replica,
     a_version,
@@ -355,6 +357,58 @@ async def test_outcomes_are_taken_whole_or_refused_with_their_place(
     assert status == 202 or is_problem(response)
     assert not pointer or pointer in [e["pointer"] for e in response.json()["errors"]]
     assert served.serving.spool.outgoing_messages - before == (status == 202)
+
+
+CLASSES_AND_OUTCOMES: list[tuple[tuple[str | float | bool, ...], dict[str, int]]] = [
+    (("dry", "wet"), {'"wet"': 202, '"never seen"': 202, "1": 422, "0.5": 422, "true": 422}),
+    ((0.0, 1.0), {"1": 202, "true": 202, "7.5": 202, '"1"': 422, '"wet"': 422}),
+    ((False, True), {"true": 202, "1": 202, "0.0": 202, "2": 422, '"true"': 422}),
+]
+
+
+@pytest.mark.parametrize(("classes", "statuses"), CLASSES_AND_OUTCOMES, ids=str)
+async def test_an_outcome_is_of_the_kind_of_the_classes(
+    tmp_path: Path, classes: tuple[str | float | bool, ...], statuses: Mapping[str, int]
+) -> None:
+    async with a_replica(settings_for(tmp_path)) as replica:
+        await replica.want(a_desired(1, a_classifying_version(tmp_path, 1, classes)))
+
+        answers = {value: await tell(replica, value) for value in statuses}
+
+    assert {value: answer.status_code for value, answer in answers.items()} == statuses
+    for refused in (answer for answer in answers.values() if answer.status_code == 422):
+        (error,) = refused.json()["errors"]
+        assert error["pointer"] == "/observations/0/value"
+        assert "as the classes of this model are" in error["detail"]
+
+
+async def test_what_could_come_true_for_the_version_before_is_taken(tmp_path: Path) -> None:
+    now = a_classifying_version(tmp_path, 2, ("dry", "wet"))
+    before = a_classifying_version(tmp_path, 1, (0.0, 1.0))
+    async with a_replica(settings_for(tmp_path)) as replica:
+        await replica.want(a_desired(1, now, previous=before))
+
+        answers = [await tell(replica, value) for value in ('"wet"', "1")]
+
+    assert [answer.status_code for answer in answers] == [202, 202]
+
+
+def a_classifying_version(
+    folder: Path, number: int, classes: tuple[str | float | bool, ...]
+) -> Version:
+    store = ArtifactStore(settings_for(folder).artifacts)
+    return a_version(
+        store,
+        number,
+        estimator=a_classifier(classes),
+        task="classification",
+        classes=classes,
+        metric="log_loss",
+    )
+
+
+async def tell(replica: Replica, value: str) -> httpx.Response:
+    return await replica.client.post("/v1/feedback", json=observation(value=json.loads(value)))
 
 
 async def test_the_same_outcome_again_has_the_same_event_id(served: Replica) -> None:

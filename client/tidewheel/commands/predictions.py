@@ -84,14 +84,16 @@ def _print_explanation(answered: Row) -> None:
 def feedback(
     model: Model,
     prediction: Annotated[str, typer.Argument(help="The prediction's id.")],
-    value: Annotated[str, typer.Argument(help="What really happened.")],
+    value: Annotated[
+        str, typer.Argument(help="""What really happened; a text like a number as 1.""")
+    ],
     revision: Annotated[int, typer.Option(min=1, help="Raise it to correct a value.")] = 1,
     json: AsJson = False,
 ) -> None:
     """Say what really happened."""
     from tidewheel import screen
 
-    observed = {"prediction_id": prediction, "value": _value(value), "revision": revision}
+    observed = {"prediction_id": prediction, "value": _outcome(value), "revision": revision}
     with client() as tidewheel:
         answer = tidewheel.feedback(model, [observed])
     if json:
@@ -154,6 +156,12 @@ def _rows(file: Path) -> list[dict[str, Any]]:
 
         why = (plainly(error),)
         raise Failure(f"{file} cannot be read", why=why, exit_code=Exit.INPUT) from error
+
+
+def _outcome(text: str) -> Any:
+    """As `_value`; in double quotes it is text, whatever it looks like."""
+    is_quoted = len(text) > 2 and text[0] == text[-1] == '"'
+    return text[1:-1] if is_quoted else _value(text)
 
 
 def _value(text: str | None) -> Any:

@@ -12,7 +12,6 @@ from services.drift_monitor.quality.joining import (
     Outcome,
     Value,
     becomes,
-    is_usable,
     join,
 )
 from services.drift_monitor.quality.losses import Judge
@@ -53,7 +52,6 @@ __all__ = [
     "estimate",
     "feed",
     "is_settled",
-    "is_usable",
     "join",
     "measure",
     "step_of",

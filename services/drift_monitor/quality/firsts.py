@@ -19,9 +19,9 @@ from services.drift_monitor.quality.joining import (
     Key,
     Observed,
     Value,
-    is_usable,
     join,
 )
+from shared.usable import can_come_true
 
 
 class Firsts(NamedTuple):
@@ -116,9 +116,13 @@ def _by_version(answers: Answers, ones: Sequence[Observed]) -> dict[Any, list[in
 
 def _usable(places: list[int], ones: Sequence[Observed], classes: Sequence[Value]) -> list[int]:
     values: list[Any] = [ones[place].value for place in places]
-    if not classes and set(map(type, values)) == {float} and all(map(isfinite, values)):
+    kinds = set(map(type, values))
+    # Of texts each is as good as the other, and of finite numbers where a fraction can come true.
+    if kinds == {str}:
+        return places if can_come_true(values[0], classes) else []
+    if kinds == {float} and can_come_true(0.5, classes) and all(map(isfinite, values)):
         return places
-    return [p for p, value in zip(places, values, strict=True) if is_usable(value, classes)]
+    return [p for p, value in zip(places, values, strict=True) if can_come_true(value, classes)]
 
 
 def _picked(column: Sequence[Any], order: Sequence[int]) -> Sequence[Any]:

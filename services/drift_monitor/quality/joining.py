@@ -8,9 +8,10 @@ from collections import Counter
 from collections.abc import Container, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
-from math import isfinite
 from typing import Literal, NamedTuple
 from uuid import UUID
+
+from shared.usable import can_come_true
 
 Value = float | str | bool
 Key = tuple[str, int]
@@ -46,13 +47,6 @@ def becomes(old: Label | None, new: Label) -> Labelled:
 def rank(label: Label) -> tuple[int, float, int]:
     """Of two labels of a prediction the one with the higher rank counts."""
     return label.revision, -label.observed_at.timestamp(), -label.event.int
-
-
-def is_usable(value: Value, classes: Sequence[Value]) -> bool:
-    """Whether a label can be an outcome of the model: a finite number, or a label for classes."""
-    if classes:
-        return not isinstance(value, float) or isfinite(value)
-    return isinstance(value, float | int) and not isinstance(value, bool) and isfinite(value)
 
 
 class Observed(NamedTuple):
@@ -176,7 +170,7 @@ def join(
 def _take(one: Observed, row: Given, joined: Joined, classes: Sequence[Value] | None) -> Labelled:
     if row.model != one.model:
         return "conflict"
-    if classes is not None and not is_usable(one.value, classes):
+    if classes is not None and not can_come_true(one.value, classes):
         return "invalid"
     newer, new = joined.now.get(row.id), one.label
     label, known_at = (newer.label, newer.known_at) if newer else (row.label, row.known_at)

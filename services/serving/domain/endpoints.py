@@ -59,6 +59,7 @@ class Endpoint:
         tallies: beside the paths; what each did since the last measure.
         split: which arm answers whom.
         met: who asked in this generation; kept only while arms share the requests.
+        classes: of its versions, which may have learned different ones; none for regression.
         stopped: challengers and shadows, by index, that this replica asks no longer, and why. It
             changes while the endpoint stands, and ends with it.
     """
@@ -72,6 +73,7 @@ class Endpoint:
     met: Met
     shadows: tuple[int, ...]
     seen_versions: tuple[int, ...]
+    classes: tuple[str | float | bool, ...] = ()
     stopped: dict[int, str] = field(default_factory=dict)
 
     @property
@@ -149,6 +151,7 @@ def build_endpoint(
         met=met or Met(),
         shadows=tuple(i for i, arm in enumerate(desired.arms) if arm.role == "shadow"),
         seen_versions=_seen_versions(desired.arms),
+        classes=tuple(dict.fromkeys(label for one in known for label in one.classes)),
     )
 
 

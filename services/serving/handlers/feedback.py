@@ -5,7 +5,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from math import isfinite
-from typing import Any, Final, Literal
+from typing import Any, Final
 
 from services.serving.handlers.predictions import Predictions
 from services.serving.handlers.voice import Voice
@@ -15,6 +15,7 @@ from shared.clock import Clock
 from shared.errors import Fault, InvalidInput, wrong_things
 from shared.events import GroundTruthObserved, ModelName
 from shared.names import model_name
+from shared.usable import Label, can_come_true
 
 MOST_OBSERVATIONS: Final = 1_000
 OBSERVERS: Final = frozenset({Role.PREDICTOR, Role.PRODUCER})
@@ -22,7 +23,8 @@ OBSERVERS: Final = frozenset({Role.PREDICTOR, Role.PRODUCER})
 _PREDICTION: Final = re.compile(r"p-[0-9a-f]{32}")
 _EARLIEST: Final = datetime(2000, 1, 1, tzinfo=UTC)
 _KNOWN: Final = frozenset({"prediction_id", "value", "observed_at", "revision"})
-Task = Literal["regression", "classification"]
+Classes = Sequence[Label] | None
+"""What answers can be: none for regression; None while no version is known."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -47,12 +49,12 @@ class Feedback:
         model, given = _parts(document)
         self.predictions.check(principal, model, OBSERVERS)
         endpoint = self.predictions.endpoint_of(model)
-        task = None if endpoint.manifest is None else endpoint.manifest.task
+        outcomes = None if endpoint.manifest is None else endpoint.classes
         now = self.now()
         faults = [
             fault
             for index, one in enumerate(given)
-            for fault in _faults_of(one, f"/observations/{index}", task, now)
+            for fault in _faults_of(one, f"/observations/{index}", outcomes, now)
         ]
         if faults:
             raise InvalidInput(wrong_things(faults), faults[:50])
@@ -85,7 +87,7 @@ def _is_name(text: str) -> bool:
         return False
 
 
-def _faults_of(one: Any, pointer: str, task: Task | None, now: datetime) -> Iterator[Fault]:
+def _faults_of(one: Any, pointer: str, classes: Classes, now: datetime) -> Iterator[Fault]:
     if not isinstance(one, dict):
         yield Fault(pointer, "an observation is an object")
         return
@@ -94,7 +96,7 @@ def _faults_of(one: Any, pointer: str, task: Task | None, now: datetime) -> Iter
     given = one.get("prediction_id")
     if not isinstance(given, str) or not _PREDICTION.fullmatch(given):
         yield Fault(f"{pointer}/prediction_id", "required, the id that came with the answer")
-    detail = _value_fault(one.get("value"), task)
+    detail = _value_fault(one.get("value"), classes)
     if detail:
         yield Fault(f"{pointer}/value", detail)
     revision = one.get("revision", 1)
@@ -108,19 +110,28 @@ def _faults_of(one: Any, pointer: str, task: Task | None, now: datetime) -> Iter
         )
 
 
-def _value_fault(value: Any, task: Task | None) -> str | None:
-    if isinstance(value, bool):
-        return "a finite number is due" if task == "regression" else None
-    if isinstance(value, int | float):
-        fits = -(2**63) <= value < 2**63 if isinstance(value, int) else isfinite(value)
-        return None if fits else "this number is not finite or too large"
-    if not isinstance(value, str):
+def _value_fault(value: Any, classes: Classes) -> str | None:
+    if not isinstance(value, bool | int | float | str):
         return "required, a number, a text or a boolean"
-    if task == "regression":
+    if isinstance(value, str):
+        if not value.isprintable() or not 1 <= len(value) <= 1_000:
+            return "1 to 1000 printable characters"
+    elif not (-(2**63) <= value < 2**63 if isinstance(value, int) else isfinite(value)):
+        return "this number is not finite or too large"
+    if classes is None or can_come_true(value, classes):
+        return None
+    return _kind_of(classes)
+
+
+def _kind_of(classes: Sequence[Label]) -> str:
+    """What is due instead of a value that cannot come true."""
+    if not classes:
         return "a finite number is due"
-    if not value.isprintable() or not 1 <= len(value) <= 1_000:
-        return "1 to 1000 printable characters"
-    return None
+    if any(isinstance(label, str) for label in classes):
+        return "a text is due, as the classes of this model are"
+    if all(isinstance(label, bool) for label in classes):
+        return "true or false is due, as the classes of this model are"
+    return "a number is due, as the classes of this model are"
 
 
 def _moment(value: Any, now: datetime) -> datetime | None:
