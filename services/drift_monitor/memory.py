@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import Final
 
-from services.drift_monitor.detection.filling import Filling, Group
+from services.drift_monitor.detection.filling import Filling, Group, Known
 from services.drift_monitor.layouts import Grid
 from services.drift_monitor.windows import Kept, Open, Plan
 from shared.sketch import Parts
@@ -76,8 +76,14 @@ class Memory:
 
     def open(self, slot: Slot, plan: Plan, grid: Grid, saved: bytes | None) -> None:
         """Begin with what is saved of a window, or with none of it."""
-        known = Parts.read(saved) if saved is not None else None
-        self.filling.restore(slot, grid, known, most=plan.window)
+        self.open_all([(slot, plan, grid, saved)])
+
+    def open_all(self, every: Iterable[tuple[Slot, Plan, Grid, bytes | None]]) -> None:
+        """The same for many windows, no slot twice."""
+        self.filling.restore_all(
+            Known(slot, grid, Parts.read(saved) if saved is not None else None, plan.window)
+            for slot, plan, grid, saved in every
+        )
 
     def count(self, rows: Iterable[tuple[Slot, Plan, Sequence[Kept]]]) -> None:
         """Count rows, each in its slot; no slot twice."""

@@ -11,12 +11,13 @@ from numpy.typing import NDArray
 from services.drift_monitor.detection.levels import Levels
 from services.drift_monitor.detection.shapes import Shape, filled, ways
 from services.drift_monitor.detection.sums import as_they_lie, products, summed, sweeps
-from services.drift_monitor.layouts import Grid
+from services.drift_monitor.layouts import Grid, Paired
 from shared.joint import WAVES, heights
 from shared.sketch import PLAIN, CategoryCells, Parts, numbers_of
 
 Whole = NDArray[np.int64]
 Floats = NDArray[np.float64]
+Slots = NDArray[np.intp]
 Row = Sequence[Any]
 """The values of one row in the order of the layout."""
 
@@ -79,50 +80,79 @@ class Bank:
         arrays: list[NDArray[Any]] = [getattr(self, name) for name in _ARRAYS]
         return tables + sum(array.nbytes for array in arrays)
 
-    def open(self, grid: Grid, known: Parts | None) -> int:
-        """A slot for a version, with what is known of its window already."""
-        slot = self.free.pop() if self.free else self._next()
-        gone, tables = ways(grid.sizes, self.shape.widths)
+    def open(self, grids: Sequence[Grid], known: Sequence[Parts | None]) -> list[int]:
+        """Slots for versions, with what is known of their windows already.
+
+        Args:
+            grids: with as many cells of each feature; so a thousand cost little more than one.
+            known: of all of them in the same form, or of none.
+        """
+        slots = self._take(len(grids))
+        at, first = np.array(slots, dtype=np.intp), grids[0]
+        gone, tables = ways(first.sizes, self.shape.widths)
+        edges = np.stack([grid.edges for grid in grids])
         for width, (places, taken) in tables.items():
-            table = self.edges[width][slot]
-            table.fill(np.inf)
-            table.reshape(-1)[places] = grid.edges[taken]
-        self.gone[slot] = gone
-        self.offsets[slot] = np.cumsum([0, *grid.cells])
-        self.levels.by_slot[slot] = grid.words
-        if grid.paired:
-            self.scale[slot] = grid.paired.scale
-            table = self.scores[slot]
-            table.fill(0)
-            table.reshape(-1)[filled(grid.paired.sizes, table.shape[1])] = grid.paired.scores
-        if known is None:
-            self.clear(slot)
-        else:
-            self.write(slot, known)
-        return slot
+            table = np.full((len(at), len(self.alike[width]) * width), np.inf)
+            table[:, places] = edges[:, taken]
+            self.edges[width][at] = table.reshape(len(at), -1, width)
+        self.gone[at] = gone
+        self.offsets[at] = np.cumsum([0, *first.cells])
+        self.levels.by_slot.update((slot, g.words) for slot, g in zip(slots, grids, strict=True))
+        self._open_paired(at, [grid.paired for grid in grids if grid.paired])
+        self._clear(at)
+        self._write(at, [one for one in known if one is not None])
+        return slots
+
+    def _open_paired(self, at: Slots, paired: Sequence[Paired]) -> None:
+        if not paired:
+            return
+        self.scale[at, 0] = [one.scale for one in paired]
+        longest = self.scores.shape[2]
+        table = np.zeros((len(at), self.scores.shape[1] * longest), dtype=np.int16)
+        scores = np.stack([one.scores for one in paired])
+        table[:, filled(paired[0].sizes, longest)] = scores
+        self.scores[at] = table.reshape(len(at), -1, longest)
 
     def write(self, slot: int, known: Parts) -> None:
         """Replace what is counted in a slot."""
-        self.clear(slot)
-        end = int(self.offsets[slot, -1])
-        if len(known.counts) != end:
-            raise ValueError(f"a sketch of {len(known.counts)} cells does not fit into {end}")
-        self.counts[slot, :end] = known.counts
+        at = np.array([slot], dtype=np.intp)
+        self._clear(at)
+        self._write(at, [known])
+
+    def _write(self, at: Slots, known: Sequence[Parts]) -> None:
+        """Note what is known, all in the same form, in slots where nothing is counted."""
+        if not known:
+            return
+        end = int(self.offsets[at[0], -1])
+        counts = np.stack([one.counts for one in known])
+        if counts.shape[1] != end:
+            raise ValueError(f"a sketch of {counts.shape[1]} cells does not fit into {end}")
+        self.counts[at, :end] = counts
         # Counts that were stored before there were sketches say nothing of types, and of rows only
         # that each of them lies in one cell of the first feature.
-        first = int(self.offsets[slot, 1]) if self.offsets.shape[1] > 1 else 0
-        self.rows[slot] = known.rows if known.rows >= 0 else int(known.counts[:first].sum())
-        if len(known.invalid):
-            self.invalid[slot] = known.invalid
-        if known.moments is not None and known.pairs is not None and known.waves is not None:
-            self.moments[slot] = known.moments
-            self.lacks[slot] = known.rows - known.pairs.astype(np.int64)
-            self.waves[slot] = known.waves
+        first = int(self.offsets[at[0], 1]) if self.offsets.shape[1] > 1 else 0
+        rows = np.array([one.rows for one in known], dtype=np.int64)
+        self.rows[at] = np.where(rows >= 0, rows, counts[:, :first].sum(axis=1, dtype=np.int64))
+        if len(known[0].invalid):
+            self.invalid[at] = np.stack([one.invalid for one in known])
+        joint = [
+            (one.moments, one.pairs, one.waves)
+            for one in known
+            if one.moments is not None and one.pairs is not None and one.waves is not None
+        ]
+        if joint:
+            moments, pairs, waves = (np.stack(some) for some in zip(*joint, strict=True))
+            self.moments[at] = moments
+            self.lacks[at] = rows[:, None] - pairs.astype(np.int64)
+            self.waves[at] = waves
 
     def clear(self, slot: int) -> None:
         """Nothing is counted in a slot."""
+        self._clear(slot)
+
+    def _clear(self, at: Slots | int) -> None:
         for name in ("rows", "counts", "invalid", "moments", "lacks", "waves"):
-            getattr(self, name)[slot] = 0
+            getattr(self, name)[at] = 0
 
     def read(self, slot: int) -> Parts:
         """What is counted in a slot."""
@@ -303,11 +333,13 @@ class Bank:
         high = heights(scores, self.scale[owner], self.shape.seed)
         self.waves[slots] += summed(high, starts, sizes).astype(self.waves.dtype)
 
-    def _next(self) -> int:
-        if self.taken == len(self.rows):
-            self._grow(self.taken * 9 // 8 + 8)
-        self.taken += 1
-        return self.taken - 1
+    def _take(self, count: int) -> list[int]:
+        """Slots that nobody has."""
+        again = [self.free.pop() for _ in range(min(count, len(self.free)))]
+        first, self.taken = self.taken, self.taken + count - len(again)
+        if self.taken > len(self.rows):
+            self._grow(max(self.taken, len(self.rows) * 9 // 8 + 8))
+        return [*again, *range(first, self.taken)]
 
     def _grow(self, capacity: int) -> None:
         for name in _ARRAYS:

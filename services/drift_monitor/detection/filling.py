@@ -5,8 +5,8 @@ and counts of their own version, all rows at once. What comes out is exactly wha
 says of the same rows.
 """
 
-from collections.abc import Hashable, Iterator, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Hashable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, field, replace
 from itertools import chain
 from typing import Any, Final, Generic, TypeVar
 
@@ -36,6 +36,36 @@ class Group(Generic[Key]):
     more: Sequence[Sequence[Any]] = ()
 
 
+@dataclass(frozen=True, slots=True)
+class Known(Generic[Key]):
+    """What it takes to go on counting for a key.
+
+    Attributes:
+        parts: what is counted already; None where nothing is.
+        most: rows that a sketch will ever have; None where nobody knows.
+    """
+
+    key: Key
+    grid: Grid
+    parts: Parts | None
+    most: int | None
+
+    def without_lost_sums(self) -> "Known[Key]":
+        """What was counted before there were joint sums stays without them until it closes."""
+        if self.grid.paired and self.parts is not None and self.parts.moments is None:
+            return replace(self, grid=self.grid.alone())
+        return self
+
+    @property
+    def form(self) -> Hashable:
+        """Keys of one form are opened together: their arrays have the same shapes."""
+        grid, parts = self.grid, self.parts
+        paired = grid.paired and (grid.paired.features, grid.paired.sizes, grid.paired.seed)
+        told = parts and (len(parts.counts), len(parts.invalid), parts.numbers)
+        words = tuple([len(cells.levels) for cells in grid.words])
+        return grid.sizes, words, paired, told, self.most
+
+
 @dataclass(slots=True)
 class Filling(Generic[Key]):
     """The open sketches by key, such as a version and its season."""
@@ -58,15 +88,24 @@ class Filling(Generic[Key]):
         Args:
             most: rows that a sketch will ever have; few rows take fewer bytes.
         """
-        self.drop(key)
-        if grid.paired and known is not None and known.moments is None:
-            # What was counted before there were joint sums stays without them until it closes.
-            grid = grid.alone()
-        shape = Shape.of(grid, most)
-        bank = self.banks.get(shape)
-        if bank is None:
-            bank = self.banks[shape] = Bank(shape)
-        self.slots[key] = (bank, bank.open(grid, known))
+        self.restore_all([Known(key, grid, known, most)])
+
+    def restore_all(self, every: Iterable[Known[Key]]) -> None:
+        """The same for many keys, no key twice."""
+        alike: dict[Hashable, list[Known[Key]]] = {}
+        for one in every:
+            self.drop(one.key)
+            whole = one.without_lost_sums()
+            alike.setdefault(whole.form, []).append(whole)
+        for some in alike.values():
+            shape = Shape.of(some[0].grid, some[0].most)
+            bank = self.banks.get(shape)
+            if bank is None:
+                bank = self.banks[shape] = Bank(shape)
+            slots = bank.open([one.grid for one in some], [one.parts for one in some])
+            self.slots.update(
+                (one.key, (bank, slot)) for one, slot in zip(some, slots, strict=True)
+            )
 
     def add(self, keys: Sequence[Key], rows: Sequence[Row]) -> None:
         """Count rows, each for its key.

@@ -91,15 +91,16 @@ class Placing:
         """Bring back the open windows after a start; how many there were."""
         found = await self.store.every_open(self.memory.most)
         # Versions whose cells were not kept yet are read from their profiles when rows come.
-        grids = await self.store.grids({key for key, _, _ in found})
-        plans = await self.plans(grids)
-        marks: dict[Slot, Mark] = {}
-        for key, window, saved in reversed(found):
-            slot, grid = (*key, window.season), grids.get(key)
-            # What is there already is newer: rows may have come since the start, or come now.
-            if grid is not None and not self.memory.knows(slot):
-                self.memory.open(slot, plans[key], grid, saved)
-                marks[slot] = (window.number, window.rows)
+        planned = await self.store.planned({key for key, _, _ in found})
+        self.memory.plan_all({key: plan for key, (plan, _) in planned.items()})
+        # What is there already is newer: rows may have come since the start, or come now.
+        fresh = {
+            (*key, window.season): (window, *planned[key], saved)
+            for key, window, saved in reversed(found)
+            if key in planned and not self.memory.knows((*key, window.season))
+        }
+        self.memory.open_all((slot, *one[1:]) for slot, one in fresh.items())
+        marks = {slot: (window.number, window.rows) for slot, (window, *_) in fresh.items()}
         self.memory.settle(self.memory.begin(marks), marks)
         return len(marks)
 
@@ -208,10 +209,15 @@ class Placing:
         grids = await self.store.grids({(slot[0], slot[1]) for slot in missing})
         places = [(*slot[:2], window.number) for slot, window in missing.items() if window]
         saved = await self.store.sketches(places) if places else {}
-        for slot, window in missing.items():
-            key = (slot[0], slot[1])
-            known = saved[*key, window.number] if window else None
-            self.memory.open(slot, plans[key], grids[key], known)
+        self.memory.open_all(
+            (
+                slot,
+                plans[slot[:2]],
+                grids[slot[:2]],
+                saved[*slot[:2], window.number] if window else None,
+            )
+            for slot, window in missing.items()
+        )
 
 
 def _seasons(own: Mapping[Key, Iterable[Kept]], plans: Mapping[Key, Plan]) -> set[str]:

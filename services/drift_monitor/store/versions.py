@@ -3,8 +3,10 @@
 from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from functools import lru_cache
 from typing import Final
 
+import orjson
 from pydantic import TypeAdapter
 
 from services.drift_monitor.domain import Policy, Watch
@@ -15,8 +17,17 @@ from services.drift_monitor.windows import Plan, Watched
 from shared.events import Digest, ModelName
 from shared.postgres import Database, Row
 
+_WATCHED: Final = (
+    "model, version, manifest, reference, columns, classes, baseline, metric, policy, watch, "
+    "registered_at"
+)
+"""Not the cells, which take more to read than all others."""
 _POLICY: Final = TypeAdapter(Policy)
 _WATCH: Final = TypeAdapter(Watch)
+_PLAN_COLUMNS: Final = (
+    "model, version, columns::text as columns, width, (policy->>'window')::int as rows, season, "
+    "close_after"
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -117,8 +128,7 @@ class VersionTable:
     async def plans(self, keys: Iterable[Key]) -> dict[Key, Plan]:
         """How known versions are cut into windows; without those whose cells were not kept."""
         rows = await self.database.fetch(
-            "select model, version, columns, width, (policy->>'window')::int as rows, season, "
-            "close_after from version "
+            f"select {_PLAN_COLUMNS} from version "  # noqa: S608 - constants only
             "join unnest($1::text[], $2::int[]) as k (model, version) using (model, version) "
             "where width is not null",
             *_columns(keys),
@@ -135,11 +145,23 @@ class VersionTable:
         )
         return {(row["model"], row["version"]): Grid.read(row["layout"]) for row in rows}
 
+    async def planned(self, keys: Iterable[Key]) -> dict[Key, tuple[Plan, Grid]]:
+        """How versions are cut, and their cells; without those whose cells were not kept."""
+        rows = await self.database.fetch(
+            f"select {_PLAN_COLUMNS}, layout from version "  # noqa: S608 - constants only
+            "join unnest($1::text[], $2::int[]) as k (model, version) using (model, version) "
+            "where layout is not null",
+            *_columns(keys),
+        )
+        return {
+            (row["model"], row["version"]): (_plan(row), Grid.read(row["layout"])) for row in rows
+        }
+
     async def versions(self, keys: Iterable[Key]) -> dict[Key, Watched]:
         wanted = sorted(set(keys))
         rows = await self.database.fetch(
-            "select v.* from version v join unnest($1::text[], $2::int[]) as k (model, version) "
-            "using (model, version)",
+            f"select {_WATCHED} from version "
+            "join unnest($1::text[], $2::int[]) as k (model, version) using (model, version)",
             [model for model, _ in wanted],
             [version for _, version in wanted],
         )
@@ -147,7 +169,9 @@ class VersionTable:
 
     async def newest_versions(self, model: str, limit: int) -> list[Watched]:
         rows = await self.database.fetch(
-            "select * from version where model = $1 order by version desc limit $2", model, limit
+            f"select {_WATCHED} from version where model = $1 order by version desc limit $2",
+            model,
+            limit,
         )
         return [_watched(row) for row in rows]
 
@@ -165,9 +189,15 @@ def _columns(keys: Iterable[Key]) -> tuple[list[str], list[int]]:
     return [model for model, _ in known], [version for _, version in known]
 
 
+@lru_cache(maxsize=4096)
+def _names(text: str) -> tuple[str, ...]:
+    """Names as the database writes them; most versions share theirs with many others."""
+    return interned(tuple(orjson.loads(text)))
+
+
 def _plan(row: Row) -> Plan:
     return Plan(
-        columns=interned(tuple(row["columns"])),
+        columns=_names(row["columns"]),
         width=row["width"],
         window=row["rows"],
         close_after=row["close_after"],
