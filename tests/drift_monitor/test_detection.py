@@ -8,17 +8,39 @@ from typing import Any
 import numpy as np
 import pytest
 
-from services.drift_monitor.detection import Comparison, compare
+from services.drift_monitor.detection import ALPHA, Comparison, compare
+from services.drift_monitor.detection.prepared import prepared
+from services.drift_monitor.detection.ranks import Summed, rank_tests
+from services.drift_monitor.detection.scaling import merged_windows
 from shared.manifest import Column
 from shared.reference import Reference, build_reference, read_reference
 from tests.drift_monitor.building import Answered, Floats, a_profile, autoregressive
 
 WINDOW = 50
+LEVEL = 1e-4
 
 
 def compared(reference: Reference, rows: Floats) -> Comparison:
     answers = rows[:, 0] + 2 * rows[:, 1]
     return compare(reference, reference.layout.count([*rows.T.copy(), answers]))
+
+
+def ranked(reference: Reference, rows: Floats, test: str) -> tuple[float, bool]:
+    """What one test says of the last input: p, and whether 0 is outside the interval at LEVEL."""
+    base = prepared(reference)
+    window = reference.layout.sketch([*rows.T.copy(), rows[:, 0] + 2 * rows[:, 1]])
+    scales = merged_windows(reference, base, [window], alpha=ALPHA)
+    assert scales is not None
+    numbers = base.numbers
+    found = rank_tests(
+        Summed.of(numbers.stack.present(scales.counts), numbers),
+        scales.factors(numbers.places),
+        is_free=reference.mode == "independent",
+    )[test]
+    low, high = found.interval(0, 2, LEVEL)
+    assert low is not None
+    assert high is not None
+    return float(found.p[0, 2]), not low < 0 < high
 
 
 def alarms(phi: float, references: int, windows: int) -> tuple[int, int]:
@@ -175,6 +197,45 @@ def test_shares_of_levels_that_move_are_found(categorical: Reference) -> None:
 
     assert found.features[0].test in {"shape", "level"}
     assert found.severity is not None
+
+
+@pytest.mark.parametrize("phi", [0.0, 0.5])
+@pytest.mark.parametrize("test", ["location", "scale"])
+def test_the_larger_a_change_the_smaller_its_chance(phi: float, test: str) -> None:
+    series = autoregressive(phi, 5000, 3, seed=7)
+    reference = read_reference(a_profile(series[:4900], window=100))
+    quiet = series[4900:]
+
+    found = []
+    for step in range(1, 9):
+        rows = quiet.copy()
+        rows[:, 2] = rows[:, 2] + 0.3 * step if test == "location" else rows[:, 2] * 1.3**step
+        found.append(ranked(reference, rows, test)[0])
+
+    assert found == sorted(found, reverse=True)
+    assert found[-1] < 1e-9
+
+
+@pytest.mark.parametrize(
+    ("phi", "test", "change"),
+    [(0.0, "location", 0.4), (0.5, "location", 0.7), (0.0, "scale", 1.35), (0.5, "scale", 1.35)],
+)
+def test_an_interval_leaves_out_no_change_when_its_test_alarms(
+    phi: float, test: str, change: float
+) -> None:
+    series = autoregressive(phi, 9000, 3, seed=8)
+    reference = read_reference(a_profile(series[:5000], window=100))
+
+    told = []
+    for place in range(40):
+        rows = series[5000 + 100 * place : 5100 + 100 * place].copy()
+        rows[:, 2] = rows[:, 2] + change if test == "location" else rows[:, 2] * change
+        p, is_apart = ranked(reference, rows, test)
+        told.append((p <= LEVEL, is_apart))
+
+    assert 8 <= sum(is_real for is_real, _ in told) <= 32
+    # The test scores by the ranks of all rows, the interval by those of the reference alone.
+    assert sum(is_real == is_apart for is_real, is_apart in told) >= 34
 
 
 def test_without_enough_rows_nothing_is_guessed() -> None:

@@ -47,6 +47,43 @@ def test_chi_square_is_right_near_and_far() -> None:
     np.testing.assert_allclose(tails.chi_square_tails(x, df), expected, rtol=1e-9)
 
 
+@pytest.mark.parametrize("rows", [30, 100])
+def test_lopsided_sums_have_the_tails_that_chance_gives_them(rows: int) -> None:
+    """Squares of normal numbers, of which two million sums were drawn: chi square itself."""
+    chance = np.random.default_rng(4)
+    drawn = (chance.chisquare(rows, 2_000_000) - rows) / np.sqrt(2 * rows)
+    skewness = np.full(3, np.sqrt(8 / rows))
+
+    for side, shares in (("above", [0.999, 0.9999, 0.99999]), ("below", [0.001, 0.0001, 0.00001])):
+        z = np.quantile(drawn, shares)
+        p = tails.pearson_tails(z, skewness)
+        np.testing.assert_allclose(p, [0.002, 0.0002, 0.00002], rtol=0.5, err_msg=side)
+        mirrored = tails.pearson_tails(-z, -skewness)
+        np.testing.assert_array_equal(p, mirrored)
+
+
+def test_between_hardly_lopsided_and_lopsided_there_is_no_step() -> None:
+    z = np.linspace(-7, 7, 29)
+
+    below, above = (tails.pearson_tails(z, np.full(29, skewness)) for skewness in (0.0199, 0.0201))
+    np.testing.assert_allclose(below, above, rtol=0.08)
+
+
+def test_what_is_hardly_lopsided_is_normal() -> None:
+    z = np.array([-5.0, -1, 0.5, 3, 6])
+
+    expected = 2 * tails.normal_tails(np.abs(z))
+    np.testing.assert_allclose(tails.pearson_tails(z, np.zeros(5)), expected, rtol=5e-3)
+
+
+@pytest.mark.parametrize("skewness", [-0.4, -0.1, 0.0, 0.019, 0.021, 0.3])
+def test_tails_begin_where_they_are_as_small(skewness: float) -> None:
+    for tail in (0.01, 1e-4, 1e-7):
+        z = np.array(tails.pearson_quantiles(tail, skewness))
+        p = tails.pearson_tails(z, np.full(2, skewness))
+        np.testing.assert_allclose(p, [2 * tail, 2 * tail], rtol=0.35)
+
+
 def test_nothing_to_test_is_no_surprise() -> None:
     assert tails.chi_square_tails([3.0], [0.0]).tolist() == [1.0]
     assert tails.chi_square_tails([-1e-12], [4.0]).tolist() == [1.0]

@@ -43,7 +43,8 @@ class Finding:
 
     @property
     def severity(self) -> Severity | None:
-        if self.surprise > 1:
+        # What is no number surprises nobody.
+        if not self.surprise <= 1:
             return None
         return "critical" if self.is_large else "warning"
 

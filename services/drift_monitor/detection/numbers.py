@@ -8,16 +8,13 @@ from numpy.typing import NDArray
 
 from services.drift_monitor.detection.finding import SHARE_PER_SHIFT, Finding
 from services.drift_monitor.detection.prepared import Numbers, Prepared
+from services.drift_monitor.detection.ranks import Ranked, Summed, rank_tests
 from services.drift_monitor.detection.scaling import Scales
 from services.drift_monitor.detection.shares import Shares
-from shared import cells
 from shared.budget import NUMBER
-from shared.probability import t_quantile
 from shared.stacks import shapes_of
 from shared.tails import chi_square_tails, quantiles, t_tails
 
-LEAST_TOLD: Final = 1e-9
-"""Of a row about how wide a number is: two values of one share each tell nothing."""
 Floats = NDArray[np.float64]
 Whole = NDArray[np.int64]
 _SHARES: Final = ("missing", "below", "above")
@@ -38,8 +35,8 @@ class _Windows:
 
     Attributes:
         present: rows per cell, shape (S, F, C); `rows` their sums, (S, F).
-        exact, totals: the same as floats, and with those of the reference.
-        before, all_before: rows before each cell, see `cells.reached`, of both.
+        summed: the same with those of the reference; `ranked` are the tests by name of where they
+            lie and how wide they are.
         factors: what is known of chance, by name, (S, F) each.
         shares: of the rows that are missing, below and above, one after the other, (S, 3 F).
     """
@@ -50,10 +47,8 @@ class _Windows:
     shift: float
     present: Whole
     rows: Whole
-    exact: Floats
-    totals: Floats
-    before: Floats
-    all_before: Floats
+    summed: Summed
+    ranked: dict[str, Ranked]
     factors: dict[str, Floats]
     shares: Shares
 
@@ -78,7 +73,7 @@ class _Windows:
                 (present[:, *above], known.present[above]),
             )
         ]
-        exact, before = present.astype(np.float64), cells.reached(present)
+        summed = Summed.of(present, known)
         return cls(
             base=base,
             known=known,
@@ -86,17 +81,16 @@ class _Windows:
             shift=shift,
             present=present,
             rows=rows,
-            exact=exact,
-            totals=exact + known.present,
-            before=before,
-            all_before=before + known.before,
+            summed=summed,
+            ranked=rank_tests(summed, factors, is_free=not scales.chances[0].blocks),
             factors=factors,
             shares=Shares.beside([missing, *outside]),
         )
 
     def findings(self) -> list[Finding]:
         """The worst test of every feature, and every other that shows a drift."""
-        found = self._ranks() | self._shapes() | self._outside()
+        ranked = {test: (one.z, one.p) for test, one in self.ranked.items()}
+        found = ranked | self._shapes() | self._outside()
         tested = self.scales.tested.take(self.known.places, axis=1)
         statistic = np.stack([found[test][0] for test in NUMBER])
         # Features that cannot be tested say nothing.
@@ -116,30 +110,9 @@ class _Windows:
             for f, t, s in places
         ]
 
-    def _ranks(self) -> dict[str, Tested]:
-        scores = cells.scores_of_ranks(self.totals, self.all_before)
-        return {
-            "location": self._rank("location", scores),
-            "scale": self._rank("scale", np.square(scores)),
-        }
-
-    def _rank(self, test: str, scores: Floats) -> Tested:
-        window, total = self.before[..., -1], self.all_before[..., -1]
-        ranks = cells.Ranks.scored(self.exact, self.totals, scores, window, total)
-        z = ranks.z() / self.factors[test]
-        df = self.factors[f"{test}_df"]
-        if self._is_free:
-            # Cornish and Fisher (1938): what is left of a lopsided sum is normal.
-            z = z - ranks.skewness() * (np.square(z) - 1) / 6
-        elif test == "scale":
-            # Few independent rows make a sum of squares skewed; fewer degrees cover that.
-            independent = self.rows / self.factors["clump"]
-            df = 1 / (1 / df + 1 / np.maximum(independent, 1.0))
-        return z, np.minimum(2 * t_tails(np.abs(z), df), 1.0)
-
     def _shapes(self) -> dict[str, Tested]:
         stack = self.known.stack
-        tens, fine = shapes_of(self.before, self.all_before, [stack.tens, stack.fine])
+        tens, fine = shapes_of(self.summed.before, self.summed.all_before, [stack.tens, stack.fine])
         return {"shape": self._shape("shape", *tens), "fine shape": self._shape("fine", *fine)}
 
     def _shape(self, mean: str, found: Floats, df: Floats) -> Tested:
@@ -175,7 +148,7 @@ class _Windows:
     ) -> Finding:
         level = float(level)
         effect, low, high = self._effect(test, s, f, level, is_real=p <= level)
-        tolerated = self.shift * (1 if test in ("location", "scale") else SHARE_PER_SHIFT)
+        tolerated = self.shift * (1 if test in self.ranked else SHARE_PER_SHIFT)
         is_large = p <= level and low is not None and high is not None
         is_large = is_large and (float(low or 0) > tolerated or float(high or 0) < -tolerated)
         return Finding(
@@ -194,8 +167,8 @@ class _Windows:
     def _effect(
         self, test: str, s: int, f: int, level: float, *, is_real: bool
     ) -> tuple[float, float | None, float | None]:
-        if test in ("location", "scale"):
-            return self._moved(test, s, f, level)
+        if ranked := self.ranked.get(test):
+            return float(ranked.effect[s, f]), *ranked.interval(s, f, level)
         if test in _SHARES:
             share = self.shares.at(s, _SHARES.index(test) * len(self.known.places) + f)
             # An exact interval takes a while; nobody asks for it where nothing has changed.
@@ -205,22 +178,3 @@ class _Windows:
         apart = here / max(int(self.rows[s, f]), 1) - there / max(int(self.known.rows[f]), 1)
         # A shape that differs says nothing about what to do: where and how wide are other tests.
         return float(apart[np.argmax(np.abs(apart))]), None, None
-
-    def _moved(
-        self, test: str, s: int, f: int, level: float
-    ) -> tuple[float, float | None, float | None]:
-        """By how many reference standard deviations, or by which logarithm of their ratio."""
-        known = self.known
-        scores, told = (
-            (known.location[f], float(known.location_told[f]))
-            if test == "location"
-            else (known.scale[f], float(known.scale_told[f]))
-        )
-        window, rows = int(self.rows[s, f]), int(known.rows[f])
-        if told <= LEAST_TOLD or not window or not rows:
-            return 0.0, None, None
-        factor, df = (float(self.factors[name][s, f]) for name in (test, f"{test}_df"))
-        effect = float(self.present[s, f] @ scores) / window / told
-        error = factor * float(np.sqrt((1 / window + 1 / rows) / told))
-        reach = t_quantile(level / 2, df) * error
-        return effect, effect - reach, effect + reach

@@ -1,0 +1,148 @@
+"""Where numbers lie and how wide they are: rank tests, and by how much either has moved."""
+
+from dataclasses import dataclass
+from math import isnan
+from typing import Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from services.drift_monitor.detection.prepared import Numbers
+from shared import cells
+from shared.probability import t_quantile
+from shared.tails import pearson_quantiles, pearson_tails, t_tails
+
+LEAST_TOLD: Final = 1e-9
+"""Of a row about how wide a number is: two values of one share each tell nothing."""
+Floats = NDArray[np.float64]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Summed:
+    """Rows per cell of windows, and together with those of the reference.
+
+    Attributes:
+        counts, totals: of the windows, and of both together, (S, F, C) each.
+        before, all_before: rows before each cell, see `cells.reached`, of both.
+        known: the reference.
+    """
+
+    counts: Floats
+    totals: Floats
+    before: Floats
+    all_before: Floats
+    known: Numbers
+
+    @classmethod
+    def of(cls, present: NDArray[np.int64], known: Numbers) -> "Summed":
+        """Of rows per cell of the windows."""
+        counts, before = present.astype(np.float64), cells.reached(present)
+        return cls(
+            counts=counts,
+            totals=counts + known.present,
+            before=before,
+            all_before=before + known.before,
+            known=known,
+        )
+
+    def ranks(self, scores: Floats) -> cells.Ranks:
+        """The windows among all rows, by these scores of cells."""
+        window, total = self.before[..., -1], self.all_before[..., -1]
+        return cells.Ranks.scored(self.counts, self.totals, scores, window, total)
+
+    def moved(self, scores: Floats, told: Floats) -> tuple[Floats, Floats]:
+        """Mean scores of the windows by the reference, and the standard error; NaN if not told.
+
+        Args:
+            scores: of the cells, (F, C); `told` is what they tell per row, (F,).
+        """
+        window, rows = self.before[..., -1], self.known.rows
+        with np.errstate(divide="ignore", invalid="ignore"):
+            effect = np.vecdot(self.counts, scores) / window / told
+            error = np.sqrt((1 / window + 1 / rows) / told)
+        is_told = (told > LEAST_TOLD) & (window > 0) & (rows > 0)
+        return np.where(is_told, effect, 0.0), np.where(is_told, error, np.nan)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Ranked:
+    """One rank test of all numbers at all scales, (S, F) each.
+
+    Attributes:
+        z: standard errors above chance; `p` counts both sides.
+        effect: by how many standard deviations of the reference it moved, or by which logarithm of
+            their ratio; `error` its standard error, NaN where nothing is told.
+        skewness: of the sum by chance; None where rows resemble their neighbours.
+        df: degrees of freedom of what is known of chance.
+    """
+
+    z: Floats
+    p: Floats
+    effect: Floats
+    error: Floats
+    skewness: Floats | None
+    df: Floats
+
+    def interval(self, s: int, f: int, level: float) -> tuple[float | None, float | None]:
+        """Of the effect, as wide as its test is strict."""
+        effect, error = float(self.effect[s, f]), float(self.error[s, f])
+        if isnan(error):
+            return None, None
+        if self.skewness is None:
+            high = t_quantile(level / 2, float(self.df[s, f]))
+            low = -high
+        else:
+            low, high = pearson_quantiles(level / 2, float(self.skewness[s, f]))
+        return effect - high * error, effect - low * error
+
+
+def rank_tests(summed: Summed, factors: dict[str, Floats], *, is_free: bool) -> dict[str, Ranked]:
+    """Where numbers lie, `location`, and how wide they are, `scale`.
+
+    Args:
+        factors: what is known of chance, by name, (S, F) each.
+        is_free: whether rows know nothing of each other.
+    """
+    known = summed.known
+    scores = cells.scores_of_ranks(summed.totals, summed.all_before)
+    given = {
+        "location": (scores, known.location, known.location_told),
+        "scale": (np.square(scores), known.scale, known.scale_told),
+    }
+    ranked = _independent if is_free else _alike
+    return {
+        test: ranked(test, summed.ranks(own), summed.moved(scale, told), factors)
+        for test, (own, scale, told) in given.items()
+    }
+
+
+def _independent(
+    test: str, ranks: cells.Ranks, moved: tuple[Floats, Floats], factors: dict[str, Floats]
+) -> Ranked:
+    # A sum of squares is lopsided by chance, the more so the fewer rows there are.
+    z, skewness = ranks.z() / factors[test], ranks.skewness()
+    return Ranked(
+        z=z,
+        p=pearson_tails(z, skewness),
+        effect=moved[0],
+        error=factors[test] * moved[1],
+        skewness=skewness,
+        df=factors[f"{test}_df"],
+    )
+
+
+def _alike(
+    test: str, ranks: cells.Ranks, moved: tuple[Floats, Floats], factors: dict[str, Floats]
+) -> Ranked:
+    z, df = ranks.z() / factors[test], factors[f"{test}_df"]
+    if test == "scale":
+        # Few independent rows make a sum of squares lopsided; fewer degrees cover that.
+        df = 1 / (1 / df + 1 / np.maximum(ranks.window / factors["clump"], 1.0))
+    return Ranked(
+        z=z,
+        p=np.minimum(2 * t_tails(np.abs(z), df), 1.0),
+        effect=moved[0],
+        error=factors[test] * moved[1],
+        skewness=None,
+        df=df,
+    )
