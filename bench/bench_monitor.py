@@ -43,7 +43,7 @@ from bench.monitor_world import (
     verdicts,
 )
 from local.stack import Infrastructure
-from services.drift_monitor.app import MIGRATIONS
+from services.drift_monitor.app import MIGRATIONS, NEW_OBJECTS
 from services.drift_monitor.layouts import Grid
 from services.drift_monitor.memory import Memory
 from services.drift_monitor.windows import Kept, Open, Plan, allot
@@ -170,6 +170,7 @@ async def measured(watching: Watching) -> dict[str, float]:
 
 def main() -> None:
     telemetry.configure("bench", "error")
+    gc.set_threshold(NEW_OBJECTS)  # as the service does
     random.seed(1)
     screen.print(
         f"Python {platform.python_version()}, {os.cpu_count()} cores, {MODELS} models of 20 "

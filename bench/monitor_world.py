@@ -26,7 +26,8 @@ from services.drift_monitor.handlers import (
 )
 from services.drift_monitor.memory import Memory
 from services.drift_monitor.store import PostgresStore
-from services.drift_monitor.streams import carry
+from services.drift_monitor.streams import BESIDE, carry
+from services.drift_monitor.streams import LABELS as TOGETHER
 from services.drift_monitor.windows import Kept, Plan
 from shared import clock
 from shared.artifacts import ArtifactStore
@@ -118,11 +119,11 @@ def verdicts(
     The first one works out what the others know already of their reference.
     """
     reference = read_reference(profile)
-    answers = np.random.default_rng(5).normal(size=WINDOW)
-    windows = [
-        reference.layout.sketch([*columns(WINDOW, seed, numbers, levels), answers])
-        for seed in range(count + 15)
-    ]
+    windows = []
+    for seed in range(count + 15):
+        answers = np.random.default_rng([5, seed]).normal(size=WINDOW)
+        given = [*columns(WINDOW, seed, numbers, levels), answers]
+        windows.append(reference.layout.sketch(given))
     found = []
     for place in range(count):
         history = windows[place : place + 16][::-1]
@@ -347,27 +348,30 @@ class Watching:
             return time.perf_counter() - began
 
     async def join(self, labels: list[GroundTruthObserved]) -> float:
-        """Labels per second, up to two thousand of one partition in a transaction."""
+        """Labels per second, by partitions and transactions as the streams take them."""
         partitions: dict[int, list[Heard[Any]]] = {}
         for label in labels:
             number = crc32(label.model.encode()) % FEEDBACK.partitions
             partitions.setdefault(number, []).append(in_envelope(label))
-        batches = [
-            some[start : start + 2_000]
-            for some in partitions.values()
-            for start in range(0, len(some), 2_000)
-        ]
+        slots = asyncio.Semaphore(BESIDE)
         await self.database.execute("analyze")
         # The rows of before and the labels lie ready here, as they never do in a service.
         gc.collect()
         gc.freeze()
         began = time.perf_counter()
-        for batch in batches:
-            async with self.database.transaction(Cause.of(batch[-1])) as transaction:
-                await transaction.say(await self.labels.take(batch, {}))
+        async with asyncio.TaskGroup() as joining:
+            for some in partitions.values():
+                joining.create_task(self._join(some, slots))
         seconds = time.perf_counter() - began
         gc.unfreeze()
         return len(labels) / seconds
+
+    async def _join(self, labels: list[Heard[Any]], slots: asyncio.Semaphore) -> None:
+        """One partition, one transaction after the other."""
+        for start in range(0, len(labels), TOGETHER):
+            batch = labels[start : start + TOGETHER]
+            async with slots, self.database.transaction(Cause.of(batch[-1])) as transaction:
+                await transaction.say(await self.labels.take(batch, {}))
 
 
 async def labels_of(watching: Watching, count: int) -> list[GroundTruthObserved]:

@@ -35,11 +35,14 @@ class Stream:
             positions that hold once they are applied; everything it saves is in one transaction.
             It is called again for the same records, fewer at a time, when it failed.
         together: so many records share a transaction at most.
+        beside: so many transactions, each of its own partition, run beside each other. More than
+            one only where the handler keeps nothing in memory that a transaction may undo.
     """
 
     topic: Topic
     handle: HandleBatch
     together: int = 100
+    beside: int = 1
 
 
 class Carried(Protocol):
@@ -78,7 +81,8 @@ class _Lane(Generic[C]):
 class Lanes(Generic[C]):
     """Takes carried records into the unit of work, and acknowledges them in order after it.
 
-    One transaction at a time: a handler may keep state in memory without locking it.
+    One transaction at a time, but for streams that say otherwise: a handler may keep state in
+    memory without locking it.
     """
 
     def __init__(
@@ -99,6 +103,11 @@ class Lanes(Generic[C]):
             database, consumer, [*reactions, *rows], limits=limits, react=self._react
         )
         self._slot = asyncio.Semaphore(1)
+        self._own_slots = {
+            stream.topic.name: asyncio.Semaphore(stream.beside)
+            for stream in streams
+            if stream.beside > 1
+        }
         self._lanes: dict[tuple[str, int], _Lane[C]] = {}
 
     async def put(self, record: Record, carried: C) -> None:
@@ -136,7 +145,8 @@ class Lanes(Generic[C]):
         return {place: lane.worker for place, lane in self._lanes.items()}
 
     def _lane(self, place: tuple[str, int]) -> _Lane[C]:
-        worker = Worker(self._inbox, self._slot, lambda: self._acknowledge(place))
+        slots = self._own_slots.get(place[0], self._slot)
+        worker = Worker(self._inbox, slots, lambda: self._acknowledge(place))
         stream = self._streams.get(place[0])
         # As many as share a transaction wait while that of those before them runs.
         return _Lane(worker, asyncio.Event(), max(FULL, stream.together if stream else 0))

@@ -14,13 +14,16 @@ BATCHES: Final = 40
 locked, and a database has room for some thousands of locks."""
 LABELS: Final = 2000
 """Labels in one transaction; of as many models, at worst."""
+BESIDE: Final = 2
+"""Transactions of labels that run beside each other: while the database works for one, the other is
+worked out. What labels change is in the database alone, under the locks of their models."""
 
 
 def streams_of(predictions: Predictions, labels: Labels) -> list[Stream]:
     """Which topic goes where."""
     return [
         Stream(topic=PREDICTIONS, handle=predictions.take, together=BATCHES),
-        Stream(topic=FEEDBACK, handle=labels.take, together=LABELS),
+        Stream(topic=FEEDBACK, handle=labels.take, together=LABELS, beside=BESIDE),
     ]
 
 

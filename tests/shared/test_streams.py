@@ -24,10 +24,10 @@ from tests.support.waiting import eventually
 pytestmark = pytest.mark.real
 
 
-def a_batch(number: int, rows: int = 3) -> Heard[Any]:
+def a_batch(number: int, rows: int = 3, replica: str = "r") -> Heard[Any]:
     return heard(
         PredictionsLogged(
-            replica="r",
+            replica=replica,
             batch=number,
             columns=(("x",),),
             rows=tuple(
@@ -157,6 +157,58 @@ async def test_a_poison_among_many_is_parked_alone(monitor: Monitor, publisher: 
 
     assert await monitor.batches() == [number for number in range(20) if number != 7]
     assert [one.failure for one in await list_parked(monitor.database)] == ["ValueError"]
+
+
+@dataclass(slots=True)
+class Meeting:
+    """Waits in each transaction for so many others, and notes how many were there at once."""
+
+    others: int
+    inside: int = 0
+    most: int = 0
+    handled: int = 0
+    met: asyncio.Event = field(default_factory=asyncio.Event)
+
+    async def handle(self, heards: Sequence[Heard[PredictionsLogged]], _: Positions) -> list[Event]:
+        self.inside += 1
+        self.most = max(self.most, self.inside)
+        if self.inside > self.others:
+            self.met.set()
+        await self.met.wait()
+        self.inside -= 1
+        self.handled += len(heards)
+        return []
+
+    async def is_over(self) -> bool:
+        return self.handled == 24
+
+
+@pytest.mark.parametrize("beside", [1, 2])
+async def test_as_many_transactions_run_beside_each_other_as_the_stream_allows(
+    open_database: OpenDatabase, kafka: str, topic_prefix: str, beside: int
+) -> None:
+    await ensure_topics(kafka, prefix=topic_prefix, partitions=4)
+    publisher = Publisher(kafka, topic_prefix)
+    meeting = Meeting(others=beside - 1)
+    stream = Stream(topic=PREDICTIONS, handle=meeting.handle, together=1, beside=beside)
+    streams = FaustStreams(
+        await open_database("drift_monitor"),
+        kafka,
+        "drift_monitor",
+        streams=[stream],
+        topic_prefix=topic_prefix,
+        session_seconds=2.0,
+        drain_seconds=2.0,
+    )
+    running = asyncio.create_task(streams.run())
+
+    await send(publisher, [a_batch(number, replica=f"r{number}") for number in range(24)])
+    await eventually(meeting.is_over, what="all batches to be handled")
+    await streams.stop()
+    await running
+    await publisher.close()
+
+    assert meeting.most == beside
 
 
 async def test_no_port_is_opened(

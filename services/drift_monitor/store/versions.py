@@ -9,7 +9,7 @@ from typing import Final
 import orjson
 from pydantic import TypeAdapter
 
-from services.drift_monitor.domain import Policy, Watch
+from services.drift_monitor.domain import Policy, Watch, of_before
 from services.drift_monitor.layouts import Grid
 from services.drift_monitor.memory import Key as Key  # known by this name everywhere
 from services.drift_monitor.memory import interned
@@ -160,7 +160,7 @@ class VersionTable:
     async def versions(self, keys: Iterable[Key]) -> dict[Key, Watched]:
         wanted = sorted(set(keys))
         rows = await self.database.fetch(
-            f"select {_WATCHED} from version "
+            f"select {_WATCHED} from version "  # noqa: S608 - constants only
             "join unnest($1::text[], $2::int[]) as k (model, version) using (model, version)",
             [model for model, _ in wanted],
             [version for _, version in wanted],
@@ -169,7 +169,8 @@ class VersionTable:
 
     async def newest_versions(self, model: str, limit: int) -> list[Watched]:
         rows = await self.database.fetch(
-            f"select {_WATCHED} from version where model = $1 order by version desc limit $2",
+            f"select {_WATCHED} from version "  # noqa: S608 - constants only
+            "where model = $1 order by version desc limit $2",
             model,
             limit,
         )
@@ -216,6 +217,6 @@ def _watched(row: Row) -> Watched:
         baseline=row["baseline"],
         metric=row["metric"],
         policy=_POLICY.validate_python(row["policy"]),
-        watch=_WATCH.validate_python(row["watch"]),
+        watch=_WATCH.validate_python(of_before(row["watch"])),
         registered_at=row["registered_at"],
     )
