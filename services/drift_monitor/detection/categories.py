@@ -131,24 +131,27 @@ class _Windows:
 
     def _chi_square(self) -> tuple[Floats, Whole]:
         """Of levels that are looked at together, and the degrees of freedom, (S, K) each."""
-        starts = self._starts()
-        mine, whole = (
-            _grouped(part, starts) for part in (self.present, self.present + self.known.present)
-        )
-        groups = np.count_nonzero(np.diff(starts, axis=-1), axis=-1)
-        return cells.chi_square(mine, whole, is_padded=True), groups - 1
+        starts, df = self._starts()
+        mine = _grouped(self.present, starts)
+        whole = mine + _grouped(np.broadcast_to(self.known.present, self.present.shape), starts)
+        return cells.chi_square(mine, whole, is_padded=True), df
 
-    def _starts(self) -> Whole:
-        """Where groups of levels begin, and where the last one ends, (S, K, groups + 1)."""
+    def _starts(self) -> tuple[Whole, Whole]:
+        """Where groups of levels begin, and where the last one ends, (S, K, groups + 1).
+
+        And how many groups there are besides the first one, (S, K).
+        """
         sizes = self.known.sizes.tolist()
         found = np.empty((*self.rows.shape, max(sizes) + 1), dtype=np.int64)
+        found[:] = self.known.sizes[:, None]
+        df = np.empty(self.rows.shape, dtype=np.int64)
         levels = [row[:size].tobytes() for row, size in zip(self.known.present, sizes, strict=True)]
         for s, windows in enumerate(self.rows.tolist()):
-            for k, (window, level, size) in enumerate(zip(windows, levels, sizes, strict=True)):
+            for k, (window, level) in enumerate(zip(windows, levels, strict=True)):
                 starts = _groups(level, window)
                 found[s, k, : len(starts)] = starts
-                found[s, k, len(starts) :] = size
-        return found
+                df[s, k] = len(starts) - 1
+        return found, df
 
     def _shares(self, is_there: Truth, tested: Truth) -> dict[str, Tested]:
         """The level that moved most, levels never seen, and missing ones."""
@@ -212,8 +215,9 @@ def _grouped(counts: Whole, starts: Whole) -> Whole:
     """Rows per group, (S, K, groups), of rows per level, (S, K, L)."""
     before = np.zeros((*counts.shape[:-1], counts.shape[-1] + 1), dtype=np.int64)
     np.cumsum(counts, axis=-1, out=before[..., 1:])
-    row = np.arange(before[..., 0].size).reshape(before.shape[:-1])[..., None]
-    return np.asarray(np.diff(before.take(starts + row * before.shape[-1]), axis=-1))
+    row = np.arange(0, before.size, before.shape[-1]).reshape(before.shape[:-1])[..., None]
+    reached = before.take(starts + row)
+    return np.asarray(reached[..., 1:] - reached[..., :-1])
 
 
 @lru_cache(maxsize=4096)
