@@ -530,7 +530,7 @@ BUS: Final = Board(
         ),
         Panel(
             title="Set aside now",
-            queries=(("sum by (service, topic, reason) (tidewheel_dead_letters_pending) > 0", ""),),
+            queries=(("max by (service, topic, reason) (tidewheel_dead_letters_pending) > 0", ""),),
             help="`tidewheel dlq ls` has them with their reasons.",
             kind="rows",
         ),

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 import yaml
@@ -49,6 +51,45 @@ def test_the_unit_tests_of_the_rules_pass(path: Path) -> None:
     done = run("promtool", "test", "rules", path)
 
     assert done.returncode == 0, done.stdout + done.stderr
+
+
+@needs_tools
+@pytest.mark.parametrize("path", UNIT_TESTS, ids=lambda path: path.name)
+def test_two_instances_of_a_service_are_one_alert(path: Path, tmp_path: Path) -> None:
+    """The unit tests again: every series is told by two instances, and nothing else may change."""
+    told_twice = tmp_path / path.name
+    told_twice.write_text(yaml.safe_dump(by_two_instances(path)))
+
+    done = run("promtool", "test", "rules", told_twice)
+
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+def by_two_instances(path: Path) -> dict[str, Any]:
+    """A file of unit tests in which another instance tells the same gauges, and counts nothing.
+
+    A series that has its instance is left alone: it is about that one.
+    """
+    text = path.read_text(encoding="utf-8")
+    content = dict(yaml.safe_load(text))
+    content["rule_files"] = [str(path.parent / name) for name in content["rule_files"]]
+    # As they are written: 0x5 is six zeros there, and a five in YAML.
+    written = yaml.load(text, Loader=yaml.BaseLoader)
+    for test, plain in zip(content["tests"], written["tests"], strict=True):
+        test["input_series"] = [two for one in plain["input_series"] for two in twice(one)]
+    return content
+
+
+def twice(series: dict[str, str]) -> Iterator[dict[str, str]]:
+    name, values = series["series"], series["values"]
+    if "instance=" in name:
+        yield series
+        return
+    is_counted = re.match(r"\w+_(total|bucket|count|sum)\b", name)
+    other = re.sub(r"[^\s_x]+(x\d+)?", r"0\1", values) if is_counted else values
+    begun = name.rstrip("}") + ("," if "{" in name else "{")
+    yield {"series": f'{begun}instance="a"}}', "values": values}
+    yield {"series": f'{begun}instance="b"}}', "values": other}
 
 
 @needs_tools
