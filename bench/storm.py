@@ -2,7 +2,8 @@
 
 The world and the policies know nothing of each other: a policy sees verdicts about windows, may
 ask for trainings, and is told an hour later what came of each. Ours is the drift monitor's own
-decisions (`services.drift_monitor.domain`, `course`, `brake`); nothing of them is repeated here.
+decisions (`drift`, `answers`, `course` and `brake` of `services.drift_monitor`); nothing of them is
+repeated here.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from typing import Any, Final, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from services.drift_monitor.answers import after_measure
 from services.drift_monitor.brake import (
     FLEET,
     USUAL,
@@ -41,14 +43,8 @@ from services.drift_monitor.course import (
     training_began,
 )
 from services.drift_monitor.detection import Comparison
-from services.drift_monitor.domain import (
-    Decided,
-    Policy,
-    Subject,
-    Watch,
-    after_measure,
-    after_window,
-)
+from services.drift_monitor.domain import Decided, Policy, Subject, Watch
+from services.drift_monitor.drift import after_window
 from services.drift_monitor.quality import Measured
 from shared.events import BrakeSet, DatasetName, FeatureDrift, ModelName, RetrainingRequested
 
@@ -472,7 +468,7 @@ def _measured(*, is_worse: bool) -> Measured:
 
 def _is_clean(watch: Watch) -> bool:
     """Whether another clean window would change nothing that matters."""
-    return replace(watch, clean=0, fine=()) == _AT_REST
+    return watch == _AT_REST
 
 
 _AT_REST: Final = Watch()

@@ -1,37 +1,28 @@
-"""What a window means for one version: what is said of drift and quality, and the signs it gives.
+"""How one version stands, and what that is a sign of.
 
-Whether the signs lead to a fresh model is for `course`, model by model, and for `brake`, all models
-together.
+What a closed window changes is told by `drift`, what labels change by `answers`. Whether the signs
+lead to a fresh model is for `course`, model by model, and for `brake`, all models together.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from typing import Any, Final, Literal, assert_never
 
-from services.drift_monitor.detection import Comparison, Severity
-from services.drift_monitor.quality import Alarm, Estimated, Measured
-from shared.events import (
-    DriftCleared,
-    DriftDetected,
-    Event,
-    FeatureDrift,
-    ModelName,
-    QualityDegraded,
-    QualityRecovered,
-)
+from services.drift_monitor.detection import Severity
+from shared.events import Event, Json, ModelName
 from shared.spec import read_spec
 
-MOST_NAMED: Final = 20
-"""Features named in `drift.detected`, the worst ones."""
-CLEAN: Final = 3
-"""Windows in a row without drift that end one: what is on the edge does not come and go."""
+A_DAY: Final = timedelta(days=1)
+EVERY: Final = ""
+"""The series of all windows, whatever their season."""
+SEASON_STAYS: Final = timedelta(days=90)
+"""A season without a window for so long is not waited for: what it showed is let go."""
 MOST_SPELL: Final = 200
 """Windows that a disturbance names; it may last longer."""
-_OF_THE_DATA: Final = frozenset({"missing", "range", "unseen", "new_level", "mostly_outside"})
-"""Tests that a broken sensor or a leak fails, and that a changed world hardly fails alone."""
 
 Why = Literal["drift", "quality"]
+Expected = Literal["", "fine", "worse"]
 Transient = Literal["ignore", "adapt", "fallback"]
 
 
@@ -114,32 +105,76 @@ class Spell:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Watch:
-    """How one version stands.
+class Series:
+    """How windows that follow each other stand: all of a version, or those of one season.
 
     Attributes:
-        drift: what was last said about drift; None while windows look like the reference.
-        criticals: of the newest windows those with critical drift.
-        clean: windows in a row without any drift.
-        is_degraded: whether the answers were said to be worse and not yet to be good again.
+        drift: what was found and is not over yet.
+        newest: while there is drift, the windows that were closed last, one more than confirm, in
+            the order of closing; their numbers follow the order in which they opened.
+        criticals: those of them with critical drift.
+        clean: in a row without any drift, since there is some.
+        is_degraded: answers were worse and are not shown to be good again.
         worse, fine: numbers of the windows in a row that were judged so; each counts once,
             however often its labels make it look different.
-        detector: whether the running test on losses has raised an alarm that stands.
-        estimate: how the newest window is estimated to do before its labels come.
         below: windows in a row whose answers were worse than those of the rung below.
-        spell: the disturbance that is going on.
+        estimate: how the newest window is estimated to do before its labels come.
+        seen_at: when a window of it came last, by the day.
     """
 
     drift: Severity | None = None
+    newest: tuple[int, ...] = ()
     criticals: tuple[int, ...] = ()
     clean: int = 0
     is_degraded: bool = False
     worse: tuple[int, ...] = ()
     fine: tuple[int, ...] = ()
-    detector: bool = False
-    estimate: Literal["", "fine", "worse"] = ""
     below: tuple[int, ...] = ()
+    estimate: Expected = ""
+    seen_at: datetime | None = None
+
+    @property
+    def is_usual(self) -> bool:
+        """Whether nothing would be lost if it began anew."""
+        is_well = not (self.is_degraded or self.worse or self.below)
+        return is_well and self.drift is None and self.estimate != "worse"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Watch:
+    """How one version stands.
+
+    Attributes:
+        drift: what was last said about drift; None while windows look like the reference.
+        is_degraded: whether the answers were said to be worse and not yet to be good again.
+        detector: whether the running test on losses has raised an alarm that stands.
+        series: of all windows under `EVERY`, and where these have seasons by season: what comes
+            once a day is hidden among all others, and what has just begun to come every hour is
+            seen in all of them together first. Without those that are as usual.
+        spell: the disturbance that is going on.
+    """
+
+    drift: Severity | None = None
+    is_degraded: bool = False
+    detector: bool = False
+    series: Mapping[str, Series] = field(default_factory=dict)
     spell: Spell | None = None
+
+    @property
+    def every(self) -> Series:
+        """All windows in the order in which they were closed."""
+        return self.series.get(EVERY, Series())
+
+
+def of_before(kept: Json) -> Json:
+    """A watch as it is kept now, from one that a release without seasons has kept."""
+    if "series" in kept:
+        return kept
+    every = {name: kept[name] for name in Series.__slots__ if name in kept}
+    # What the running test alone had found ends with its alarm.
+    by_windows = bool(kept.get("worse")) or not kept.get("detector")
+    every["is_degraded"] = bool(kept.get("is_degraded")) and by_windows
+    return {**kept, "series": {EVERY: every}}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -149,6 +184,7 @@ class Subject:
     Attributes:
         asked_at: when a retraining of the model was last asked for.
         started_at, ended_at: moments of the first and the last row of the window.
+        season: of the window; empty where windows have none.
     """
 
     model: ModelName
@@ -160,6 +196,7 @@ class Subject:
     now: datetime
     started_at: datetime | None = None
     ended_at: datetime | None = None
+    season: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -194,236 +231,113 @@ class Decided:
     signs: Signs = field(default_factory=Signs)
 
 
-# --- drift --------------------------------------------------------------------------------------
+# --- what drift and answers share ---------------------------------------------------------------
 
 
-def after_window(watch: Watch, subject: Subject, found: Comparison) -> Decided:
-    """What a closed window changes. Whoever has an estimate of its loss takes that in first."""
-    recent = tuple(n for n in watch.criticals if n >= subject.window - subject.policy.confirm)
-    if not _is_calm(found, subject.policy):
-        return _after_drift(replace(watch, criticals=recent, clean=0), subject, found)
-    watch = replace(watch, criticals=recent, clean=watch.clean + 1)
-    if watch.drift is None or watch.clean < CLEAN:
-        return _decided(watch, subject, (), found.detail)
-    cleared = DriftCleared(model=subject.model, version=subject.version, window=subject.window)
-    return _decided(replace(watch, drift=None), subject, (cleared,), found.detail)
+def of_each(watch: Watch, subject: Subject, change: Callable[[Series], Series]) -> Watch:
+    """Change the series that a window belongs to; those that nothing comes of are let go."""
+    kept = dict(watch.series)
+    for name in {EVERY, subject.season}:
+        changed = change(kept.get(name, Series()))
+        if _age(changed, subject.now) >= A_DAY:
+            changed = replace(changed, seen_at=subject.now)
+        kept[name] = changed
+    still = {n: one for n, one in kept.items() if _age(one, subject.now) <= SEASON_STAYS}
+    return replace(watch, series=still)
 
 
-def _is_calm(found: Comparison, policy: Policy) -> bool:
-    """No drift, and no effect that is shown to be more than half of what would be critical."""
-    shown = max((_shown(drift) for drift in found.features), default=0.0)
-    return found.severity is None and shown <= policy.shift / 2
+def _age(series: Series, now: datetime) -> timedelta:
+    """How long ago its last window was; a day where no release has noted that."""
+    return now - series.seen_at if series.seen_at else A_DAY
 
 
-def _shown(drift: FeatureDrift) -> float:
-    """How large an effect is at least; 0 where it may have any sign."""
-    low, high = drift.low, drift.high
-    if low is None or high is None:
-        return 0.0
-    return max(low, -high, 0.0)
-
-
-def _after_drift(watch: Watch, subject: Subject, found: Comparison) -> Decided:
-    severity = found.severity
-    events: list[Event] = []
-    if severity is not None and (
-        watch.drift is None or (severity == "critical" and watch.drift == "warning")
-    ):
-        events.append(_detected(subject, severity, found))
-    watch = replace(watch, drift=watch.drift if watch.drift == "critical" else severity)
-    if severity == "critical":
-        watch = replace(watch, criticals=(*watch.criticals, subject.window))
-    if severity == "critical" or watch.spell is not None:
-        watch = replace(watch, spell=_spell(watch.spell, subject, _is_of_the_data(found)))
-    doubtful: Why | None = "drift" if severity == "critical" else None
-    return _decided(watch, subject, events, found.detail, doubtful)
-
-
-def _detected(subject: Subject, severity: Severity, found: Comparison) -> DriftDetected:
-    drifted = tuple(f for f in found.features if f.p_value <= found.alpha)
-    return DriftDetected(
-        model=subject.model,
-        version=subject.version,
-        window=subject.window,
-        severity=severity,
-        features=drifted[:MOST_NAMED],
-    )
-
-
-def _is_of_the_data(found: Comparison) -> bool:
-    drifted = [f for f in found.features if f.p_value <= found.alpha]
-    return bool(drifted) and all(f.test in _OF_THE_DATA for f in drifted)
-
-
-def _spell(known: Spell | None, subject: Subject, is_of_the_data: bool) -> Spell:
+def with_spell(watch: Watch, subject: Subject, *, is_of_the_data: bool = False) -> Watch:
+    """The window belongs to the disturbance that is going on, or begins one."""
     began_at = subject.started_at or subject.now
     ended_at = subject.ended_at or subject.now
+    known = watch.spell
     if known is None:
-        return Spell(
+        spell = Spell(
             windows=(subject.window,),
             began_at=began_at,
             ended_at=ended_at,
             is_of_the_data=is_of_the_data,
         )
+        return replace(watch, spell=spell)
     windows = sorted({*known.windows, subject.window})
-    return Spell(
+    spell = Spell(
         windows=tuple(windows[:MOST_SPELL]),
         began_at=min(known.began_at, began_at),
         ended_at=max(known.ended_at, ended_at),
         is_of_the_data=known.is_of_the_data and is_of_the_data,
     )
+    return replace(watch, spell=spell)
 
 
-# --- quality ------------------------------------------------------------------------------------
-
-
-def after_estimate(watch: Watch, subject: Subject, found: Estimated | None) -> Decided:
-    """What an estimate without labels changes: a suspicion, or that drift does no harm."""
-    if found is None:
-        return _decided(replace(watch, estimate=""), subject, (), "")
-    limit = found.reference * (1 + subject.policy.tolerance)
-    told: Literal["", "fine", "worse"] = ""
-    if found.low > limit:
-        told = "worse"
-    elif found.high <= limit:
-        told = "fine"
-    detail = (
-        f"{found.metric} is estimated as {found.low:.4g} to {found.high:.4g}; "
-        f"{found.reference:.4g} on held-out rows"
-    )
-    return _decided(replace(watch, estimate=told), subject, (), detail)
-
-
-def after_detector(watch: Watch, subject: Subject, metric: str, alarm: Alarm | None) -> Decided:
-    """What the running test on losses changes; None takes its alarm back."""
-    if alarm is None:
-        return _decided(replace(watch, detector=False), subject, (), "")
-    detail = (
-        f"{metric} {alarm.level:.4g} over {alarm.labels} labels, {alarm.reference:.4g} on held-out "
-        f"rows; {alarm.evidence:.3g} times what is to be expected without a change"
-    )
-    degraded = QualityDegraded(
-        model=subject.model,
-        version=subject.version,
-        window=subject.window,
-        metric=metric,
-        value=alarm.level,
-        reference=alarm.reference,
-        bound=alarm.limit,
-        labels=alarm.labels,
-        by="detector",
-        evidence=alarm.evidence,
-    )
-    events = () if watch.is_degraded else (degraded,)
-    spell = _spell(watch.spell, subject, is_of_the_data=False)
-    watch = replace(watch, detector=True, is_degraded=True, fine=(), spell=spell)
-    return _decided(watch, subject, events, detail, "quality")
-
-
-def after_measure(watch: Watch, subject: Subject, metric: str, found: Measured) -> Decided:
-    """What the quality of a window, as known now, changes."""
-    if found.bound is None:
-        return Decided(watch=watch, events=())
-    if found.is_worse:
-        return _after_worse(watch, subject, metric, found)
-    worse = tuple(n for n in watch.worse if n != subject.window)
-    below = tuple(n for n in watch.below if n != subject.window)
-    if not found.is_fine:
-        watch = replace(watch, worse=worse, below=below, fine=())
-        return _decided(watch, subject, (), found.detail)
-    fine = _with(watch.fine, subject.window, subject.policy.confirm)
-    recovered = watch.is_degraded and len(fine) >= subject.policy.confirm
-    events: tuple[Event, ...] = ()
-    if recovered:
-        said = QualityRecovered(
-            model=subject.model,
-            version=subject.version,
-            window=subject.window,
-            metric=metric,
-            value=found.value,
-        )
-        events = (said,)
-    # One fine window among worse ones does not end a run of them unless it is the newer one.
-    watch = replace(
-        watch,
-        worse=tuple(n for n in worse if n > subject.window),
-        below=tuple(n for n in below if n > subject.window),
-        fine=fine,
-        is_degraded=watch.is_degraded and not recovered,
-        detector=watch.detector and not recovered,
-    )
-    return _decided(watch, subject, events, found.detail)
-
-
-def _after_worse(watch: Watch, subject: Subject, metric: str, found: Measured) -> Decided:
-    events: list[Event] = []
-    if not watch.is_degraded:
-        degraded = QualityDegraded(
-            model=subject.model,
-            version=subject.version,
-            window=subject.window,
-            metric=metric,
-            value=found.value,
-            reference=found.reference,
-            bound=found.bound or 0.0,
-            labels=found.labels,
-        )
-        events.append(degraded)
-    confirm = subject.policy.confirm
-    is_below = found.rule == "worse"
-    below = tuple(n for n in watch.below if n != subject.window)
-    watch = replace(
-        watch,
-        worse=_with(watch.worse, subject.window, confirm),
-        below=_with(below, subject.window, confirm) if is_below else below,
-        fine=(),
-        is_degraded=True,
-        spell=_spell(watch.spell, subject, is_of_the_data=False),
-    )
-    return _decided(watch, subject, events, found.detail, "quality")
-
-
-def _with(windows: tuple[int, ...], window: int, most: int) -> tuple[int, ...]:
-    return tuple(sorted({*windows, window})[-most:])
-
-
-# --- signs --------------------------------------------------------------------------------------
-
-
-def _decided(
+def decided(
     watch: Watch,
     subject: Subject,
     events: Sequence[Event],
     detail: str,
     doubtful: Why | None = None,
 ) -> Decided:
-    """The signs of a state; a disturbance that is over is let go."""
-    confirm = subject.policy.confirm
-    why: Why | None = None
-    windows: tuple[int, ...] = ()
-    if watch.detector or len(watch.worse) >= confirm:
-        why, windows = "quality", watch.worse or (subject.window,)
-    elif len(watch.criticals) >= confirm and not _does_no_harm(watch):
-        why, windows = "drift", watch.criticals
+    """The signs of a state; a disturbance that is over is let go, and so is what is as usual."""
+    why, windows = _confirmed(watch, subject)
+    is_feared = any(one.estimate == "worse" for one in watch.series.values())
+    is_worse = watch.is_degraded or any(one.worse for one in watch.series.values())
     # What was drift and is not confirmed any more is over only once the windows are clean again.
-    calm = watch.drift is None and not watch.is_degraded and not watch.worse and why is None
-    over = watch.spell if calm and watch.estimate != "worse" else None
+    calm = watch.drift is None and not is_worse and why is None
+    over = watch.spell if calm and not is_feared else None
     signs = Signs(
         confirmed=why,
         doubtful=doubtful,
-        suspect=not calm or watch.estimate == "worse",
+        suspect=not calm or is_feared,
         calm=calm,
-        below=watch.below,
+        below=_longest([one.below for one in watch.series.values()]),
         windows=windows,
         detail=detail,
         over=over,
     )
-    watch = replace(watch, spell=None) if over is not None else watch
-    return Decided(watch=watch, events=tuple(events), signs=signs)
+    kept = replace(
+        watch,
+        spell=None if over is not None else watch.spell,
+        series={n: one for n, one in watch.series.items() if _is_told(n, one, watch, subject)},
+    )
+    return Decided(watch=kept, events=tuple(events), signs=signs)
 
 
-def _does_no_harm(watch: Watch) -> bool:
+def _is_told(name: str, series: Series, watch: Watch, subject: Subject) -> bool:
+    """Fine windows are counted while something is to recover; an estimate is for its drift."""
+    is_waited_for = watch.is_degraded and bool(series.fine)
+    is_present = name in (EVERY, subject.season) and bool(series.estimate)
+    return not series.is_usual or is_waited_for or is_present
+
+
+def _confirmed(watch: Watch, subject: Subject) -> tuple[Why | None, tuple[int, ...]]:
+    """The reason for a fresh model, and the windows that agree on it."""
+    confirm, series = subject.policy.confirm, watch.series.values()
+    worse = [one.worse for one in series if len(one.worse) >= confirm]
+    if worse or watch.detector:
+        return "quality", _together(worse) or watch.every.worse or (subject.window,)
+    drifted = [
+        one.criticals
+        for one in series
+        if len(one.criticals) >= confirm and not _does_no_harm(watch, one)
+    ]
+    return ("drift", _together(drifted)) if drifted else (None, ())
+
+
+def _longest(windows: Sequence[tuple[int, ...]]) -> tuple[int, ...]:
+    """The most windows; of as many the newest."""
+    return max(windows, key=lambda some: (len(some), some), default=())
+
+
+def _together(windows: Sequence[tuple[int, ...]]) -> tuple[int, ...]:
+    return tuple(sorted({window for some in windows for window in some}))
+
+
+def _does_no_harm(watch: Watch, series: Series) -> bool:
     """Inputs have moved, and the losses of those same windows are fine all the same."""
-    if watch.is_degraded or watch.worse:
+    if watch.is_degraded or any(one.worse for one in watch.series.values()):
         return False
-    return watch.estimate == "fine" or any(window in watch.fine for window in watch.criticals)
+    return series.estimate == "fine" or any(one in series.fine for one in series.criticals)

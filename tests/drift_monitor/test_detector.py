@@ -5,7 +5,15 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from services.drift_monitor.quality.detector import BOUND, GRID, Detector, Limit, feed
+from services.drift_monitor.quality.detector import (
+    BOUND,
+    GRID,
+    QUIET,
+    Detector,
+    Limit,
+    feed,
+    has_gone_back,
+)
 from shared.reference import losses_profile
 from tests.drift_monitor.building import Floats
 
@@ -117,3 +125,17 @@ def test_a_reference_without_mistakes_still_allows_some() -> None:
 @pytest.mark.parametrize("losses", [np.zeros(0), np.ones(100)])
 def test_where_losses_cannot_get_worse_there_is_no_test(losses: Floats) -> None:
     assert Limit.of(losses_profile("accuracy", losses), tolerance=0.1) is None
+
+
+def test_an_alarm_is_over_once_the_evidence_has_gone_back_and_not_while_the_change_goes_on(
+    seed: int,
+) -> None:
+    alarmed, alarms = feed(Detector(), mistakes(0.2, 1000, seed), TENTH)
+    assert alarms
+
+    usual, _ = feed(alarmed, mistakes(0.08, QUIET, seed + 1), TENTH)
+    changed, again = feed(Detector(), mistakes(0.15, QUIET, seed + 2), TENTH)
+
+    assert has_gone_back(alarmed, usual)
+    assert not has_gone_back(usual, usual)
+    assert again or not has_gone_back(Detector(), changed)

@@ -5,21 +5,16 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 from datetime import timedelta
-from typing import Any
+from typing import Any, Final
 
+from pydantic import TypeAdapter
+
+from services.drift_monitor.answers import after_alarm, after_measure, after_quiet
 from services.drift_monitor.detection import Comparison, Severity
-from services.drift_monitor.domain import (
-    Decided,
-    Policy,
-    Subject,
-    Watch,
-    after_detector,
-    after_estimate,
-    after_measure,
-    after_window,
-)
+from services.drift_monitor.domain import Decided, Policy, Subject, Watch, of_before
+from services.drift_monitor.drift import after_estimate, after_window
 from services.drift_monitor.quality import Alarm, Estimated, Measured
-from shared.events import FeatureDrift
+from shared.events import Event, FeatureDrift, QualityRecovered
 from tests.drift_monitor.building import NOON, PUMP, a_policy, a_spec, kinds
 
 
@@ -126,11 +121,134 @@ def test_a_window_whose_effect_is_shown_to_be_half_of_critical_is_not_clean() ->
     assert drifting.drift == "critical"
 
 
+def test_a_warning_is_not_taken_back_silently_by_such_a_window() -> None:
+    decided = windows(["warning"])
+    for number in (2, 3, 4):
+        step = after_window(decided.watch, a_subject(number), found(None, low=0.03, high=0.06))
+        decided = replace(step, events=(*decided.events, *step.events))
+    again = after_window(decided.watch, a_subject(5), found("warning"))
+
+    assert decided.watch.drift == "warning"
+    assert kinds([*decided.events, *again.events]) == ["DriftDetected"]
+
+
 def test_one_critical_window_is_a_doubt_and_two_of_three_confirm() -> None:
     assert windows(["critical"]).signs.doubtful == "drift"
     assert windows(["critical"]).signs.confirmed is None
     assert windows(["critical", None, "critical"]).signs.confirmed == "drift"
     assert windows(["critical", None, None, "critical"]).signs.confirmed is None
+
+
+def by_season(
+    given: Sequence[tuple[int, str, Severity | None]], watch: Watch | None = None, **changes: Any
+) -> Decided:
+    """The state after these windows, in the order in which they close."""
+    decided = Decided(watch=watch or Watch(), events=())
+    for number, season, severity in given:
+        subject = a_subject(number, season=season, **changes)
+        step = after_window(decided.watch, subject, found(severity))
+        decided = replace(step, events=(*decided.events, *step.events))
+    return decided
+
+
+A_SLOW_SEASON: list[tuple[int, str, Severity | None]] = [
+    *[(n, "h07", None) for n in (2, 3, 4)],
+    (1, "h12", "critical"),
+    *[(n, "h07", None) for n in (6, 7, 8, 9)],
+    (5, "h12", "critical"),
+]
+"""Its windows open before and close after those of another one."""
+
+
+def test_a_season_that_comes_seldom_is_confirmed_by_its_own_windows() -> None:
+    decided = by_season(A_SLOW_SEASON)
+
+    assert decided.signs.confirmed == "drift"
+    assert decided.signs.windows == (1, 5)
+    assert kinds(decided.events) == ["DriftDetected"]
+
+
+def test_clean_windows_of_other_seasons_do_not_end_the_drift_of_one() -> None:
+    others: list[tuple[int, str, Severity | None]] = [(n, "h07", None) for n in range(10, 20)]
+    drifting = by_season([*A_SLOW_SEASON, *others])
+    clean: list[tuple[int, str, Severity | None]] = [(n, "h12", None) for n in (20, 21, 22)]
+    over = by_season(clean, drifting.watch)
+
+    assert (drifting.watch.drift, drifting.signs.confirmed) == ("critical", "drift")
+    assert kinds(over.events) == ["DriftCleared"]
+    assert (over.watch, over.signs.calm) == (Watch(), True)
+
+
+def test_windows_of_all_seasons_together_confirm_before_any_season_comes_twice() -> None:
+    assert by_season([(1, "h07", "critical"), (2, "h08", "critical")]).signs.confirmed == "drift"
+
+
+def test_fine_losses_of_other_seasons_excuse_nothing_and_its_own_do() -> None:
+    def labelled(season: str, numbers: Sequence[int]) -> Watch:
+        watch = by_season([(1, "h12", "critical")]).watch
+        for number in numbers:
+            subject = a_subject(number, season=season)
+            watch = after_measure(watch, subject, "mae", quality(fine=True)).watch
+        return by_season([(n, "h07", None) for n in range(2, 6)], watch).watch
+
+    again: list[tuple[int, str, Severity | None]] = [(6, "h12", "critical")]
+
+    assert by_season(again, labelled("h07", (2, 3))).signs.confirmed == "drift"
+    assert by_season(again, labelled("h12", (1,))).signs.confirmed is None
+
+
+def test_worse_answers_of_one_season_are_confirmed_and_recover_by_its_own_windows() -> None:
+    watch, said = Watch(), list[Event]()
+    order = [(1, "h12", True), (2, "h07", False), (3, "h07", False), (4, "h12", True)]
+    fine = [(n, "h07", False) for n in (5, 6)]
+    confirmed: list[str | None] = []
+    for number, season, worse in [*order, *fine, (7, "h12", False), (8, "h12", False)]:
+        one = quality(worse=worse, fine=not worse)
+        step = after_measure(watch, a_subject(number, season=season), "mae", one)
+        watch, said = step.watch, [*said, *step.events]
+        confirmed.append(step.signs.confirmed)
+
+    assert confirmed[3:] == ["quality"] * 3 + [None, None]
+    assert kinds(said) == ["QualityDegraded", "QualityRecovered"]
+    assert watch == Watch()
+
+
+def test_a_season_that_is_gone_for_a_quarter_is_not_waited_for() -> None:
+    drifting = by_season([(1, "m11", "critical")])
+    for number in (2, 3, 4):
+        later = a_subject(number, season="m03", now=NOON + timedelta(days=100))
+        drifting = after_window(drifting.watch, later, found(None))
+
+    assert drifting.watch == Watch()
+    assert kinds(drifting.events) == ["DriftCleared"]
+
+
+BEFORE: Final = {
+    "drift": "critical",
+    "criticals": [7, 8],
+    "clean": 1,
+    "is_degraded": True,
+    "worse": [],
+    "fine": [9],
+    "detector": True,
+    "estimate": "",
+    "below": [],
+    "spell": None,
+}
+"""As releases before seasons were told apart have kept it."""
+
+
+def test_what_a_release_before_has_kept_goes_on() -> None:
+    watch = TypeAdapter(Watch).validate_python(of_before(BEFORE))
+    kept = TypeAdapter(Watch).dump_python(watch, mode="json")
+    clean = [after_window(watch, a_subject(9), found(None))]
+    clean.append(after_window(clean[0].watch, a_subject(10), found(None)))
+
+    assert TypeAdapter(Watch).validate_python(of_before(kept)) == watch
+    assert watch.every.criticals == (7, 8)
+    assert [kinds(step.events) for step in clean] == [[], ["DriftCleared"]]
+    assert clean[0].watch.every.criticals == (7, 8)
+    assert kinds(after_quiet(watch, a_subject(9), "mae", 1.0).events) == ["QualityRecovered"]
 
 
 def test_warnings_make_suspect_and_never_confirm() -> None:
@@ -169,16 +287,39 @@ def test_an_estimate_that_is_surely_worse_makes_suspect() -> None:
 
     assert step.signs.suspect
     assert step.signs.confirmed is None
-    assert after_estimate(step.watch, a_subject(2), None).watch.estimate == ""
+    assert not after_estimate(step.watch, a_subject(2), None).signs.suspect
 
 
 def test_an_alarm_of_the_running_test_confirms_at_once_and_is_said_once() -> None:
-    step = after_detector(Watch(), a_subject(), "mae", AN_ALARM)
-    again = after_detector(step.watch, a_subject(2), "mae", AN_ALARM)
+    step = after_alarm(Watch(), a_subject(), "mae", AN_ALARM)
+    again = after_alarm(step.watch, a_subject(2), "mae", AN_ALARM)
 
     assert kinds(step.events) == ["QualityDegraded"]
     assert step.signs.confirmed == "quality"
     assert again.events == ()
+
+
+def test_an_alarm_ends_when_the_running_test_finds_nothing_any_more() -> None:
+    alarmed = after_alarm(Watch(), a_subject(), "mae", AN_ALARM)
+    over = after_quiet(alarmed.watch, a_subject(2), "mae", 0.9)
+
+    (said,) = over.events
+    assert isinstance(said, QualityRecovered)
+    assert (said.window, said.value) == (2, 0.9)
+    assert (over.signs.confirmed, over.signs.calm) == (None, True)
+    assert over.watch == Watch()
+
+
+def test_windows_that_were_worse_are_not_ended_with_the_alarm() -> None:
+    worse = measures([(1, quality(worse=True)), (2, quality(worse=True))])
+    alarmed = after_alarm(worse.watch, a_subject(2), "mae", AN_ALARM)
+    quiet = after_quiet(alarmed.watch, a_subject(3), "mae", 0.9)
+
+    assert quiet.events == ()
+    assert (quiet.watch.detector, quiet.watch.is_degraded) == (False, True)
+    assert kinds(
+        measures([(4, quality(fine=True)), (5, quality(fine=True))], quiet.watch).events
+    ) == ["QualityRecovered"]
 
 
 def test_worse_answers_are_said_once_and_confirmed_by_as_many_windows_as_are_wanted() -> None:
@@ -215,7 +356,7 @@ def test_answers_between_fine_and_worse_change_nothing() -> None:
     decided = measures([(1, quality(worse=True)), (2, quality(fine=True)), (3, quality())])
 
     assert decided.watch.is_degraded
-    assert decided.watch.fine == ()
+    assert decided.watch.every.fine == ()
 
 
 def test_what_cannot_be_judged_decides_nothing() -> None:

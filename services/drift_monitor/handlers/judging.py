@@ -3,16 +3,13 @@
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
+from typing import assert_never
 
+from services.drift_monitor.answers import after_alarm, after_measure, after_quiet
 from services.drift_monitor.brake import USUAL, Limits
 from services.drift_monitor.detection import HISTORY, Comparison, compare
-from services.drift_monitor.domain import (
-    Subject,
-    after_detector,
-    after_estimate,
-    after_measure,
-    after_window,
-)
+from services.drift_monitor.domain import Decided, Subject
+from services.drift_monitor.drift import after_estimate, after_window
 from services.drift_monitor.handlers.deciding import Deciding
 from services.drift_monitor.handlers.measuring import (
     First,
@@ -21,6 +18,7 @@ from services.drift_monitor.handlers.measuring import (
     is_due,
 )
 from services.drift_monitor.handlers.profiles import Profiles
+from services.drift_monitor.quality import Alarm, Quiet
 from services.drift_monitor.store import Key, PostgresStore
 from services.drift_monitor.store.qualities import Look
 from services.drift_monitor.store.sketches import Place
@@ -135,7 +133,7 @@ class Judging:
             version = (await self.store.versions([key]))[key]
             window = _window(version, look) if look else _nowhere(version, self.now())
             subject = await self._subject(version, window)
-            decided = after_detector(version.watch, subject, version.metric, alarmed.alarm)
+            decided = _after_test(version, subject, alarmed.found)
             _, events = await self.deciding.settle(version, subject, decided)
             said += events
         return said
@@ -164,7 +162,18 @@ class Judging:
             now=self.now(),
             started_at=window.started_at,
             ended_at=window.ended_at,
+            season=window.season,
         )
+
+
+def _after_test(version: Watched, subject: Subject, found: Alarm | Quiet) -> Decided:
+    match found:
+        case Alarm():
+            return after_alarm(version.watch, subject, version.metric, found)
+        case Quiet():
+            return after_quiet(version.watch, subject, version.metric, found.level)
+        case _:
+            assert_never(found)
 
 
 def _window(version: Watched, look: Look) -> Window:
@@ -175,6 +184,7 @@ def _window(version: Watched, look: Look) -> Window:
         rows=look.rows,
         started_at=look.begun_at,
         ended_at=look.ended_at,
+        season=look.season,
         is_closed=look.is_closed,
     )
 

@@ -13,9 +13,11 @@ from services.drift_monitor.quality import (
     Estimated,
     Limit,
     Measured,
+    Quiet,
     Scope,
     estimate,
     feed,
+    has_gone_back,
     is_settled,
     measure,
     step_of,
@@ -44,11 +46,11 @@ class Told:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Alarmed:
-    """A running test has raised an alarm; the newest window that it is about."""
+    """A running test has raised an alarm, or that one is over; the newest window of its losses."""
 
     version: Watched
     window: int
-    alarm: Alarm
+    found: Alarm | Quiet
 
 
 def is_due(look: Look, revised: bool) -> bool:
@@ -196,6 +198,7 @@ class Measuring:
         due = await self.store.due({key: (moment, until[key[0]]) for key, moment in before.items()})
         fed: dict[Key, Running] = {}
         alarmed: list[Alarmed] = []
+        quiet: dict[Key, Alarmed] = {}
         for key, limit in limits.items():
             late = sorted(first(key, before[key]))
             fresh = due.get(key, Due([], until[key[0]]))
@@ -206,8 +209,23 @@ class Measuring:
                 moment = max(before[key], fresh.reached)
                 fed[key] = Running(fed_to=moment, detector=detector, rule=running.rule)
                 alarmed += [_alarmed(versions[key], losses[one.at].window, one) for one in alarms]
+                if losses and has_gone_back(running.detector, detector):
+                    level = in_unit(versions[key].metric, detector.level * limit.unit)
+                    found = Quiet(level=level)
+                    window = losses[-1].window or 0
+                    quiet[key] = Alarmed(version=versions[key], window=window, found=found)
         await self.store.save_running(fed)
-        return alarmed
+        return [*alarmed, *await self._over(quiet, alarmed)]
+
+    async def _over(
+        self, quiet: Mapping[Key, Alarmed], alarmed: Sequence[Alarmed]
+    ) -> list[Alarmed]:
+        """Of the versions whose evidence has gone back those that have an alarm to end."""
+        if not quiet:
+            return []
+        newly = {(str(one.version.model), one.version.version) for one in alarmed}
+        stands = newly | await self.store.with_alarm(quiet)
+        return [one for key, one in quiet.items() if key in stands]
 
     async def _limit(self, version: Watched) -> Limit | None:
         yardstick = await self.profiles.yardstick(version.reference)
@@ -286,7 +304,7 @@ def _alarmed(version: Watched, window: int | None, alarm: Alarm) -> Alarmed:
         reference=in_unit(metric, alarm.reference),
         limit=in_unit(metric, alarm.limit),
     )
-    return Alarmed(version=version, window=window or 0, alarm=in_its_unit)
+    return Alarmed(version=version, window=window or 0, found=in_its_unit)
 
 
 def below_rule(version: Watched, number: int, found: Measured) -> QualityDegraded:

@@ -1,7 +1,14 @@
 """How good answers were once outcomes are known, and how good they are likely to be before."""
 
 from services.drift_monitor.quality.delays import Delays
-from services.drift_monitor.quality.detector import Alarm, Detector, Limit, feed
+from services.drift_monitor.quality.detector import (
+    Alarm,
+    Detector,
+    Limit,
+    Quiet,
+    feed,
+    has_gone_back,
+)
 from services.drift_monitor.quality.estimating import Estimated, Gap, estimate
 from services.drift_monitor.quality.joining import (
     Answers,
@@ -46,11 +53,13 @@ __all__ = [
     "Measured",
     "Observed",
     "Outcome",
+    "Quiet",
     "Scope",
     "Value",
     "becomes",
     "estimate",
     "feed",
+    "has_gone_back",
     "is_settled",
     "join",
     "measure",

@@ -24,6 +24,8 @@ BOUND: Final = 1e6
 MOST_STAKED: Final = 0.99
 """Share of its money that a bet can lose at once."""
 LEAST_LIMIT, GREATEST_LIMIT = 1e-6, 1 - 1e-6
+QUIET: Final = 1000
+"""Labels since the last alarm after which it is asked, again and again, whether it is over."""
 MEMORY: Final = 200
 """Losses over which the level that is told with an alarm is averaged."""
 
@@ -97,6 +99,27 @@ class Alarm:
     reference: float
     limit: float
     labels: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Quiet:
+    """The losses are not above the limit any more, if ever they were.
+
+    Attributes:
+        level: of the last losses, in the unit of the metric.
+    """
+
+    level: float
+
+
+def has_gone_back(before: Detector, now: Detector) -> bool:
+    """Whether an alarm would be over: asked once per so many labels since the last one.
+
+    Without a change the bets are expected to be worth at most the number of labels since they
+    began; what is worth more is a sign that the change goes on.
+    """
+    fed = before.labels if before.labels <= now.labels else 0
+    return now.labels // QUIET > fed // QUIET and now.evidence <= now.labels
 
 
 def feed(detector: Detector, losses: Sequence[float], limit: Limit) -> tuple[Detector, list[Alarm]]:

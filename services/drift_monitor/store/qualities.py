@@ -12,7 +12,6 @@ from services.drift_monitor.quality import Detector, Estimated, Measured
 from services.drift_monitor.quality.delays import Counts
 from services.drift_monitor.store.sketches import Place
 from services.drift_monitor.store.versions import Key
-from shared.events import Json
 from shared.postgres import Database, Row
 
 BEGINNING: Final = datetime.fromisoformat("0001-01-02T00:00:00+00:00")
@@ -30,6 +29,7 @@ class Look:
         revision: of what was said last; 0 while nothing was.
         state: of what was said last.
         settled: whether it was measured when no more labels were to be waited for.
+        season: empty where windows have none.
     """
 
     number: int
@@ -43,6 +43,7 @@ class Look:
     revision: int
     state: str | None
     settled: bool
+    season: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -154,6 +155,18 @@ class QualityTable:
             [(*key, *_state(found[key])) for key in keys],
         )
 
+    async def with_alarm(self, keys: Iterable[Key]) -> set[Key]:
+        """Those of the versions whose running test has raised an alarm that stands."""
+        wanted = sorted(set(keys))
+        rows = await self.database.fetch(
+            "select model, version from version "
+            "join unnest($1::text[], $2::int[]) as k (model, version) using (model, version) "
+            "where (watch->>'detector')::boolean",
+            [model for model, _ in wanted],
+            [version for _, version in wanted],
+        )
+        return {(row["model"], row["version"]) for row in rows}
+
     async def change_rule(self, key: Key, rule: str) -> bool:
         """Note how a version does beside its baseline rule; whether that is news."""
         changed = await self.database.execute(
@@ -169,7 +182,7 @@ class QualityTable:
 
 
 _LOOK: Final = """
-    select w.model, w.version, w.number, w.rows, w.started_at, w.ended_at,
+    select w.model, w.version, w.number, w.season, w.rows, w.started_at, w.ended_at,
         w.closed_at is not null as is_closed, coalesce(q.labels, 0) as labels,
         coalesce(q.steps, 0) as steps, coalesce(q.revision, 0) as revision,
         coalesce(q.settled, false) as settled, q.state, q.per_cell
@@ -192,6 +205,7 @@ def _look(row: Row) -> Look:
         revision=row["revision"],
         state=row["state"],
         settled=row["settled"],
+        season=row["season"],
     )
 
 
@@ -203,8 +217,3 @@ def _running(row: Row) -> Running:
 def _state(found: Running) -> tuple[Any, ...]:
     detector = found.detector
     return found.fed_to, list(detector.bets), detector.labels, detector.level, found.rule
-
-
-def quality_of(row: Row) -> Json:
-    """What people see of a window's quality."""
-    return {name: row[name] for name in ("quality", "estimate", "state", "revision")}
