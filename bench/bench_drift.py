@@ -130,6 +130,11 @@ def goal_figures(found: dict[str, Any]) -> dict[str, Any]:
         and found["delay_windows_0_05_sd_normal"] <= 16,
         "goal_4_alike_rows": alike_worst <= 3,
         "goal_5_critical": critical.share * 1e5 <= 1,
+        "goal_6_quality": _is_quality_soon(found),
+        "goal_7_estimates": _within(found.get("cbpe_largest_difference_of_errors"), 0.001)
+        and found.get("cbpe_times_less_cpu", 0) >= 50
+        and _within(found.get("cbpe_bytes"), 1000),
+        "goal_10_wild_values": not found["wild_value_hides"] and not found["wild_value_alarms"],
     }
     print_table("goals", [{"goal": name, "holds": holds} for name, holds in goals.items()])
     return {
@@ -139,6 +144,18 @@ def goal_figures(found: dict[str, Any]) -> dict[str, Any]:
         "all_critical_per_100000": round(1e5 * critical.share, 3),
         "all_critical_per_100000_upper_95": round(1e5 * critical.interval[1], 3),
     }
+
+
+def _is_quality_soon(found: dict[str, Any]) -> bool:
+    """Whether the running test is quiet without a change, and finds one of .05 soon."""
+    rates = [found[f"quality_false_alarms_per_million_{base:.2f}"] for base in drift_concept.BASES]
+    delays = [found[f"quality_delay_labels_{base:.2f}_plus_0.05"] for base in drift_concept.LOW]
+    return max(rates) <= 1 and all(_within(delay, 800) for delay in delays)
+
+
+def _within(found: float | None, most: float) -> bool:
+    """Whether it was found at all, and is no more than this."""
+    return found is not None and found <= most
 
 
 # --- the mixed world ----------------------------------------------------------------------------

@@ -30,6 +30,8 @@ BASES: Final = (0.05, 0.10, 0.30)
 STEPS: Final = (0.02, 0.05, 0.10, 0.20)
 BASE: Final = 0.10
 """The rate that changes."""
+LOW: Final = (0.05, BASE)
+"""Rates from which rises are looked for."""
 CLEAN: Final = 2_000_000
 """Losses without a change per rate, for the running test; river sees a share of them."""
 CLEAN_PEERS: Final = 60_000
@@ -99,7 +101,7 @@ def _clean(seed: int) -> dict[str, Any]:
 def _delays(seed: int) -> dict[str, Any]:
     figures: dict[str, Any] = {}
     rows = []
-    for base in (0.05, BASE):
+    for base in LOW:
         for name, tolerance in (("", 0.0), ("_tolerant", 0.01)):
             row: dict[str, object] = {"error": base, "limit": base + tolerance}
             for step in STEPS:
