@@ -15,9 +15,9 @@ class Settings(DatabaseSettings):
     """Probability that a window without any change is called drifted, all tests together; the
     same for calling the answers of a window worse."""
 
-    label_horizon_days: float = Field(default=30.0, gt=0, le=3650)
-    """Days. Predictions and labels that found no partner are kept so long; then they are counted
-    as orphaned and dropped."""
+    label_horizon_days: float = Field(default=90.0, gt=0, le=3650)
+    """Days. Predictions and labels are kept so long, those of a model with slower labels for longer
+    (twice its `data.label_delay`); labels that found no prediction by then count as orphaned."""
 
     window_horizon_days: float = Field(default=400.0, gt=0, le=3650)
     """Days. Windows, with what was found in them, are shown so long; then they are dropped."""

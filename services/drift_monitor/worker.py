@@ -2,8 +2,9 @@
 
 import asyncio
 import itertools
-from dataclasses import dataclass
-from datetime import timedelta
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
 from typing import Any, Final
 from uuid import UUID
 
@@ -11,6 +12,7 @@ from services.drift_monitor import reports
 from services.drift_monitor.handlers import Ageing, Brakes, Profiles, Settling
 from services.drift_monitor.handlers.vitals import Vitals
 from services.drift_monitor.store import Asked, PostgresStore, Reading, Reporting
+from services.drift_monitor.store.horizon import spans_of
 from services.drift_monitor.windows import Watched
 from shared import telemetry
 from shared.artifacts import ArtifactStore
@@ -146,12 +148,12 @@ def _kinds(version: Watched, reference: Reference) -> list[str]:
     return ["number" if isinstance(cell, NumberCells) else "category" for cell in features]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(slots=True, kw_only=True)
 class Forgetter:
     """Drops what is older than its horizon, and counts the labels nobody asked for.
 
     Attributes:
-        horizon: of predictions and labels.
+        horizon: of predictions and labels, but for models whose labels are slower.
         windows: of windows with what was found in them, of reports, proposals and lifted brakes.
     """
 
@@ -159,6 +161,8 @@ class Forgetter:
     now: Clock
     horizon: timedelta
     windows: timedelta
+    _longer: Mapping[str, timedelta] = field(default_factory=dict)
+    _last: datetime | None = None
 
     async def run(self) -> None:
         """Until cancelled; a database that is away is waited for."""
@@ -171,14 +175,23 @@ class Forgetter:
 
     async def forget(self) -> None:
         """One round."""
-        horizon, windows = self.now() - self.horizon, self.now() - self.windows
-        await self.store.forget_telemetry(horizon)
-        for model, labels in (await self.store.drop_waiting(horizon)).items():
-            telemetry.count("tidewheel_labels_total", labels, outcome="orphaned")
-            telemetry.count("tidewheel_labels_orphaned_total", labels, model=model)
+        await self._forget_telemetry(self.now())
+        windows = self.now() - self.windows
         await self.store.forget_windows(windows)
         await self.store.forget_told(windows)
         telemetry.gauge("tidewheel_labels_waiting", await self.store.count_waiting())
+
+    async def _forget_telemetry(self, now: datetime) -> None:
+        longer = await self.store.kept_longer(self.horizon)
+        if longer != self._longer:
+            self._longer, self._last = longer, None
+        spans = spans_of(now, self._last, self.horizon, longer)
+        await self.store.forget_telemetry(spans)
+        await self.store.forget_batches(now - self.horizon)
+        for model, labels in (await self.store.drop_waiting(spans)).items():
+            telemetry.count("tidewheel_labels_total", labels, outcome="orphaned")
+            telemetry.count("tidewheel_labels_orphaned_total", labels, model=model)
+        self._last = now
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -12,6 +12,8 @@ import pytest
 from services.drift_monitor.comparison import MOST_TOGETHER, Unseen, tell
 from services.drift_monitor.domain import Watch
 from services.drift_monitor.quality import Label
+from services.drift_monitor.store.horizon import Span
+from services.drift_monitor.store.qualities import BEGINNING
 from services.drift_monitor.windows import Kept, Watched
 from shared import codec
 from shared.errors import StoreUnavailable
@@ -361,6 +363,6 @@ async def test_labels_of_unseen_answers_join_nothing(two: Site) -> None:
 async def test_unseen_answers_are_forgotten_with_the_others(two: Site) -> None:
     await two.hear(shadowed(two.serving.batch(QUIET[:5])))
 
-    await two.store.forget_telemetry(NOON.replace(year=2100))
+    await two.store.forget_telemetry([Span(BEGINNING, NOON.replace(year=2100))])
 
     assert await two.database.fetchval("select count(*) from unseen") == 0

@@ -1,12 +1,14 @@
 """Labels that came before their predictions."""
 
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Iterable, Sequence
 from typing import Any
 from uuid import UUID
 
 import orjson
 
 from services.drift_monitor.quality import Observed
+from services.drift_monitor.store.horizon import Span
 from shared.postgres import Database, Row
 
 
@@ -51,14 +53,18 @@ class WaitingTable:
         """Labels whose predictions are not known."""
         return int(await self.database.fetchval("select count(*) from waiting_label"))
 
-    async def drop_waiting(self, before: Any) -> dict[str, int]:
-        """Drop labels that have waited since before this moment; how many, by model."""
-        rows = await self.database.fetch(
-            "with gone as (delete from waiting_label where heard_at < $1 returning model) "
-            "select model, count(*) as labels from gone group by model",
-            before,
-        )
-        return {row["model"]: row["labels"] for row in rows}
+    async def drop_waiting(self, spans: Iterable[Span]) -> Counter[str]:
+        """Drop labels that have waited since these spans; how many, by model."""
+        dropped: Counter[str] = Counter()
+        for span in spans:
+            rows = await self.database.fetch(
+                "with gone as (delete from waiting_label where heard_at >= $1 and heard_at < $2 "
+                "and model <> all($3::text[]) returning model) "
+                "select model, count(*) as labels from gone group by model",
+                *span,
+            )
+            dropped.update({row["model"]: row["labels"] for row in rows})
+        return dropped
 
 
 def turn(one: Observed) -> tuple[Any, ...]:
