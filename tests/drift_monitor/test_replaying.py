@@ -98,6 +98,25 @@ async def test_other_rules_tell_what_would_differ_and_decide_nothing(
     assert await site.database.fetch("select * from window_sketch order by number") == before
 
 
+@pytest.mark.parametrize(("factor", "same"), [(1 + 1e-13, True), (1 + 1e-6, False)])
+async def test_last_digits_are_those_of_a_processor_others_are_told(
+    site: Site, client: httpx.AsyncClient, factor: float, same: bool
+) -> None:
+    await judged(site, 3)
+    await site.database.execute(
+        "update window_sketch set features = (select jsonb_agg(jsonb_set(one, '{effect}', "
+        "to_jsonb((one->>'effect')::float8 * $1::float8))) "
+        "from jsonb_array_elements(features) one) "
+        "where number = 2",
+        factor,
+    )
+
+    found = (await client.get(f"{PATH}/2/replay")).json()
+
+    assert found["same"] is same
+    assert bool(found["differences"]) is not same
+
+
 async def test_bytes_that_are_not_what_was_judged_are_told(
     site: Site, client: httpx.AsyncClient
 ) -> None:
