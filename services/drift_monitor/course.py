@@ -362,6 +362,20 @@ def promoted(course: Course, version: int, policy: Policy | None) -> Course:
     return replace(over, phase=Phase.COOLING, cools_until=until)
 
 
+def introduced(course: Course, version: int, policy: Policy, registered_at: datetime) -> Course:
+    """The champion's registration is heard after its promotion: now its own cool-down is known.
+
+    A training that began before it is over, in whatever order both are heard.
+    """
+    if course.version != version:
+        return promoted(course, version, policy)
+    began = course.training_at
+    course = replace(course, training_at=began if began and began > registered_at else None)
+    if course.phase is not Phase.COOLING or course.asked_at is None:
+        return course
+    return replace(course, cools_until=course.asked_at + policy.cool_down)
+
+
 def _vain(course: Course, base: timedelta) -> Course:
     vain = course.vain + 1
     until = course.asked_at + cool_down(base, vain) if course.asked_at else None

@@ -20,6 +20,7 @@ from shared.events import (
     AnnotationProposed,
     BrakeLifted,
     BrakeSet,
+    DeploymentRolledBack,
     Event,
     FallbackAdvised,
     FallbackEnded,
@@ -91,6 +92,17 @@ async def confirm(
     return said
 
 
+def a_training(model: ModelName) -> TrainingStarted:
+    return TrainingStarted(
+        model=model,
+        run=RunId(derived(None, "run")),
+        attempt=1,
+        dataset=published(1, 1).dataset,
+        dataset_version=2,
+        trigger="dataset",
+    )
+
+
 def reasons(said: Sequence[Event]) -> list[str]:
     return [event.reason for event in said if isinstance(event, RetrainingWithheld)]
 
@@ -119,15 +131,7 @@ async def test_labels_are_new_rows_too(site: Site) -> None:
 
 async def test_a_training_that_is_on_its_way_is_not_asked_for_again(site: Site) -> None:
     version = (await fleet(site, 1))[0]
-    started = TrainingStarted(
-        model=version.model,
-        run=RunId(derived(None, "run")),
-        attempt=1,
-        dataset=published(1, 1).dataset,
-        dataset_version=2,
-        trigger="dataset",
-    )
-    await site.hear(started)
+    await site.hear(a_training(version.model))
 
     assert reasons(await confirm(site, version, NOW_LIMITS)) == ["duplicate"]
     assert reasons(await confirm(site, version, NOW_LIMITS)) == []
@@ -153,6 +157,86 @@ async def test_a_vain_retraining_backs_off_and_a_promotion_begins_anew(site: Sit
 
     assert (backed_off.phase, backed_off.vain) == (Phase.BACKOFF, 1)
     assert (anew.vain, anew.confirmed_at) == (0, None)
+
+
+async def retraining(site: Site, cooldown: str = "12h") -> None:
+    """The champion's change was confirmed; a retraining of it is on its way."""
+    spec = a_spec(cooldown=cooldown)
+    await site.hear(registered(site.artifacts, PROFILE, spec=spec), promoted())
+    await site.hear(published(1, 100), published(2, 900))
+    (version,) = (await site.store.versions([(PUMP, 1)])).values()
+    said = await confirm(site, version, NOW_LIMITS)
+    assert "RetrainingRequested" in kinds(said)
+
+
+@pytest.mark.parametrize("is_promoted_first", [True, False])
+async def test_a_promotion_is_noted_whether_it_or_its_registration_is_heard_first(
+    site: Site, is_promoted_first: bool
+) -> None:
+    await retraining(site)
+    asked_at = (await site.store.course(PUMP)).course.asked_at
+    assert asked_at is not None
+    heard = [registered(site.artifacts, PROFILE, 2, spec=a_spec(cooldown="6h")), promoted(2)]
+
+    await site.hear(*reversed(heard) if is_promoted_first else heard)
+
+    kept = await site.store.course(PUMP)
+    assert (kept.course.phase, kept.course.version) == (Phase.COOLING, 2)
+    assert (kept.course.cools_until, kept.due_at) == (asked_at + 6 * HOUR,) * 2
+
+
+async def test_between_a_promotion_and_its_registration_nothing_is_forgotten(site: Site) -> None:
+    await retraining(site)
+
+    await site.hear(promoted(2))
+    between = (await site.store.course(PUMP)).course
+    await site.hear(a_training(PUMP))
+    site.now += 30 * HOUR
+    while await site.brakes.look_at_one():
+        pass
+    await site.hear(registered(site.artifacts, PROFILE, 2))
+    after = (await site.store.course(PUMP)).course
+
+    assert (between.phase, between.version) == (Phase.COOLING, 2)
+    assert (after.version, after.vain) == (2, 0)
+    # It began before the version was registered: it was the one that made it.
+    assert after.training_at is None
+
+
+async def test_a_release_that_forgot_the_promotion_is_made_good_with_the_registration(
+    site: Site,
+) -> None:
+    await retraining(site)
+    async with site.database.transaction():
+        await site.store.crown(PUMP, 2)
+
+    await site.hear(registered(site.artifacts, PROFILE, 2))
+
+    course = (await site.store.course(PUMP)).course
+    assert (course.phase, course.version) == (Phase.COOLING, 2)
+
+
+async def test_a_model_without_a_champion_waits_for_no_token(site: Site) -> None:
+    limits = replace(NOW_LIMITS, budget=1, least_confirmed=100, least_watched=100)
+    spender, waiting, last = await fleet(site, 3)
+    await confirm(site, spender, limits)
+    assert reasons(await confirm(site, waiting, limits)) == ["budget"]
+    site.now += HOUR
+
+    rolled_back = DeploymentRolledBack(
+        model=waiting.model,
+        from_version=1,
+        to_version=None,
+        to_manifest=None,
+        generation=2,
+        by="ada",
+        reason="wrong",
+    )
+    await site.hear(rolled_back)
+
+    course = (await site.store.course(waiting.model)).course
+    assert (course.version, course.confirmed_at, course.refused) == (0, None, "")
+    assert "RetrainingRequested" in kinds(await confirm(site, last, limits))
 
 
 async def test_monitors_side_by_side_spend_one_budget(site: Site) -> None:

@@ -23,6 +23,7 @@ from shared.events import (
     QualityDegraded,
     QualityEstimated,
     QualityMeasured,
+    QualityRecovered,
 )
 from shared.manifest import Column
 from shared.postgres import Cause
@@ -327,6 +328,26 @@ async def test_the_running_test_raises_an_alarm_before_a_window_is_measured(site
     assert [event.by for event in said] == ["detector"]
     assert (said[0].evidence or 0) >= 1e6
     assert said[0].value > said[0].bound > said[0].reference
+
+
+async def test_an_alarm_ends_though_no_window_can_be_judged(site: Site) -> None:
+    await site.hear(registered(site.artifacts, PROFILE, spec=a_spec(window=10_000)))
+    await site.hear(*site.serving.batches_of(QUIET[:400]))
+    await tell(site, labels_of(site, off=0.5), NOON + DAY)
+    alarmed = await settle(site, NOON + 30 * DAY)
+
+    good: list[Event] = []
+    for day in (31, 62, 93):
+        site.serving.at, before = NOON + day * DAY, len(site.serving.asked)
+        await site.hear(*site.serving.batches_of(QUIET[:700], size=350))
+        good += await tell(site, labels_of(site)[before:], NOON + (day + 1) * DAY)
+        good += await settle(site, NOON + (day + 30) * DAY)
+
+    (recovered,) = [event for event in good if isinstance(event, QualityRecovered)]
+    watch = (await version_of(site)).watch
+    assert [event.by for event in degraded(alarmed)] == ["detector"]
+    assert recovered.value == pytest.approx(0.05, abs=0.01)
+    assert (watch.detector, watch.is_degraded) == (False, False)
 
 
 async def test_losses_are_fed_at_one_age_however_soon_they_come(site: Site) -> None:

@@ -8,6 +8,7 @@ from services.drift_monitor.course import (
     Stepped,
     came_to_nothing,
     crowned,
+    introduced,
     promoted,
     training_began,
 )
@@ -107,6 +108,14 @@ class Courses:
             lambda course, version: promoted(
                 course, said.version, version.policy if version else None
             ),
+        )
+
+    async def note_champion(self, champion: Watched) -> list[Event]:
+        """A version was promoted before it was known, and is known now; as above."""
+        registered_at, number = champion.registered_at, champion.version
+        return await self._of_locked(
+            champion.model,
+            lambda course, _: introduced(course, number, champion.policy, registered_at),
         )
 
     async def note_rollback(self, said: DeploymentRolledBack) -> list[Event]:

@@ -16,6 +16,7 @@ from services.drift_monitor.course import (
     Course,
     Stepped,
     cooled,
+    crowned,
     fall_back_over,
     follow,
     is_as_good,
@@ -196,30 +197,40 @@ class Deciding:
     async def change(
         self, model: ModelName, change: Callable[[Course, Watched | None], Stepped]
     ) -> list[Event]:
-        """Change the course of a locked model; nothing where it has none yet."""
+        """Change the course of a locked model.
+
+        Without a champion, or before its registration is heard, only a course that there is
+        already changes: what it is about is not known.
+        """
         kept = await self.store.course(model)
-        champion = (await self.store.standing(model)).champion
-        versions = await self.store.versions([(model, champion)] if champion else [])
-        version = next(iter(versions.values()), None)
+        version = await self._champion(model)
         stepped = change(kept.course, version)
-        if stepped.course == kept.course or version is None:
+        if stepped.course == kept.course:
             return list(stepped.events)
         # Nothing is asked for here: without a cool-down question and answer would chase each other.
         now, until = self.now(), stepped.course.cools_until
-        about = await self.about(version, now)
         # What was to be looked at before is still: a champion that nobody sees, a lifted brake.
         due_at = _earliest(kept.due_at, until if until is not None and until > now else None)
-        await self.store.save_course(about, stepped.course, due_at, now)
+        if version is None:
+            await self.store.change_course(model, stepped.course, due_at)
+        else:
+            about = await self.about(version, now)
+            await self.store.save_course(about, stepped.course, due_at, now)
         return list(stepped.events)
+
+    async def _champion(self, model: ModelName) -> Watched | None:
+        champion = (await self.store.standing(model)).champion
+        versions = await self.store.versions([(model, champion)] if champion else [])
+        return next(iter(versions.values()), None)
 
     async def look(self, model: ModelName, kept: Kept) -> list[Event]:
         """The moment has come at which the course of a locked model is looked at."""
         now = self.now()
-        found = await self.store.versions([(model, kept.course.version)])
-        version = next(iter(found.values()), None)
-        standing = await self.store.standing(model)
-        if version is None or standing.champion != kept.course.version:
-            await self.store.not_due(model)
+        version = await self._champion(model)
+        if version is None or version.version != kept.course.version:
+            # Whatever it was about, it is not about what answers now.
+            champion = (await self.store.standing(model)).champion
+            await self.store.change_course(model, crowned(kept.course, champion or 0), None)
             return []
         about = await self.about(version, now)
         course = cooled(unheard(kept.course, version.policy, now), now)

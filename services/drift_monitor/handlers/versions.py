@@ -75,9 +75,20 @@ class Versions:
         await self.store.add_version(version)
         telemetry.begin("tidewheel_label_delay_seconds", model=told.model)
         await self._plan(told, version)
-        said = await self._count_earlier(version)
+        said = await self._note_if_champion(version)
+        said += await self._count_earlier(version)
         telling = self.predictions.telling
         return [*said, *await telling.tell_since_known(told.model, told.version)]
+
+    async def _note_if_champion(self, version: Watched) -> list[Event]:
+        """Promotions have a topic of their own and may be heard first."""
+        if (await self.store.standing(version.model)).champion != version.version:
+            return []
+        return await self._courses.note_champion(version)
+
+    @property
+    def _courses(self) -> Courses:
+        return Courses(deciding=self.predictions.judging.deciding)
 
     async def _plan(self, told: ModelRegistered, version: Watched) -> None:
         """Note how its rows are cut into windows, and what it has learned from."""
@@ -112,9 +123,9 @@ class Versions:
     async def crown(self, heard: Heard[ModelPromoted]) -> Iterable[Event]:
         await self.store.lock([heard.event.model])
         await self.store.crown(heard.event.model, heard.event.version)
-        return await Courses(deciding=self.predictions.judging.deciding).note_promoted(heard.event)
+        return await self._courses.note_promoted(heard.event)
 
     async def crown_again(self, heard: Heard[DeploymentRolledBack]) -> Iterable[Event]:
         await self.store.lock([heard.event.model])
         await self.store.crown(heard.event.model, heard.event.to_version)
-        return await Courses(deciding=self.predictions.judging.deciding).note_rollback(heard.event)
+        return await self._courses.note_rollback(heard.event)

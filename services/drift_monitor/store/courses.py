@@ -141,12 +141,18 @@ class CourseTable:
         """This course cannot be looked at now; it is later, those behind it before."""
         await self.database.execute("update course set due_at = $2 where model = $1", model, at)
 
-    async def not_due(self, model: str) -> None:
-        """Nothing of this course is to be looked at by itself any more."""
+    async def change_course(self, model: str, course: Course, due_at: datetime | None) -> None:
+        """Change a course, if there is one, whose champion is not known."""
         await self.database.execute(
-            "update course set due_at = null, "
-            "phase = case phase when 'held' then 'healthy' else phase end where model = $1",
+            "update course set version = $2, phase = $3, confirmed_at = $4, refused = $5, "
+            "due_at = $6, body = $7 where model = $1",
             model,
+            course.version,
+            str(course.phase),
+            course.confirmed_at,
+            course.refused,
+            due_at,
+            _COURSE.dump_python(course, mode="json"),
         )
 
     async def newest_window(self, model: str, version: int) -> int:
@@ -197,8 +203,9 @@ class CourseTable:
             "select owner, taken_at from token where taken_at > $1", now - HOUR
         )
         waiting = await self.database.fetch(
-            "select owner, count(*) as models from course "
-            "where refused = 'budget' and confirmed_at is not null group by owner"
+            "select owner, count(*) as models from course where refused = 'budget' "
+            "and confirmed_at is not null and seen_at > $1 group by owner",
+            now - WATCHED_FOR,
         )
         return Fleet(
             all_models=Crowd(
