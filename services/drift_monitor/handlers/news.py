@@ -3,7 +3,8 @@
 from collections import Counter, defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import datetime, timedelta
+from operator import sub
 from typing import Final
 
 from services.drift_monitor.quality.firsts import NOTHING, Firsts
@@ -43,8 +44,11 @@ class News:
             if window is not None:
                 news.joined[model, version, window] += labels
         for (model, _), span in firsts.spans.items():
-            pairs = zip(firsts.known_at[span], firsts.at[span], strict=True)
-            news.delays[model] += [_seconds(known_at, at) for known_at, at in pairs]
+            delays = map(sub, firsts.known_at[span], firsts.at[span])
+            seconds = list(map(timedelta.total_seconds, delays))
+            if seconds and min(seconds) < 0:
+                seconds = [max(one, 0.0) for one in seconds]
+            news.delays[model] += seconds
         return news
 
     @property

@@ -21,39 +21,40 @@ class DelayTable:
     def __init__(self, database: Database) -> None:
         self.database = database
 
-    async def add_delays(self, came: Mapping[str, Counts]) -> dict[str, float | None]:
-        """Count labels of models by their delay; the age at which each model's are there.
+    async def add_delays(self, came: Mapping[str, Counts]) -> None:
+        """Count labels of models by their delay.
 
         The models are looked at soon: labels may have settled a window. The caller holds their
         locks.
         """
         known = await self._came(list(came))
         models = sorted(came)
-        counts = [came[m] + known[m][0] if m in known else came[m] for m in models]
-        # One statement; as texts, since an array of arrays would be one of two dimensions.
+        counts = [came[model] + known.get(model, 0) for model in models]
+        # One array, cut into one for each: an array of arrays would be one of two dimensions.
         await self.database.execute(
-            "insert into label_delay (model, came) select model, string_to_array(came, ',')::int[] "
-            "from unnest($1::text[], $2::text[]) as d (model, came) "
+            "insert into label_delay (model, came) "
+            "select model, ($2::int[])[(n - 1) * $3 + 1 : n * $3] "
+            "from unnest($1::text[]) with ordinality as d (model, n) "
             "on conflict (model) do update set came = excluded.came, "
             "due_at = least(label_delay.due_at, label_delay.not_before)",
             models,
-            [",".join(map(str, count.tolist())) for count in counts],
+            np.concatenate(counts).tolist(),
+            len(no_delays()),
         )
-        return {model: known[model][1] if model in known else None for model in came}
 
-    async def _came(self, models: Sequence[str]) -> dict[str, tuple[Counts, float | None]]:
+    async def _came(self, models: Sequence[str]) -> dict[str, Counts]:
         rows = await self.database.fetch(
-            "select model, came, settled from label_delay where model = any($1::text[])",
-            list(models),
+            "select model, came from label_delay where model = any($1::text[])", list(models)
         )
-        return {
-            row["model"]: (np.array(row["came"], dtype=np.int64), row["settled"]) for row in rows
-        }
+        return {row["model"]: np.array(row["came"], dtype=np.int64) for row in rows}
 
     async def settled(self, models: Iterable[str]) -> dict[str, float | None]:
         """The age in seconds at which nearly all labels of a model are there, where it is known."""
-        found = await self._came(sorted(set(models)))
-        return {model: settled for model, (_, settled) in found.items()}
+        rows = await self.database.fetch(
+            "select model, settled from label_delay where model = any($1::text[])",
+            sorted(set(models)),
+        )
+        return {row["model"]: row["settled"] for row in rows}
 
     async def delays(
         self, model: str, now: datetime, *, keep: bool = False
@@ -85,7 +86,7 @@ class DelayTable:
         meanwhile are right, as long as all that came since are kept.
         """
         since = await self.database.fetch(_SINCE, model, then, list(EDGES))
-        came = (await self._came([model])).get(model, (no_delays(), None))[0]
+        came = (await self._came([model])).get(model, no_delays())
         later: dict[tuple[int, int], int] = {}
         for row in since:
             place = (row["version"], row["window"])
