@@ -420,12 +420,16 @@ GAUGES: Final[Mapping[GaugeName, Metric]] = {
         known={"level": ("warning", "critical")},
     ),
     "tidewheel_drift_last_window_timestamp_seconds": Metric(
-        means="When a window of the champion last closed or rolled on, or it was registered.",
+        means="When a window of the champion last closed or rolled on, or it was registered or "
+        "promoted.",
         labels=("model",),
         by=("drift_monitor",),
     ),
     "tidewheel_drift_window_seconds": Metric(
-        means="How long a window of the model takes.", labels=("model",), by=("drift_monitor",)
+        means="How long a window of the champion takes at most, as far as is known; 20 minutes "
+        "while no row of it was counted.",
+        labels=("model",),
+        by=("drift_monitor",),
     ),
     "tidewheel_quality_value": Metric(
         means="The metric that orders candidates, a loss, in the newest window that has one: as "

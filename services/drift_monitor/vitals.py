@@ -12,6 +12,9 @@ from typing import Any, Final
 
 from shared.vocabulary import GaugeName
 
+UNCOUNTED_SECONDS: Final = 1200.0
+"""How long a window is said to take of which nothing is known: rows that are answered are counted
+within a minute or two, and that there are none for three times as long is told."""
 SEVERITIES: Final = {None: 0, "warning": 1, "critical": 2}
 Series = tuple[GaugeName, Mapping[str, str], float]
 
@@ -23,7 +26,9 @@ class Standing:
     Attributes:
         window_rows: rows that fill a window.
         closed: of the newest closed window; None while there is none.
-        open_rows, open_seconds: of the newest open one, up to its last row.
+        crowned_at: when it became champion; None where that was not written down.
+        open_rows, open_seconds, open_at: of the newest open one, up to its last row, and when that
+            came.
         quality, estimate: what labels and scores said last, as plain data.
         drifted, critical: features that drifted, and how many of them surely by more than
             `shift`; `shifted`: how far the worst of all surely lies off, whichever way.
@@ -36,6 +41,7 @@ class Standing:
     window_rows: int
     close_after: float | None
     tolerance: float
+    crowned_at: datetime | None = None
     severity: str | None = None
     shifted: float | None = None
     drifted: int | None = None
@@ -44,6 +50,7 @@ class Standing:
     closed_seconds: float | None = None
     open_rows: int | None = None
     open_seconds: float | None = None
+    open_at: datetime | None = None
     quality: Mapping[str, Any] | None = None
     estimate: Mapping[str, Any] | None = None
     alarms: Sequence[str] = ()
@@ -109,19 +116,35 @@ def _drift(found: Standing) -> Iterator[Series]:
 
 def _windows(found: Standing) -> Iterator[Series]:
     model = {"model": found.model}
-    last = max(found.registered_at, found.closed_at or found.registered_at)
-    yield "tidewheel_drift_last_window_timestamp_seconds", model, last.timestamp()
-    spans = [found.close_after, found.closed_seconds, projected(found)]
-    known = [span for span in spans if span]
-    if known:
-        yield "tidewheel_drift_window_seconds", model, max(known)
+    yield "tidewheel_drift_last_window_timestamp_seconds", model, last_sign(found).timestamp()
+    yield "tidewheel_drift_window_seconds", model, window_seconds(found)
+
+
+def last_sign(found: Standing) -> datetime:
+    """When a window last closed; before there was one, since when there may be rows to count."""
+    moments = (found.registered_at, found.crowned_at, found.closed_at)
+    return max(moment for moment in moments if moment is not None)
+
+
+def window_seconds(found: Standing) -> float:
+    """How long a window takes at most, as far as is known; never nothing."""
+    if found.closed_at is None and not found.open_rows:
+        return UNCOUNTED_SECONDS  # it may close at an age, but only once it has begun
+    spans = (found.close_after, found.closed_seconds, projected(found))
+    return max((span for span in spans if span), default=UNCOUNTED_SECONDS)
 
 
 def projected(found: Standing) -> float | None:
-    """How long the open window takes at the pace of its rows; None while it has too few."""
-    if not found.open_rows or found.open_rows < 2 or found.open_seconds is None:
+    """How long the open window takes at the pace of its rows; None while it has none.
+
+    Rows of one moment have no pace: they are what has come since the last sign of life.
+    """
+    if not found.open_rows:
         return None
-    return found.open_seconds * found.window_rows / found.open_rows
+    seconds = found.open_seconds or 0.0
+    if not seconds and found.open_at is not None:
+        seconds = max((found.open_at - last_sign(found)).total_seconds(), 0.0)
+    return seconds * found.window_rows / found.open_rows
 
 
 def _realised(found: Standing) -> Iterator[Series]:

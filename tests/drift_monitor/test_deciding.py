@@ -35,6 +35,7 @@ from shared.events import (
 from shared.ids import derived
 from shared.postgres import Cause
 from tests.drift_monitor.building import (
+    NOON,
     PUMP,
     a_label,
     a_spec,
@@ -67,7 +68,7 @@ async def fleet(site: Site, count: int) -> list[Watched]:
         async with site.database.transaction():
             await site.store.own(version.model, f"team-{version.model[2:]}")
             await site.store.add_version(version)
-            await site.store.crown(version.model, 1)
+            await site.store.crown(version.model, 1, NOON)
     return found
 
 
@@ -208,7 +209,7 @@ async def test_a_release_that_forgot_the_promotion_is_made_good_with_the_registr
 ) -> None:
     await retraining(site)
     async with site.database.transaction():
-        await site.store.crown(PUMP, 2)
+        await site.store.crown(PUMP, 2, NOON)
 
     await site.hear(registered(site.artifacts, PROFILE, 2))
 

@@ -9,8 +9,9 @@ import pytest
 
 from services.drift_monitor.app import MIGRATIONS
 from services.drift_monitor.handlers.vitals import Vitals
+from services.drift_monitor.store import PostgresStore
 from services.drift_monitor.store.vitals import VitalsTable
-from services.drift_monitor.vitals import Standing, Usual, series
+from services.drift_monitor.vitals import UNCOUNTED_SECONDS, Standing, Usual, series
 from shared.postgres import Database
 from shared.telemetry import REGISTRY
 from tests.conftest import OpenDatabase
@@ -49,7 +50,7 @@ def test_without_any_window_a_champion_is_clean_since_its_registration() -> None
 
     assert found["drift_severity",] == 0
     assert found["drift_last_window_timestamp_seconds",] == NOW.timestamp()
-    assert ("drift_window_seconds",) not in found
+    assert found["drift_window_seconds",] == UNCOUNTED_SECONDS
     assert not [name for name, *_ in found if name.startswith("quality")]
 
 
@@ -70,7 +71,35 @@ def test_a_window_takes_as_long_as_the_slowest_of_what_is_known() -> None:
     slow = a_standing(closed_seconds=600.0, open_rows=100, open_seconds=120.0)
 
     assert told(slow)["drift_window_seconds",] == 1200.0
-    assert told(a_standing(close_after=3600.0))["drift_window_seconds",] == 3600.0
+    aged = a_standing(close_after=3600.0, open_rows=1, open_seconds=0.0, open_at=NOW)
+    assert told(aged)["drift_window_seconds",] == 3600.0
+
+
+def test_a_champion_of_which_no_row_was_counted_has_a_window_that_is_soon_late() -> None:
+    for nothing in (a_standing(), a_standing(close_after=86_400.0), a_standing(open_rows=0)):
+        assert told(nothing)["drift_window_seconds",] == UNCOUNTED_SECONDS
+
+
+def test_the_first_row_tells_how_long_a_window_takes() -> None:
+    first = a_standing(open_rows=1, open_seconds=0.0, open_at=NOW + timedelta(minutes=1))
+    before = a_standing(open_rows=1, open_seconds=0.0, open_at=NOW - timedelta(minutes=1))
+
+    assert told(first)["drift_window_seconds",] == 60.0 * 1000
+    assert told(before)["drift_window_seconds",] == UNCOUNTED_SECONDS
+
+
+def test_windows_that_closed_at_once_are_no_reason_to_expect_the_next_one_at_once() -> None:
+    burst = a_standing(closed_at=NOW, closed_seconds=0.0)
+
+    assert told(burst)["drift_window_seconds",] == UNCOUNTED_SECONDS
+
+
+def test_who_was_promoted_long_after_the_registration_has_not_been_silent_since_then() -> None:
+    crowned = NOW + timedelta(days=5)
+
+    found = told(a_standing(crowned_at=crowned))
+
+    assert found["drift_last_window_timestamp_seconds",] == crowned.timestamp()
 
 
 def test_a_closed_window_is_the_last_sign_of_life() -> None:
@@ -135,11 +164,15 @@ async def test_only_champions_are_told_and_former_ones_no_longer(
         sample("tidewheel_drift_effect_lower_bound"),
         sample("tidewheel_drift_features", level="critical"),
         sample("tidewheel_drift_features", level="warning"),
+        sample("tidewheel_drift_window_seconds"),
     ]
-    await database.execute("update model set champion = 2")
+    crowned = NOW + timedelta(days=1)
+    await PostgresStore(database).crown("pump-v", 2, crowned)
     await vitals.tell()
 
-    assert first == [2, 1, 2.0, 0.4, 1, 2]
+    assert first == [2, 1, 2.0, 0.4, 1, 2, 300]
+    assert sample("tidewheel_drift_window_seconds") == UNCOUNTED_SECONDS
+    assert sample("tidewheel_drift_last_window_timestamp_seconds") == crowned.timestamp()
     assert sample("tidewheel_drift_severity") == 0
     assert sample("tidewheel_data_quality_alarm", kind="range") == 0
     assert sample("tidewheel_quality_value", metric="mae", kind="realised") is None

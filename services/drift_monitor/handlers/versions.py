@@ -122,10 +122,10 @@ class Versions:
 
     async def crown(self, heard: Heard[ModelPromoted]) -> Iterable[Event]:
         await self.store.lock([heard.event.model])
-        await self.store.crown(heard.event.model, heard.event.version)
+        await self.store.crown(heard.event.model, heard.event.version, heard.time)
         return await self._courses.note_promoted(heard.event)
 
     async def crown_again(self, heard: Heard[DeploymentRolledBack]) -> Iterable[Event]:
         await self.store.lock([heard.event.model])
-        await self.store.crown(heard.event.model, heard.event.to_version)
+        await self.store.crown(heard.event.model, heard.event.to_version, heard.time)
         return await self._courses.note_rollback(heard.event)

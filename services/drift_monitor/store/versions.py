@@ -66,12 +66,14 @@ class VersionTable:
             owner,
         )
 
-    async def crown(self, model: str, version: int | None) -> None:
+    async def crown(self, model: str, version: int | None, at: datetime) -> None:
+        """Note which version answers from a moment on."""
         await self.database.execute(
-            "insert into model (model, champion) values ($1, $2) "
-            "on conflict (model) do update set champion = excluded.champion",
+            "insert into model (model, champion, crowned_at) values ($1, $2, $3) on conflict "
+            "(model) do update set champion = excluded.champion, crowned_at = excluded.crowned_at",
             model,
             version,
+            at,
         )
 
     async def note_asked(self, model: str, at: datetime) -> None:

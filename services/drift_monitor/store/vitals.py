@@ -10,12 +10,12 @@ from services.drift_monitor.vitals import Coverage, Standing
 from shared.postgres import Database
 
 STANDINGS: Final = """
-    select m.model, v.metric, v.registered_at, (v.policy ->> 'window')::int as window_rows,
+    select m.model, v.metric, v.registered_at, m.crowned_at, (v.policy ->> 'window')::int as window_rows,
         extract(epoch from v.close_after)::float8 as close_after,
         coalesce((v.policy ->> 'tolerance')::float8, 0) as tolerance,
         closed.severity, found.shifted, found.drifted, found.critical, closed.closed_at,
         closed.seconds as closed_seconds,
-        opened.rows as open_rows, opened.seconds as open_seconds,
+        opened.rows as open_rows, opened.seconds as open_seconds, opened.ended_at as open_at,
         measured.quality, estimated.estimate,
         array(select kind from data_alarm a where a.model = m.model and a.version = v.version)
             as alarms
@@ -38,7 +38,7 @@ STANDINGS: Final = """
         ) features
     ) found on true
     left join lateral (
-        select rows,
+        select rows, ended_at,
             extract(epoch from ended_at - coalesce(begun_at, started_at))::float8 as seconds
         from window_sketch w
         where w.model = v.model and w.version = v.version and closed_at is null
