@@ -178,8 +178,8 @@ class Placing:
         done.filled[place] = Filled(
             key=(model, version),
             window=part.window,
-            # Squeezed it lies in the row of its window: that costs the database far less to write.
-            sketch=parts.to_bytes(),
+            # What is written again soon is not squeezed: that costs more than the database saves.
+            sketch=parts.to_bytes(1 if part.closes else 0),
             is_closed=part.closes,
         )
         done.marks[slot] = after_parts(part.window, closes=part.closes)
