@@ -229,6 +229,22 @@ class Transaction:
         )
         return [row["sequence"] for row in rows]
 
+    @asynccontextmanager
+    async def apart(self) -> AsyncIterator[None]:
+        """What fails in here is undone by itself; the transaction goes on without it.
+
+        Not after a lost connection: then the error of the connection is what comes out.
+        """
+        deferred = {sql: list(rows) for sql, rows in self._deferred.items()}
+        said, callbacks, spoken = len(self.said), len(self.after_commit), self._spoken.copy()
+        try:
+            async with self.connection.transaction():
+                yield
+        except BaseException:
+            self._deferred, self._spoken = deferred, spoken
+            del self.said[said:], self.after_commit[callbacks:]
+            raise
+
     def defer(self, sql: str, *arguments: Any) -> None:
         """Run a statement just before the commit, together with all others of the same text."""
         self._deferred.setdefault(sql, []).append(arguments)

@@ -27,6 +27,7 @@ CounterName = Literal[
     "tidewheel_prediction_log_gaps_total",
     "tidewheel_labels_total",
     "tidewheel_labels_orphaned_total",
+    "tidewheel_rounds_failed_total",
     "tidewheel_drift_windows_total",
     "tidewheel_monitor_rows_total",
     "tidewheel_retraining_requests_total",
@@ -50,6 +51,7 @@ GaugeName = Literal[
     "tidewheel_dead_letters_pending",
     "tidewheel_jobs_waiting",
     "tidewheel_labels_waiting",
+    "tidewheel_monitor_windows_unjudged",
     "tidewheel_spool_bytes",
     "tidewheel_spool_oldest_seconds",
     "tidewheel_models_served",
@@ -249,8 +251,15 @@ COUNTERS: Final[Mapping[CounterName, Metric]] = {
         },
     ),
     "tidewheel_labels_orphaned_total": Metric(
-        means="Labels that waited a whole horizon and found no prediction. Worry: growing.",
+        means="Labels that waited a whole horizon, or behind 100,000 newer ones, and found no "
+        "prediction; of models that nobody knows as other. Worry: growing.",
         labels=("model",),
+        by=("drift_monitor",),
+    ),
+    "tidewheel_rounds_failed_total": Metric(
+        means="Steps of the monitor's rounds that failed in a way nobody foresaw; the log has the "
+        "trace. Worry: above 0.",
+        labels=("round",),
         by=("drift_monitor",),
     ),
     "tidewheel_drift_windows_total": Metric(
@@ -354,6 +363,11 @@ GAUGES: Final[Mapping[GaugeName, Metric]] = {
     ),
     "tidewheel_labels_waiting": Metric(
         means="Labels whose predictions were not heard of yet. Worry: growing.",
+        by=("drift_monitor",),
+    ),
+    "tidewheel_monitor_windows_unjudged": Metric(
+        means="Closed windows that wait for their verdict because their profile cannot be read, "
+        "or it failed; tried again every five minutes. Worry: above 0.",
         by=("drift_monitor",),
     ),
     "tidewheel_spool_bytes": Metric(

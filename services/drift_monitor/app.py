@@ -22,11 +22,20 @@ from services.drift_monitor.handlers import (
     Telling,
     Versions,
 )
+from services.drift_monitor.handlers.retiring import Retiring
 from services.drift_monitor.handlers.vitals import Vitals
 from services.drift_monitor.settings import Settings
 from services.drift_monitor.store import PostgresStore, Reading, Reporting
 from services.drift_monitor.store.vitals import VitalsTable
-from services.drift_monitor.worker import Ager, Forgetter, Looker, Reporter, Settler, Teller
+from services.drift_monitor.worker import (
+    Ager,
+    Forgetter,
+    Looker,
+    Reporter,
+    Retirer,
+    Settler,
+    Teller,
+)
 from shared import clock, dead_letters, http, idempotency, running
 from shared.artifacts import ArtifactStore
 from shared.bus import Bus
@@ -74,6 +83,7 @@ async def serve(settings: Settings) -> None:
     predictions = Predictions(store=store, judging=judging, telling=telling)
     labels = Labels(store=store, judging=judging, telling=telling)
     versions = Versions(store=store, predictions=predictions, fetch=artifacts.aget)
+    ageing = Ageing(predictions=predictions)
     courses = Courses(deciding=judging.deciding)
     brakes = Brakes(store=store, deciding=judging.deciding, now=clock.now, limits=limits)
     facts = [*versions.reactions(), *courses.reactions()]
@@ -142,7 +152,8 @@ async def serve(settings: Settings) -> None:
             reporter.look,
             forgetter.run,
             Looker(brakes=brakes, every=settings.look_seconds).run,
-            Ager(ageing=Ageing(predictions=predictions)).run,
+            Ager(ageing=ageing, versions=versions).run,
+            Retirer(Retiring(ageing=ageing, horizon=horizon)).run,
             Settler(settling=Settling(store=store, judging=judging)).run,
             partial(idempotency.forgetting, database),
             Teller(vitals=Vitals(VitalsTable(database), clock.now)).run,

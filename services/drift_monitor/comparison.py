@@ -12,7 +12,7 @@ from datetime import datetime
 from typing import Final, Literal
 
 from services.drift_monitor.quality import Value
-from services.drift_monitor.windows import Kept, Watched
+from services.drift_monitor.windows import Kept, Watched, moment_of
 from shared.events import ArmLoss, LossesObserved, ModelName, PairedLoss, PredictionRow
 
 MOST_TOGETHER: Final = 500
@@ -53,7 +53,7 @@ class Unseen:
             answer=row.answer,
             score=row.score,
             weight=row.weight,
-            at=row.at,
+            at=moment_of(row.at),
         )
 
 

@@ -94,6 +94,15 @@ class Grid:
         words = iter(self.words)
         return [next(words).size if size is None else size + 2 for size in self.sizes]
 
+    @property
+    def last(self) -> NumberCells | None:
+        """The cells of the last feature; None where it is a category."""
+        size = self.sizes[-1] if self.sizes else None
+        if size is None:
+            return None
+        edges = self.edges[len(self.edges) - size :].tolist()
+        return NumberCells(name=self.names[-1], edges=tuple(edges))
+
     def alone(self) -> "Grid":
         """The same without the joint sums."""
         return replace(self, paired=None)

@@ -9,7 +9,9 @@ so it does not matter which process counted last, or whether this one's transact
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
+from itertools import chain, islice
 from typing import Final
+from weakref import ReferenceType, ref
 
 from services.drift_monitor.detection.filling import Filling, Group, Known
 from services.drift_monitor.layouts import Grid
@@ -33,6 +35,12 @@ def interned(names: tuple[str, ...]) -> tuple[str, ...]:
     return names
 
 
+class Turn:
+    """Somebody is about to save what was counted."""
+
+    __slots__ = ("__weakref__",)
+
+
 @dataclass(slots=True)
 class Memory:
     """Plans by version, and the sketches of open windows; the least recently used go first."""
@@ -41,7 +49,7 @@ class Memory:
     plans: dict[Key, Plan] = field(default_factory=dict)
     filling: Filling[Slot] = field(default_factory=Filling)
     _marks: dict[Slot, Mark] = field(default_factory=dict)
-    _turns: dict[Slot, object] = field(default_factory=dict)
+    _turns: dict[Slot, ReferenceType[Turn]] = field(default_factory=dict)
 
     def plan_all(self, plans: Mapping[Key, Plan]) -> None:
         """Remember how versions are cut; it never changes."""
@@ -55,21 +63,26 @@ class Memory:
         """Whether the sketch of this window is here as the database has it."""
         return self._marks.get(slot) == (window.number, window.rows)
 
-    def begin(self, slots: Iterable[Slot]) -> object:
-        """From here on the sketches of these are ahead of the database, until `settle`."""
-        turn = object()
+    def begin(self, slots: Iterable[Slot]) -> Turn:
+        """From here on the sketches of these are ahead of the database, until `settle`.
+
+        Whoever can settle the turn holds it; once nobody does, its transaction came to nothing.
+        """
+        turn = Turn()
+        known = ref(turn)
         for slot in slots:
             self._marks.pop(slot, None)
-            self._turns[slot] = turn
+            self._turns[slot] = known
         return turn
 
-    def settle(self, turn: object, marks: Mapping[Slot, Mark]) -> None:
+    def settle(self, turn: Turn, marks: Mapping[Slot, Mark]) -> None:
         """The transaction is committed: what it counted is what the database has.
 
         Where somebody else began meanwhile, only the latter knows what is in the sketch.
         """
         for slot, mark in marks.items():
-            if self._turns.get(slot) is turn:
+            began = self._turns.get(slot)
+            if began is not None and began() is turn:
                 del self._turns[slot]
                 self._marks[slot] = mark
         self._make_room(marks)
@@ -105,9 +118,10 @@ class Memory:
         for slot in used:
             if slot in self._marks:
                 self._marks[slot] = self._marks.pop(slot)
-        excess = len(self._marks) - self.most
+        excess = len(self._marks) + len(self._turns) - self.most
         if excess > 0:
-            self.forget([slot for slot, _ in zip(list(self._marks), range(excess), strict=False)])
+            came_to_nothing = [slot for slot, turn in self._turns.items() if turn() is None]
+            self.forget(list(islice(chain(came_to_nothing, self._marks), excess)))
 
 
 def after_parts(window: Open, *, closes: bool) -> Mark:

@@ -3,7 +3,7 @@
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from operator import attrgetter
 from typing import Any, Final
 
@@ -17,6 +17,9 @@ _NAMES: Final = attrgetter("names")
 _AT: Final = attrgetter("at")
 LEAST_ROWS: Final = 20
 """A window with fewer says nothing; it goes on, however old it is."""
+EARLIEST: Final = datetime(2, 1, 1, tzinfo=UTC)
+LATEST: Final = datetime(9998, 12, 31, tzinfo=UTC)
+"""At the ends of time an offset leads out of it."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -91,7 +94,7 @@ class Kept:
             score=row.score,
             arm=row.arm,
             rung=row.rung,
-            at=row.at,
+            at=moment_of(row.at),
             entity=row.entity,
             weight=row.weight,
             arms=row.arms,
@@ -226,6 +229,13 @@ class Window:
         return self.sketch.counts
 
 
+def moment_of(at: datetime) -> datetime:
+    """A moment that can be kept: a broken clock moves it, and loses no row."""
+    if at.tzinfo is UTC and EARLIEST.year <= at.year < LATEST.year:
+        return at
+    return min(max(at if at.tzinfo else at.replace(tzinfo=UTC), EARLIEST), LATEST)
+
+
 def allot(opened: Mapping[str, Open], newest: int, rows: Sequence[Kept], plan: Plan) -> list[Part]:
     """Which rows fall into which window, in the order in which windows are filled.
 
@@ -257,9 +267,9 @@ def _next_part(window: Open, rows: Sequence[Kept], plan: Plan) -> tuple[Sequence
     room = max(plan.window - window.rows, 0)
     taken = rows[:room]
     if plan.close_after is not None:
-        ends = window.begun_at + plan.close_after
         for place, row in enumerate(taken):
-            if row.at >= ends and window.rows + place >= LEAST_ROWS:
+            is_old = row.at - window.begun_at >= plan.close_after
+            if is_old and window.rows + place >= LEAST_ROWS:
                 return rows[:place], True
     return taken, window.rows + len(taken) >= plan.window
 

@@ -9,7 +9,10 @@ from typing import Any, Final
 from uuid import UUID
 
 from services.drift_monitor import reports
-from services.drift_monitor.handlers import Ageing, Brakes, Profiles, Settling
+from services.drift_monitor.handlers import Ageing, Brakes, Profiles, Settling, Versions
+from services.drift_monitor.handlers.labels import count_orphaned
+from services.drift_monitor.handlers.retiring import Retiring
+from services.drift_monitor.handlers.rounds import Steps, repeat, take
 from services.drift_monitor.handlers.vitals import Vitals
 from services.drift_monitor.store import Asked, PostgresStore, Reading, Reporting
 from services.drift_monitor.store.horizon import spans_of
@@ -34,6 +37,7 @@ SETTLE_EVERY_SECONDS: Final = 15.0
 MOST_ALARMS: Final = 5
 """Reports queued at one look: a storm of alarms must not keep people's own reports waiting."""
 OURSELVES: Final = "tidewheel"
+NO_ROWS: Final = Failed(kind="NoRows", detail="no row of the window is kept any more", trace="")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -61,6 +65,9 @@ class Reporter:
         """One report: the verdict over the whole window, drawn over a sample of its rows."""
         report = UUID(job.payload["report"])
         ordered = await self._order(job.payload)
+        if not ordered["current"]:
+            await self._fail(job, report, NO_ROWS)
+            return
         outcome: Outcome = await self.confined.run(
             reports.DRAW, ordered, seconds=self.seconds, megabytes=self.megabytes
         )
@@ -102,6 +109,7 @@ class Reporter:
             [[row.get(name) for name in version.columns] for row in by_name],
             {f["feature"]: f["p_value"] for f in known if f["feature"] not in (ANSWER, SCORE)},
             (window or {}).get("alpha") or 0.0,
+            rows=(reference.rows, (window or {}).get("rows") or len(rows)),
             kind=wanted.get("kind", "full"),
         )
 
@@ -123,12 +131,7 @@ class Reporter:
 
     async def look(self) -> None:
         """Until cancelled: every critical drift gets a report, one per version and day."""
-        while True:
-            try:
-                await self.order_alarms()
-            except Unavailable as error:
-                telemetry.log("reports_wait", level="warning", reason=str(error))
-            await asyncio.sleep(LOOK_EVERY_SECONDS)
+        await repeat(LOOK_EVERY_SECONDS, {"reports": self.order_alarms})
 
     async def order_alarms(self) -> None:
         """Queue what no report was drawn of; killed in between, it is queued the next time."""
@@ -165,32 +168,34 @@ class Forgetter:
     _last: datetime | None = None
 
     async def run(self) -> None:
-        """Until cancelled; a database that is away is waited for."""
-        while True:
-            try:
-                await self.forget()
-            except Unavailable as error:
-                telemetry.log("forgetting_waits", level="warning", reason=str(error))
-            await asyncio.sleep(FORGET_EVERY_SECONDS)
+        """Until cancelled."""
+        await repeat(FORGET_EVERY_SECONDS, self._steps())
 
     async def forget(self) -> None:
         """One round."""
-        await self._forget_telemetry(self.now())
-        windows = self.now() - self.windows
-        await self.store.forget_windows(windows)
-        await self.store.forget_told(windows)
+        for step in self._steps().values():
+            await step()
+
+    def _steps(self) -> Steps:
+        return {
+            "telemetry": self._forget_telemetry,
+            "windows": lambda: self.store.forget_windows(self.now() - self.windows),
+            "told": lambda: self.store.forget_told(self.now() - self.windows),
+            "waiting": self._tell_waiting,
+        }
+
+    async def _tell_waiting(self) -> None:
         telemetry.gauge("tidewheel_labels_waiting", await self.store.count_waiting())
 
-    async def _forget_telemetry(self, now: datetime) -> None:
+    async def _forget_telemetry(self) -> None:
+        now = self.now()
         longer = await self.store.kept_longer(self.horizon)
         if longer != self._longer:
             self._longer, self._last = longer, None
         spans = spans_of(now, self._last, self.horizon, longer)
         await self.store.forget_telemetry(spans)
         await self.store.forget_batches(now - self.horizon)
-        for model, labels in (await self.store.drop_waiting(spans)).items():
-            telemetry.count("tidewheel_labels_total", labels, outcome="orphaned")
-            telemetry.count("tidewheel_labels_orphaned_total", labels, model=model)
+        count_orphaned(await self.store.drop_waiting(spans))
         self._last = now
 
 
@@ -208,16 +213,12 @@ class Looker:
     every: float = LOOK_EVERY_SECONDS
 
     async def run(self) -> None:
-        """Until cancelled; a database that is away is waited for."""
-        while True:
-            try:
-                await self.brakes.look()
-                while await self.brakes.look_at_one():
-                    pass
-            except Unavailable as error:
-                # The database is away, or what a course names cannot be read now.
-                telemetry.log("looking_waits", level="warning", reason=str(error))
-            await asyncio.sleep(self.every)
+        """Until cancelled."""
+        await repeat(self.every, {"brakes": self.brakes.look, "courses": self._look_at_courses})
+
+    async def _look_at_courses(self) -> None:
+        while await self.brakes.look_at_one():
+            pass
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -227,31 +228,27 @@ class Settler:
     settling: Settling
 
     async def run(self) -> None:
-        """Until cancelled; a database that is away is waited for."""
-        while True:
-            try:
-                await self.settling.settle()
-            except Unavailable as error:
-                telemetry.log("settling_waits", level="warning", reason=str(error))
-            await asyncio.sleep(SETTLE_EVERY_SECONDS)
+        """Until cancelled."""
+        await repeat(SETTLE_EVERY_SECONDS, {"labels": self.settling.settle})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Ager:
-    """Looks at what only time brings: windows too old to stay open, and stale champions."""
+    """Looks at what only time brings: old windows, verdicts that wait, and stale champions."""
 
     ageing: Ageing
+    versions: Versions
 
     async def run(self) -> None:
-        """Until cancelled; a database that is away is waited for."""
+        """Until cancelled."""
         await self._recall()
-        while True:
-            try:
-                await self.ageing.predictions.checking.check_age()
-                await self.ageing.close_old()
-            except Unavailable as error:
-                telemetry.log("ageing_waits", level="warning", reason=str(error))
-            await asyncio.sleep(LOOK_EVERY_SECONDS)
+        steps: Steps = {
+            "ages": self.ageing.check_age,
+            "windows": self.ageing.close_old,
+            "verdicts": self.ageing.predictions.verdicts.judge_due,
+            "rows": self.versions.count_waiting,
+        }
+        await repeat(LOOK_EVERY_SECONDS, steps)
 
     async def _recall(self) -> None:
         """Have the open windows at hand; without, the first rows of each fetch it."""
@@ -270,12 +267,20 @@ class Teller:
     vitals: Vitals
 
     async def run(self) -> None:
-        """Until cancelled; a database that is away is waited for."""
+        """Until cancelled."""
         for turn in itertools.count():
-            try:
-                await self.vitals.tell()
-                if turn % LABELS_EVERY_TURNS == 0:
-                    await self.vitals.tell_labels()
-            except Unavailable as error:
-                telemetry.log("vitals_wait", level="warning", reason=str(error))
+            await take({"vitals": self.vitals.tell})
+            if turn % LABELS_EVERY_TURNS == 0:
+                await take({"coverage": self.vitals.tell_labels})
             await asyncio.sleep(TELL_EVERY_SECONDS)
+
+
+@dataclass(frozen=True, slots=True)
+class Retirer:
+    """Ends the windows of versions that do not answer any more."""
+
+    retiring: Retiring
+
+    async def run(self) -> None:
+        """Until cancelled."""
+        await repeat(FORGET_EVERY_SECONDS, {"idle": self.retiring.retire})

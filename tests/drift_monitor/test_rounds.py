@@ -156,19 +156,18 @@ async def test_one_model_that_cannot_be_settled_or_closed_keeps_no_other_waiting
     # Its profile is nowhere; a window of it is old, and losses are to be fed.
     await database.execute("update version set reference = repeat('f', 64) where model = 'model-2'")
     await database.execute("update detector set fed_to = $1", NOW - timedelta(days=1))
-    ageing = fleet.ageing
+    ageing, verdicts = fleet.ageing, fleet.ageing.predictions.verdicts
 
     closed, again = await ageing.close_old(), await ageing.close_old()
     await fleet.settling.settle()
 
-    left = await database.fetch("select model from window_sketch where closed_at is null")
+    unjudged = await database.fetch("select model from window_sketch where judge_at is not null")
     due = {
         row["model"]: row["due_at"]
         for row in await database.fetch("select model, due_at from label_delay")
     }
-    assert (closed, again) == (2, 0)
-    assert [row["model"] for row in left] == ["model-2"]
-    assert list(ageing.failed) == [("model-2", 1, "")]
+    assert (closed, again, ageing.failed) == (3, 0, {})
+    assert [row["model"] for row in unjudged] == ["model-2"]
     assert due["model-2"] == NOW + timedelta(minutes=5)
     assert all(moment is None or moment > NOW for moment in due.values())
     fleet.clock[0] += timedelta(minutes=6)
@@ -176,12 +175,12 @@ async def test_one_model_that_cannot_be_settled_or_closed_keeps_no_other_waiting
         "update version v set reference = o.reference from version o "
         "where v.model = 'model-2' and o.model = 'model-1'"
     )
-    assert await ageing.close_old() == 1
-    assert ageing.failed == {}
+    assert await verdicts.judge_due() == 1
+    assert await verdicts.store.count_unjudged() == 0
 
 
 @real
-async def test_closing_gives_up_only_when_nothing_can_be_read(fleet: Fleet) -> None:
+async def test_windows_close_though_no_profile_can_be_read(fleet: Fleet) -> None:
     await fleet.open_old()
 
     async def away(_: object) -> bytes:
@@ -189,12 +188,14 @@ async def test_closing_gives_up_only_when_nothing_can_be_read(fleet: Fleet) -> N
 
     await fleet.database.execute("update version set reference = repeat('e', 64)")
     fleet.judging.profiles.fetch = away
-    ageing = fleet.ageing
+    verdicts = fleet.ageing.predictions.verdicts
 
-    with pytest.raises(Unavailable):
-        await ageing.close_old()
+    closed = await fleet.ageing.close_old()
+    fleet.clock[0] += timedelta(minutes=6)
+    judged = await verdicts.judge_due()
 
-    assert len(ageing.failed) == 2
+    assert (closed, judged) == (3, 0)
+    assert await verdicts.store.count_unjudged() == 3
 
 
 @real

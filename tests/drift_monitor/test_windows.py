@@ -10,7 +10,16 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from services.drift_monitor.windows import Kept, Open, Part, Plan, allot
+from services.drift_monitor.windows import (
+    EARLIEST,
+    LATEST,
+    Kept,
+    Open,
+    Part,
+    Plan,
+    allot,
+    moment_of,
+)
 from shared.seasons import Season, season_of
 from tests.drift_monitor.building import NAMES, NOON, Serving, autoregressive
 
@@ -151,3 +160,29 @@ def test_a_feature_that_was_not_logged_is_missing_and_counted_as_absent() -> Non
 
     assert {values[2] for values in PLAN.values(rows)[0]} == {None}
     assert part.window.absent == {"c": 20}
+
+
+@pytest.mark.parametrize(
+    ("told", "kept"),
+    [
+        ("2026-03-04T12:00:00+02:00", "2026-03-04T10:00:00+00:00"),
+        ("2026-03-04T12:00:00", "2026-03-04T12:00:00+00:00"),
+        ("9999-12-31T23:59:59-05:00", LATEST.isoformat()),
+        ("9998-12-31T12:00:00+00:00", LATEST.isoformat()),
+        ("0001-01-01T00:00:00+05:00", EARLIEST.isoformat()),
+    ],
+)
+def test_a_broken_clock_moves_a_row_and_loses_none(told: str, kept: str) -> None:
+    found = moment_of(datetime.fromisoformat(told))
+
+    assert found == datetime.fromisoformat(kept)
+    assert found.astimezone(UTC) == found
+
+
+def test_windows_close_by_age_at_the_end_of_time_as_ever() -> None:
+    plan = replace(PLAN, close_after=timedelta(days=400 * 365))
+    rows = [replace(ROWS[n], at=at) for n, at in enumerate([EARLIEST] * 10 + [LATEST] * 15)]
+
+    parts = allotted(rows, [], replace(plan, window=100))
+
+    assert [(part.window.rows, part.closes) for part in parts] == [(20, True), (5, False)]

@@ -15,12 +15,13 @@ from services.drift_monitor.brake import (
     release,
     scope_of,
 )
+from services.drift_monitor.handlers import failing
 from services.drift_monitor.handlers.deciding import Deciding
 from services.drift_monitor.store import PostgresStore
 from shared import telemetry
 from shared.access import EVERY_TEAM, Principal, Role, act
 from shared.clock import Clock
-from shared.errors import NotFound, NotPermitted, Unprocessable
+from shared.errors import NotFound, NotPermitted
 from shared.events import BrakeLifted, DatasetName, Event, Heard, Json, ModelName
 from shared.ids import derived
 from shared.postgres import Cause
@@ -62,15 +63,21 @@ class Brakes:
         return len(set_now) - len(lifted)
 
     async def look_at_one(self) -> bool:
-        """Look at one course whose moment has come; whether there was one."""
+        """Look at one course whose moment has come; whether there was one.
+
+        One that cannot be looked at is due again a little later, and nobody waits for it.
+
+        Raises:
+            Unavailable: the database is away.
+        """
         model = await self.store.due_course(self.now())
         if model is None:
             return False
         try:
             await self._look_at(model)
-        except (NotFound, Unprocessable) as error:
-            # What its champion was made of is gone or broken; the others do not wait for it.
-            telemetry.log("looking_failed", level="error", model=model, reason=str(error))
+        except Exception as error:  # noqa: BLE001 - the others do not wait, whatever it was
+            failing.tell("looking_failed", model, error)
+            # Fails where it is the database that is away; then the round is over.
             async with self.store.database.transaction():
                 await self.store.lock([model])
                 await self.store.due_again(model, self.now() + PAUSE)

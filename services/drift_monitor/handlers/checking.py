@@ -2,14 +2,18 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from datetime import datetime
 
 from services.drift_monitor.data_quality import Change, inspect, step
+from services.drift_monitor.handlers import failing
+from services.drift_monitor.handlers.failing import AFTER_FAILURE
 from services.drift_monitor.handlers.profiles import Profiles
 from services.drift_monitor.memory import Key
 from services.drift_monitor.store import PostgresStore
 from services.drift_monitor.store.alarms import Stale
 from services.drift_monitor.windows import Watched, Window
 from shared.clock import Clock
+from shared.errors import Unavailable
 from shared.events import DataQualityAlarmed, DataQualityCleared, Event, ModelName
 from shared.ids import derived
 
@@ -40,15 +44,31 @@ class Checking:
             said += _words_of(window, change)
         return said
 
-    async def check_age(self) -> int:
-        """Look at all champions; how many alarms changed. Each model has its own transaction."""
-        now = self.now()
+    async def check_age(self, waits: dict[str, datetime] | None = None) -> int:
+        """Look at all champions; how many alarms changed. Each model has its own transaction.
+
+        Args:
+            waits: models that could not be looked at, and when that is tried again; nobody else
+                waits for them.
+
+        Raises:
+            Unavailable: the database is away.
+        """
+        now, changed, waits = self.now(), 0, {} if waits is None else waits
         stale = {(one.model, one.version): one for one in await self.store.stale_now(now)}
-        changed = stale.keys() ^ await self.store.stale_said()
-        models = sorted({model for model, _ in changed})
-        for model in models:
-            await self._check_age_of(model)
-        return len(models)
+        keys = stale.keys() ^ await self.store.stale_said()
+        for model in sorted({model for model, _ in keys if waits.get(model, now) <= now}):
+            waits.pop(model, None)
+            try:
+                await self._check_age_of(model)
+            except Unavailable:
+                raise
+            except Exception as error:  # noqa: BLE001 - the others do not wait, whatever it was
+                waits[model] = now + AFTER_FAILURE
+                failing.tell("checking_failed", model, error)
+            else:
+                changed += 1
+        return changed
 
     async def _check_age_of(self, model: str) -> None:
         async with self.store.database.transaction() as transaction:

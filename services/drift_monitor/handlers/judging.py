@@ -1,6 +1,6 @@
 """A window that is full is compared; one whose labels have come is measured; both are said."""
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import assert_never
@@ -10,6 +10,8 @@ from services.drift_monitor.brake import USUAL, Limits
 from services.drift_monitor.detection import HISTORY, Comparison, compare
 from services.drift_monitor.domain import Decided, Subject
 from services.drift_monitor.drift import after_estimate, after_window
+from services.drift_monitor.handlers import failing
+from services.drift_monitor.handlers.apart import apart
 from services.drift_monitor.handlers.deciding import Deciding
 from services.drift_monitor.handlers.measuring import (
     First,
@@ -103,10 +105,33 @@ class Judging:
     async def after_labels(
         self, joined: Collection[Place], revised: Collection[Place] = ()
     ) -> list[Event]:
-        """Measure the windows whose labels have reached a further step, or in which one changed."""
+        """Measure the windows whose labels have reached a further step, or in which one changed.
+
+        What cannot be measured now is when more labels come, or when no more are to come.
+        """
         looks = await self.store.looks({*joined, *revised})
         due = {place: look for place, look in looks.items() if is_due(look, place in revised)}
-        return await self.look_at(due, revised)
+        keys = await self.measurable({place[:2] for place in due})
+
+        async def measure(places: Sequence[Place]) -> list[Event]:
+            return await self.look_at({place: due[place] for place in places}, revised)
+
+        async def note(place: Place, error: Exception) -> None:
+            failing.tell("measuring_failed", place[0], error, version=place[1], window=place[2])
+
+        ready = [place for place in sorted(due) if place[:2] in keys]
+        return await apart(self.store.database, ready, measure, note)
+
+    async def measurable(self, keys: Collection[Key]) -> set[Key]:
+        """Those of the versions whose labels can be held against their profiles now."""
+        if not keys:
+            return set()
+        known = await self.profiles.versions(self.store, keys)
+        return {
+            key
+            for key, version in known.items()
+            if await self.profiles.failure(version, for_labels=True) is None
+        }
 
     async def look_at(
         self, looks: Mapping[Place, Look], revised: Collection[Place] = ()

@@ -7,6 +7,8 @@ from datetime import MAXYEAR, MINYEAR, datetime
 from math import isfinite
 from typing import Final
 
+from services.drift_monitor.handlers import failing
+from services.drift_monitor.handlers.apart import apart
 from services.drift_monitor.handlers.judging import Judging
 from services.drift_monitor.handlers.news import News
 from services.drift_monitor.handlers.telling import Telling
@@ -45,6 +47,7 @@ class Labels:
         versions = await self._versions(set(zip(answers.model, answers.version, strict=True)))
         firsts, joined = join_many(answers, observed, _classes(versions))
         kept = await self.store.wait_for(joined.parked)
+        count_orphaned(await self.store.make_room())
         _count("duplicate", joined.became["unknown"] - kept)
         joined.became["unknown"] = kept
         return await self._conclude(joined, versions, firsts)
@@ -117,9 +120,19 @@ class Labels:
         return said
 
     async def _feed(self, news: News, versions: Versions) -> list[Event]:
-        """Feed the running tests: what was waiting for its age, and what has come after it."""
-        own = {key: versions[key] for key in news.fed if key in versions}
-        return await self.judging.feed(own, news.losses) if own else []
+        """Feed the running tests: what was waiting for its age, and what has come after it.
+
+        What cannot be fed now is when more labels come, or in a round.
+        """
+        keys = await self.judging.measurable([key for key in news.fed if key in versions])
+
+        async def feed(some: Sequence[Key]) -> list[Event]:
+            return await self.judging.feed({key: versions[key] for key in some}, news.losses)
+
+        async def note(key: Key, error: Exception) -> None:
+            failing.tell("feeding_failed", key[0], error, version=key[1])
+
+        return await apart(self.store.database, sorted(keys), feed, note)
 
 
 def sane_of(heards: Sequence[Heard[GroundTruthObserved]]) -> list[Observed]:
@@ -188,6 +201,13 @@ def _classes(versions: Versions) -> Mapping[Key, Sequence[Value]]:
 def _tell_delays(delays: Mapping[str, Sequence[float]]) -> None:
     for model, seconds in delays.items():
         telemetry.observe_each("tidewheel_label_delay_seconds", seconds, model=model)
+
+
+def count_orphaned(dropped: Mapping[str, int]) -> None:
+    """Labels that wait no longer, by the models that they named."""
+    for model, labels in dropped.items():
+        _count("orphaned", labels)
+        telemetry.count("tidewheel_labels_orphaned_total", labels, model=model)
 
 
 def _count(outcome: str, labels: int) -> None:

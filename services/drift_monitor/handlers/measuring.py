@@ -5,7 +5,7 @@ from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import Final
 
-from services.drift_monitor.handlers.profiles import Profiles, Yardstick
+from services.drift_monitor.handlers.profiles import Profiles
 from services.drift_monitor.quality import (
     LOOKS,
     Alarm,
@@ -29,6 +29,7 @@ from services.drift_monitor.store.qualities import BEGINNING, Look, Running
 from services.drift_monitor.windows import Watched, Window
 from shared.clock import Clock
 from shared.events import QualityDegraded, QualityEstimated, QualityMeasured
+from shared.sketch import NumberCells
 
 First = Callable[[Key, datetime], Sequence[Fed]]
 """Losses of a version by labels that have come now, of predictions up to a moment."""
@@ -324,10 +325,9 @@ def below_rule(version: Watched, number: int, found: Measured) -> QualityDegrade
     )
 
 
-def cells_of(yardstick: Yardstick, scores: Sequence[object]) -> list[int | None]:
+def cells_of(cells: NumberCells | None, scores: Sequence[object]) -> list[int | None]:
     """The cell of each score; None where it has none."""
-    if yardstick.cells is None or not scores:
+    if cells is None or not scores:
         return [None] * len(scores)
-    missing = yardstick.cells.size - 1
-    places = yardstick.cells.places(scores).tolist()
-    return [None if place == missing else place for place in places]
+    missing = cells.size - 1
+    return [None if place == missing else place for place in cells.places(scores).tolist()]

@@ -8,7 +8,7 @@ from itertools import zip_longest
 
 from services.drift_monitor.handlers.profiles import Profiles
 from services.drift_monitor.layouts import Grid
-from services.drift_monitor.memory import Key, Mark, Memory, Slot, after_parts, interned
+from services.drift_monitor.memory import Key, Mark, Memory, Slot, Turn, after_parts, interned
 from services.drift_monitor.store import PostgresStore
 from services.drift_monitor.store.sketches import Filled, Place, Progress
 from services.drift_monitor.windows import Kept, Open, Part, Plan, Window, allot
@@ -121,6 +121,8 @@ class Placing:
         """Of versions that were registered before their cells were kept."""
         found: dict[Key, Plan] = {}
         for key, version in (await self.store.versions(keys)).items() if keys else ():
+            if await self.profiles.failure(version) is not None:
+                continue  # its rows are kept, and counted once the profile can be read
             layout = (await self.profiles.of(version.reference)).layout
             found[key] = Plan(
                 columns=interned(version.columns),
@@ -187,7 +189,7 @@ class Placing:
             done.sketches[place] = read_sketch(parts)
             self.memory.filling.clear(slot)
 
-    def _settle(self, turn: object, done: _Round) -> None:
+    def _settle(self, turn: Turn, done: _Round) -> None:
         self.memory.settle(turn, done.marks)
         telemetry.count("tidewheel_monitor_rows_total", done.rows)
 

@@ -9,6 +9,7 @@ from services.drift_monitor.handlers.judging import Judging
 from services.drift_monitor.handlers.labels import Labels
 from services.drift_monitor.handlers.placing import Placing
 from services.drift_monitor.handlers.telling import Telling
+from services.drift_monitor.handlers.verdicts import Verdicts
 from services.drift_monitor.memory import Memory, interned
 from services.drift_monitor.store import PostgresStore
 from services.drift_monitor.windows import Kept, Window
@@ -42,6 +43,11 @@ class Predictions:
     def checking(self) -> Checking:
         """What is wrong with the data of a window."""
         return Checking(store=self.store, profiles=self.judging.profiles, now=self.judging.now)
+
+    @property
+    def verdicts(self) -> Verdicts:
+        """Who judges windows that are closed."""
+        return Verdicts(store=self.store, judging=self.judging, checking=self.checking)
 
     async def take(
         self, heards: Sequence[Heard[PredictionsLogged]], positions: Positions
@@ -86,20 +92,12 @@ class Predictions:
         return [*said, *told]
 
     async def conclude(self, closed: Sequence[Window], arrived: Sequence[Kept] = ()) -> list[Event]:
-        """Compare windows that were closed, and measure those whose labels were there before.
+        """Judge windows that were closed, and measure those whose labels were there before.
 
         Args:
             arrived: rows that have come now; labels may have come before them.
         """
-        keys = {(one.model, one.version) for one in closed}
-        versions = await self.store.versions(keys) if keys else {}
-        said: list[Event] = []
-        for window in closed:
-            version = versions[window.model, window.version]
-            version, drift = await self.judging.close(version, window)
-            data = await self.checking.check(version, window)
-            versions[window.model, window.version] = version
-            said += [*drift, *data]
+        said = await self.verdicts.judge(closed)
         early = await self.labels.join_early(arrived) if arrived else []
         places = [(str(one.model), one.version, one.number) for one in closed]
         return [*said, *early, *await self.judging.after_labels(places)]

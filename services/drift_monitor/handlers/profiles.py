@@ -1,12 +1,14 @@
 """What versions looked like when they were made, fetched once and kept for a while."""
 
 import asyncio
+import time
 from collections.abc import Awaitable, Callable, Collection
 from dataclasses import dataclass, field, replace
 from typing import Final
 
 import numpy as np
 
+from services.drift_monitor.handlers import failing
 from services.drift_monitor.store import Key, PostgresStore
 from services.drift_monitor.windows import Watched
 from shared.events import Digest
@@ -21,6 +23,8 @@ LARGE_BYTES: Final = 2**20
 """Of a profile that takes too long to read beside everything else."""
 MOST_YARDSTICKS: Final = 20_000
 """One has about 3 kB."""
+UNREAD_SECONDS: Final = 60.0
+"""A profile that could not be had is not asked for again any sooner, unless by a round."""
 
 Fetch = Callable[[Digest], Awaitable[bytes]]
 
@@ -44,14 +48,23 @@ class Yardstick:
     def of(cls, reference: Reference) -> "Yardstick":
         """The part of this profile."""
         last = reference.layout.features[-1] if reference.layout.features else None
-        is_score = isinstance(last, NumberCells) and last.name in (ANSWER, SCORE)
-        cells = last if is_score and isinstance(last, NumberCells) else None
+        cells = score_cells(last if isinstance(last, NumberCells) else None)
         return cls(
             losses=reference.losses,
             cells=cells,
-            is_answer=cells is not None and cells.name == ANSWER,
+            is_answer=is_of_answers(cells),
             scores=reference.scores,
         )
+
+
+def score_cells(last: NumberCells | None) -> NumberCells | None:
+    """The last cells of a profile where they are of the score, or of an answer that is a number."""
+    return last if last is not None and last.name in (ANSWER, SCORE) else None
+
+
+def is_of_answers(cells: NumberCells | None) -> bool:
+    """Whether they are cells of the answer."""
+    return cells is not None and cells.name == ANSWER
 
 
 def lean(reference: Reference) -> Reference:
@@ -98,6 +111,7 @@ class Profiles:
     _known: Recent[Digest, Reference] = field(init=False)
     _yardsticks: dict[Digest, Yardstick] = field(default_factory=dict)
     _versions: dict[Key, Watched] = field(default_factory=dict)
+    _unread: dict[Digest, tuple[float, Exception]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         self._known = Recent(self.most_bytes)
@@ -114,6 +128,32 @@ class Profiles:
             self._known.keep(digest, found, size_of(found))
         return found
 
+    async def failure(
+        self, version: Watched, *, anew: bool = False, for_labels: bool = False
+    ) -> Exception | None:
+        """Why the profile of a version cannot be had or read now, which is logged; None if it can.
+
+        Args:
+            anew: ask for it again, however short ago that was in vain.
+            for_labels: the part that labels need is enough.
+        """
+        digest = version.reference
+        if for_labels and digest in self._yardsticks:
+            return None
+        until, known = self._unread.pop(digest, (0.0, None))
+        if known is None or anew or time.monotonic() >= until:
+            try:
+                await (self.yardstick(digest) if for_labels else self.of(digest))
+            except Exception as error:  # noqa: BLE001 - whatever it is, this version alone waits
+                until, known = time.monotonic() + UNREAD_SECONDS, error.with_traceback(None)
+                failing.tell("profile_unreadable", version.model, error, version=version.version)
+            else:
+                return None
+        self._unread[digest] = (until, known)
+        while len(self._unread) > MOST_YARDSTICKS:
+            del self._unread[next(iter(self._unread))]
+        return known
+
     async def whole(self, digest: Digest) -> Reference:
         """The profile with its sample of rows; fetched and read anew each time.
 
@@ -127,10 +167,12 @@ class Profiles:
 
     async def versions(self, store: PostgresStore, keys: Collection[Key]) -> dict[Key, Watched]:
         """Versions by what never changes of them; how they stand may be long past here."""
-        missing = [key for key in keys if key not in self._versions]
-        if missing:
-            self._versions |= await store.versions(missing)
         found = {key: self._versions[key] for key in keys if key in self._versions}
+        missing = [key for key in keys if key not in found]
+        if missing:
+            found |= await store.versions(missing)
+            # Others may have dropped meanwhile what was known.
+            self._versions |= found
         while len(self._versions) > MOST_YARDSTICKS:
             del self._versions[next(iter(self._versions))]
         return found

@@ -7,6 +7,7 @@ from math import floor, log2
 from typing import Final
 
 from services.drift_monitor.handlers import failing
+from services.drift_monitor.handlers.failing import AFTER_FAILURE
 from services.drift_monitor.handlers.judging import Judging
 from services.drift_monitor.handlers.measuring import fed_age
 from services.drift_monitor.quality import Delays
@@ -27,7 +28,6 @@ OF_DELAY: Final = 0.05
 """Of the age at which labels are there: so late may be noticed that they are."""
 PAUSE: Final = timedelta(seconds=15)
 LONGEST_PAUSE: Final = timedelta(minutes=30)
-AFTER_FAILURE: Final = timedelta(minutes=5)
 AGES_APART: Final = 10 ** (1 / STEPS_PER_DECADE) - 1
 """Relative; delays are known no finer."""
 LONGEST: Final = timedelta(days=7)

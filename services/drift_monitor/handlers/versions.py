@@ -4,13 +4,15 @@ from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import dataclass
 
 from services.drift_monitor.domain import Policy, Watch
+from services.drift_monitor.handlers import failing
 from services.drift_monitor.handlers.courses import Courses
 from services.drift_monitor.handlers.predictions import Predictions
 from services.drift_monitor.layouts import Grid
 from services.drift_monitor.memory import interned
-from services.drift_monitor.store import PostgresStore
+from services.drift_monitor.store import Key, PostgresStore
 from services.drift_monitor.windows import Plan, Watched
 from shared import telemetry
+from shared.errors import Unavailable
 from shared.events import (
     DeploymentRolledBack,
     Digest,
@@ -20,6 +22,7 @@ from shared.events import (
     ModelPromoted,
     ModelRegistered,
 )
+from shared.ids import derived
 from shared.manifest import read_manifest
 from shared.reactions import Reaction, on
 from shared.reference import watched_metric
@@ -119,6 +122,35 @@ class Versions:
         # Losses that nobody could weigh before may have to wait for their age.
         await self.store.wake(version.model)
         return said
+
+    async def count_waiting(self) -> int:
+        """Count rows of versions whose profiles could not be read when they came; how many.
+
+        Each version has a transaction of its own, and one that fails keeps no other waiting.
+
+        Raises:
+            Unavailable: the database is away.
+        """
+        counted = 0
+        for key in await self.store.unplanned():
+            try:
+                counted += await self._count_waiting(key)
+            except Unavailable:
+                raise
+            except Exception as error:  # noqa: BLE001 - the others do not wait, whatever it was
+                failing.tell("counting_failed", key[0], error, version=key[1])
+        return counted
+
+    async def _count_waiting(self, key: Key) -> int:
+        async with self.store.database.transaction() as transaction:
+            await self.store.lock([key[0]])
+            waiting = await self.store.count_unclaimed(key)
+            version = (await self.store.versions([key]))[key]
+            if await self.predictions.judging.profiles.failure(version) is not None:
+                return 0
+            said = await self._count_earlier(version)
+            await transaction.say(said, base=derived(None, "counted", *key))
+        return waiting
 
     async def crown(self, heard: Heard[ModelPromoted]) -> Iterable[Event]:
         await self.store.lock([heard.event.model])

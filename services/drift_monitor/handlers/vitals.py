@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Final
 
+from services.drift_monitor.handlers import failing
 from services.drift_monitor.store.vitals import VitalsTable
 from services.drift_monitor.vitals import Usual, series
 from shared import telemetry
@@ -37,7 +38,12 @@ class Vitals:
         told: dict[GaugeName, list[tuple[Mapping[str, str], float]]] = defaultdict(list)
         for standing in await self.table.standings():
             telemetry.begin("tidewheel_drift_windows_total", model=standing.model)
-            for name, labels, value in series(standing):
+            try:
+                found = list(series(standing))
+            except Exception as error:  # noqa: BLE001 - the others are told, whatever it was
+                failing.tell("telling_failed", standing.model, error)
+                continue
+            for name, labels, value in found:
                 told[name].append((labels, value))
         for name in _OWN:
             telemetry.gauges(name, told[name])

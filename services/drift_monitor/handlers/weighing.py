@@ -6,12 +6,13 @@ from dataclasses import dataclass
 from itertools import groupby
 
 from services.drift_monitor.handlers.measuring import cells_of
-from services.drift_monitor.handlers.profiles import Profiles
+from services.drift_monitor.handlers.profiles import Profiles, is_of_answers, score_cells
 from services.drift_monitor.quality import Judge, Outcome, Value
 from services.drift_monitor.quality.firsts import Firsts
 from services.drift_monitor.store import Key, PostgresStore
 from services.drift_monitor.store.outcomes import Lost, Weighed
 from services.drift_monitor.windows import Watched
+from shared.sketch import NumberCells
 
 Versions = Mapping[Key, Watched]
 
@@ -65,9 +66,9 @@ class Weighing:
         for key, span in spans.items():
             version = versions[key]
             judge = version.judge
-            yardstick = await self.profiles.yardstick(version.reference)
-            scores = column.answers if yardstick.is_answer else column.scores
-            cells += cells_of(yardstick, scores[span])
+            of_score = await self._score_cells(key, version)
+            scores = column.answers if is_of_answers(of_score) else column.scores
+            cells += cells_of(of_score, scores[span])
             rows: Sequence[Mapping[str, object]] = ()
             if judge.needs_features:
                 features = await self.store.features_of(column.ids[span])
@@ -82,6 +83,13 @@ class Weighing:
             losses += judge.losses(column.answers[span], column.scores[span], values)
             of_rule += judge.losses_or_none(ruled[span], rule_scores[span], values)
         return Lost(losses, of_rule, cells)
+
+    async def _score_cells(self, key: Key, version: Watched) -> NumberCells | None:
+        """Cells of the score; as they are kept for counting where the profile cannot be read."""
+        if await self.profiles.failure(version, for_labels=True) is None:
+            return (await self.profiles.yardstick(version.reference)).cells
+        grid = (await self.store.grids([key])).get(key)
+        return score_cells(grid.last) if grid is not None else None
 
 
 def _laid_out(

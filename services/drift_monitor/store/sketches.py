@@ -199,7 +199,8 @@ class SketchTable:
         """Write down the verdict and the digest of its sketch, and have critical drift drawn."""
         await self.database.execute(
             "update window_sketch set severity = $4, mode = $5, alpha = $6, detail = $7, "
-            "features = $8, digest = $9 where model = $1 and version = $2 and number = $3",
+            "features = $8, digest = $9, judge_at = null "
+            "where model = $1 and version = $2 and number = $3",
             window.model,
             window.version,
             window.number,

@@ -6,14 +6,17 @@ from services.drift_monitor.store.alarms import AlarmTable
 from services.drift_monitor.store.courses import CourseTable
 from services.drift_monitor.store.delays import DelayTable
 from services.drift_monitor.store.horizon import HorizonTable
+from services.drift_monitor.store.idle import IdleTable
 from services.drift_monitor.store.outcomes import OutcomeTable
 from services.drift_monitor.store.predictions import PredictionTable
 from services.drift_monitor.store.qualities import QualityTable
 from services.drift_monitor.store.settling import SettlingTable
 from services.drift_monitor.store.sketches import SketchTable
+from services.drift_monitor.store.unjudged import UnjudgedTable
 from services.drift_monitor.store.unseen import UnseenTable
 from services.drift_monitor.store.versions import VersionTable
 from services.drift_monitor.store.waiting import WaitingTable
+from shared.postgres import Database
 
 
 class PostgresStore(
@@ -21,6 +24,8 @@ class PostgresStore(
     PredictionTable,
     UnseenTable,
     SketchTable,
+    UnjudgedTable,
+    IdleTable,
     WaitingTable,
     OutcomeTable,
     QualityTable,
@@ -31,6 +36,10 @@ class PostgresStore(
     AlarmTable,
 ):
     """The monitor's own database. Every method joins the open transaction."""
+
+    def __init__(self, database: Database) -> None:
+        super().__init__(database)
+        self.unchecked = {}
 
     async def lock(self, models: Iterable[str]) -> None:
         """Nobody else counts, joins or closes anything of these models until the commit.

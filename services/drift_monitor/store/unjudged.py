@@ -1,0 +1,115 @@
+"""Closed windows that could not be judged, and when that is tried again."""
+
+from collections.abc import Collection
+from datetime import datetime
+from typing import Final
+
+from services.drift_monitor.memory import Key
+from services.drift_monitor.store.sketches import Place
+from services.drift_monitor.windows import Window
+from shared.events import ModelName
+from shared.postgres import Database
+from shared.sketch import Parts, read_sketch
+
+
+class UnjudgedTable:
+    """Few windows, and mostly none; each keeps its rows and its sketch."""
+
+    def __init__(self, database: Database) -> None:
+        self.database = database
+
+    async def unjudged_of(self, keys: Collection[Key]) -> dict[Key, datetime]:
+        """Versions with windows that are to be judged before newer ones, and when that is."""
+        rows = await self.database.fetch(
+            "select model, version, min(judge_at) as at from window_sketch "
+            "join unnest($1::text[], $2::int[]) as k (model, version) using (model, version) "
+            "where judge_at is not null group by model, version",
+            [model for model, _ in keys],
+            [version for _, version in keys],
+        )
+        return {(row["model"], row["version"]): row["at"] for row in rows}
+
+    async def judge_later(self, place: Place, at: datetime) -> None:
+        """Have a closed window judged then."""
+        await self.database.execute(
+            "update window_sketch set judge_at = $4 "
+            "where model = $1 and version = $2 and number = $3 and mode is null",
+            *place,
+            at,
+        )
+
+    async def judge_all_later(self, key: Key, at: datetime) -> None:
+        """Have every window of a version that waits for its verdict judged then."""
+        await self.database.execute(
+            "update window_sketch set judge_at = $3 "
+            "where model = $1 and version = $2 and judge_at is not null",
+            *key,
+            at,
+        )
+
+    async def unjudged_due(self, now: datetime, limit: int) -> list[Place]:
+        """Windows that are to be judged now, those of a version in their order."""
+        rows = await self.database.fetch(DUE, now, limit)
+        return [(row["model"], row["version"], row["number"]) for row in rows]
+
+    async def unjudged(self, place: Place, now: datetime) -> Window | None:
+        """A window that is to be judged now; None where somebody else has done so.
+
+        Raises:
+            Unprocessable: what is kept of it is no sketch.
+        """
+        row = await self.database.fetchrow(
+            "select rows, counts, season, started_at, ended_at, absent from window_sketch "
+            "where model = $1 and version = $2 and number = $3 and judge_at <= $4",
+            *place,
+            now,
+        )
+        if row is None:
+            return None
+        return Window(
+            model=ModelName(place[0]),
+            version=place[1],
+            number=place[2],
+            rows=row["rows"],
+            started_at=row["started_at"],
+            ended_at=row["ended_at"],
+            sketch=read_sketch(Parts.read(row["counts"])),
+            season=row["season"],
+            is_closed=True,
+            absent=row["absent"],
+        )
+
+    async def count_unjudged(self) -> int:
+        """Closed windows that wait for their verdict."""
+        return int(
+            await self.database.fetchval(
+                "select count(*) from window_sketch where judge_at is not null"
+            )
+        )
+
+    # --- versions of before their cells were kept -------------------------------------------------
+
+    async def unplanned(self) -> list[Key]:
+        """Versions that rows cannot be counted for, and that have such rows."""
+        rows = await self.database.fetch(
+            "select model, version from version v where width is null and exists (select "
+            "from prediction p where p.model = v.model and p.version = v.version "
+            'and p."window" is null) order by model, version'
+        )
+        return [(row["model"], row["version"]) for row in rows]
+
+    async def count_unclaimed(self, key: Key) -> int:
+        """Rows of a version that are in no window."""
+        return int(
+            await self.database.fetchval(
+                "select count(*) from prediction "
+                'where model = $1 and version = $2 and "window" is null',
+                *key,
+            )
+        )
+
+
+DUE: Final = """
+    select model, version, number from window_sketch where judge_at <= $1
+    order by model, version, number limit $2
+"""

@@ -1,0 +1,276 @@
+"""What one model lacks is nobody else's: its windows wait for their verdicts, others get theirs."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from datetime import timedelta
+from pathlib import Path
+
+import pytest
+
+from services.drift_monitor.handlers import Ageing
+from shared.artifacts import ArtifactStore, key_of
+from shared.errors import StoreUnavailable
+from shared.events import (
+    Digest,
+    Event,
+    GroundTruthObserved,
+    ModelName,
+    ModelRegistered,
+    PredictionsLogged,
+    QualityMeasured,
+    WindowEvaluated,
+)
+from tests.drift_monitor.building import (
+    PUMP,
+    Serving,
+    a_label,
+    a_profile,
+    a_spec,
+    autoregressive,
+    registered,
+)
+from tests.drift_monitor.conftest import Site
+from tests.drift_monitor.test_ingest import promoted
+
+pytestmark = pytest.mark.real
+
+FAN = ModelName("fan")
+OF_PUMP = a_profile(autoregressive(0.3, 1000, 3, seed=1), window=50)
+OF_FAN = a_profile(autoregressive(0.3, 1000, 3, seed=5), window=50)
+QUIET = autoregressive(0.3, 600, 3, seed=2)
+LATER = timedelta(minutes=6)
+
+
+class Blob:
+    """A file of the artifact store that somebody takes away, or breaks, and brings back."""
+
+    def __init__(self, artifacts: ArtifactStore, data: bytes) -> None:
+        self.data = data
+        self.path = Path(artifacts.url.removeprefix("file://")) / key_of(artifacts.put(data))
+
+    def take_away(self) -> None:
+        self.path.unlink()
+
+    def spoil(self) -> None:
+        self.path.write_bytes(self.data[:-1])
+
+    def bring_back(self) -> None:
+        self.path.write_bytes(self.data)
+
+
+def of_fan(said: ModelRegistered) -> ModelRegistered:
+    return replace(said, model=FAN)
+
+
+class Fan(Serving):
+    """Answers for the other model."""
+
+    def batch(self, *given: object, **more: object) -> PredictionsLogged:
+        found = super().batch(*given, **more)  # type: ignore[arg-type] # as they came
+        return replace(found, rows=tuple(replace(row, model=FAN) for row in found.rows))
+
+
+@pytest.fixture
+async def two(site: Site) -> Site:
+    """A monitor that has just started beside two models that are known: no profile is read yet."""
+    spec = a_spec(close_after="1h")
+    await site.hear(
+        registered(site.artifacts, OF_PUMP, spec=spec),
+        of_fan(registered(site.artifacts, OF_FAN)),
+        promoted(),
+        replace(promoted(), model=FAN),
+    )
+    return Site(site.database, site.artifacts)
+
+
+def evaluated(said: list[Event]) -> list[tuple[str, int]]:
+    return [(e.subject, e.window) for e in said if isinstance(e, WindowEvaluated)]
+
+
+@pytest.mark.parametrize("harm", ["take_away", "spoil"])
+async def test_a_profile_that_cannot_be_read_holds_up_its_own_verdicts_and_nothing_else(
+    two: Site, harm: str
+) -> None:
+    blob, fan = Blob(two.artifacts, OF_PUMP), Fan("serving-1")
+    getattr(blob, harm)()
+    verdicts = two.predictions.verdicts
+
+    first = await two.hear_together([two.serving.batch(QUIET[:50]), fan.batch(QUIET[:50])])
+    second = await two.hear_together(
+        [*two.serving.batches_of(QUIET[50:110], size=30), fan.batch(QUIET[50:100])]
+    )
+    in_vain = await verdicts.judge_due()
+    two.now += LATER
+    still = await verdicts.judge_due()
+    waiting = await two.store.count_unjudged()
+    blob.bring_back()
+    two.now += LATER
+    judged, again = await verdicts.judge_due(), await verdicts.judge_due()
+
+    assert (evaluated(first), evaluated(second)) == ([("fan", 1)], [("fan", 2)])
+    assert (in_vain, still, waiting) == (0, 0, 2)
+    assert (judged, again) == (2, 0)
+    assert sorted(evaluated(await two.said())) == [("fan", 1), ("fan", 2), ("pump", 1), ("pump", 2)]
+    assert await two.counted() == 210
+    assert await two.database.fetchval("select count(*) from dead_letter") == 0
+
+
+async def test_a_verdict_that_came_late_is_the_one_that_would_have_come_at_once(two: Site) -> None:
+    blob, rows = Blob(two.artifacts, OF_PUMP), QUIET[:150] + 0.4
+    blob.take_away()
+    for batch in two.serving.batches_of(rows, size=50):
+        await two.hear(batch)
+    blob.bring_back()
+    two.now += LATER
+    await two.predictions.verdicts.judge_due()
+    late = {e.window: e for e in await two.said(WindowEvaluated) if isinstance(e, WindowEvaluated)}
+    known = replace(registered(two.artifacts, OF_PUMP, 2), version=2)
+
+    await two.hear(known)
+    at_once = [
+        one
+        for batch in Serving("serving-2").batches_of(rows, size=50, version=2)
+        for one in await two.hear(batch)
+        if isinstance(one, WindowEvaluated)
+    ]
+
+    assert [replace(e, version=1) for e in at_once] == [
+        replace(late[e.window], started_at=e.started_at, ended_at=e.ended_at) for e in at_once
+    ]
+
+
+async def test_a_window_behind_one_that_waits_is_judged_after_it(two: Site) -> None:
+    blob = Blob(two.artifacts, OF_PUMP)
+    blob.take_away()
+    await two.hear(two.serving.batch(QUIET[:50]))
+    blob.bring_back()
+    restarted = Site(two.database, two.artifacts)
+    restarted.serving = two.serving
+
+    behind = await restarted.hear(two.serving.batch(QUIET[50:100]))
+    restarted.now += LATER
+    await restarted.predictions.verdicts.judge_due()
+    free = await restarted.hear(two.serving.batch(QUIET[100:150]))
+
+    assert evaluated(behind) == []
+    assert evaluated(free) == [("pump", 3)]
+    assert evaluated(await two.said()) == [("pump", 1), ("pump", 2), ("pump", 3)]
+
+
+async def test_of_two_monitors_one_judges_what_was_left(two: Site) -> None:
+    blob = Blob(two.artifacts, OF_PUMP)
+    blob.take_away()
+    await two.hear(two.serving.batch(QUIET[:50]))
+    blob.bring_back()
+    other = Site(two.database, two.artifacts)
+    two.now = other.now = two.now + LATER
+
+    judged = [await one.predictions.verdicts.judge_due() for one in (two, other)]
+
+    assert judged == [1, 0]
+    assert evaluated(await two.said()) == [("pump", 1)]
+
+
+async def test_what_an_artifact_store_does_not_give_out_is_waited_for_as_well(two: Site) -> None:
+    async def away(_: Digest) -> bytes:
+        raise StoreUnavailable("the artifact store does not answer")
+
+    fetch, two.judging.profiles.fetch = two.judging.profiles.fetch, away
+
+    said = await two.hear(two.serving.batch(QUIET[:60]))
+    two.judging.profiles.fetch = fetch
+    two.now += LATER
+    judged = await two.predictions.verdicts.judge_due()
+
+    assert (evaluated(said), judged) == ([], 1)
+    assert await two.counted() == 60
+
+
+async def test_a_verdict_that_fails_for_another_reason_takes_none_of_the_others_along(
+    two: Site,
+) -> None:
+    manifest = Blob(
+        two.artifacts,
+        two.artifacts.get(
+            Digest(
+                str(
+                    await two.database.fetchval(
+                        "select max(manifest) from version where model = $1", PUMP
+                    )
+                )
+            )
+        ),
+    )
+    manifest.take_away()
+    await two.database.execute('update version set policy = policy || \'{"dataset": ""}\'')
+    fan = Fan("serving-1")
+
+    said = await two.hear_together([two.serving.batch(QUIET[:50] + 9), fan.batch(QUIET[:50])])
+    manifest.bring_back()
+    two.now += LATER
+    judged = await two.predictions.verdicts.judge_due()
+
+    assert (evaluated(said), judged) == ([("fan", 1)], 1)
+    assert sorted(evaluated(await two.said())) == [("fan", 1), ("pump", 1)]
+
+
+def labels_of(serving: Serving, model: ModelName, rows: int) -> list[GroundTruthObserved]:
+    return [
+        replace(a_label(prediction, answer), model=model)
+        for prediction, answer in serving.asked[:rows]
+    ]
+
+
+async def test_labels_of_a_model_without_its_profile_are_joined_and_measured_once_it_is_back(
+    two: Site,
+) -> None:
+    blob, fan = Blob(two.artifacts, OF_PUMP), Fan("serving-1")
+    blob.take_away()
+    await two.hear_together([two.serving.batch(QUIET[:50]), fan.batch(QUIET[:50])])
+
+    said = await two.hear_together([*labels_of(two.serving, PUMP, 50), *labels_of(fan, FAN, 50)])
+    blob.bring_back()
+    two.now += LATER
+    await two.predictions.verdicts.judge_due()
+
+    assert {e.subject for e in said if isinstance(e, QualityMeasured)} == {"fan"}
+    measured = [e for e in await two.said(QualityMeasured) if e.subject == "pump"]
+    assert [(e.window, e.labels) for e in measured if isinstance(e, QualityMeasured)] == [(1, 50)]
+    cells = await two.database.fetch(
+        "select model, count(distinct cell) as cells, count(loss) as losses from outcome "
+        "group by model order by model"
+    )
+    assert [row["losses"] for row in cells] == [50, 50]
+    assert all(row["cells"] > 1 for row in cells)
+
+
+async def test_an_old_window_closes_though_its_profile_is_gone(two: Site) -> None:
+    blob = Blob(two.artifacts, OF_PUMP)
+    await two.hear(two.serving.batch(QUIET[:25]))
+    blob.take_away()
+    two.now += timedelta(hours=2)
+    ageing = Ageing(predictions=two.predictions)
+
+    closed = await ageing.close_old()
+
+    assert (closed, ageing.failed) == (1, {})
+    assert await two.store.count_unjudged() == 1
+
+
+async def test_rows_of_a_version_of_before_cells_were_kept_wait_for_its_profile(two: Site) -> None:
+    await two.database.execute(
+        "update version set layout = null, width = null where model = $1", PUMP
+    )
+    blob, fan = Blob(two.artifacts, OF_PUMP), Fan("serving-1")
+    blob.take_away()
+
+    said = await two.hear_together([two.serving.batch(QUIET[:60]), fan.batch(QUIET[:50])])
+    blob.bring_back()
+    again = Site(two.database, two.artifacts)
+    counted = await again.versions.count_waiting()
+
+    assert evaluated(said) == [("fan", 1)]
+    assert counted == 60
+    assert await two.counted() == 110
+    assert sorted(evaluated(await two.said())) == [("fan", 1), ("pump", 1)]
