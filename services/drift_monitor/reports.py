@@ -31,6 +31,7 @@ def order(
     p_values: Mapping[str, float],
     alpha: float,
     *,
+    rows: tuple[int, int],
     kind: Kind = "full",
 ) -> Json:
     """What a child needs to draw a report.
@@ -40,6 +41,7 @@ def order(
         reference, current: rows in the order of the names.
         p_values: the verdict over the whole window, by feature.
         alpha: the level at which a p-value counts as drift.
+        rows: how many there are of the training data and in the window.
         kind: what is drawn.
     """
     return {
@@ -49,6 +51,7 @@ def order(
         "current": [list(row) for row in current],
         "p_values": dict(p_values),
         "alpha": alpha,
+        "rows": list(rows),
         "kind": kind,
     }
 
@@ -78,6 +81,12 @@ def draw(ordered: Json) -> Json:
         "snapshot": gzip.compress(snapshot.dumps().encode(), mtime=0),
         "summary": {
             "kind": ordered["kind"],
+            "rows": {
+                "drawn": len(ordered["current"]),
+                "window": ordered["rows"][1],
+                "training_drawn": len(ordered["reference"]),
+                "training": ordered["rows"][0],
+            },
             "features": len(kinds),
             "drifted": drifted,
             "not_drawn": [name for name in kinds if name not in able],
@@ -92,6 +101,21 @@ def page(packed: Json) -> Json:
 
     plain = gzip.decompress(packed["snapshot"]).decode()
     return {"html": Snapshot.loads(plain).get_html_str(as_iframe=False).encode()}
+
+
+def with_words(html: bytes, summary: Json) -> bytes:
+    """The page, which says above all how many rows of how many are drawn; old reports do not."""
+    rows = summary.get("rows")
+    if rows is None:
+        return html
+    words = (
+        f"Drawn are {rows['drawn']:,} of the {rows['window']:,} rows of the window, "
+        f"and {rows['training_drawn']:,} of {rows['training']:,} training rows. "
+        "What is said to have drifted is said of all of them."
+    )
+    begun, body, rest = html.partition(b"<body>")
+    told = f'<p style="font-family: sans-serif; margin: 1em 2em">{words}</p>'.encode()
+    return begun + body + told + rest if body else told + html
 
 
 def is_snapshot(data: bytes) -> bool:

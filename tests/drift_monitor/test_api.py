@@ -14,8 +14,12 @@ import numpy as np
 import pytest
 
 from services.drift_monitor import reports
+from services.drift_monitor.store.horizon import Span
+from services.drift_monitor.store.qualities import BEGINNING
+from shared import clock
 from shared.confined import Confined
 from tests.drift_monitor.building import (
+    PUMP,
     Floats,
     a_label,
     a_profile,
@@ -190,9 +194,60 @@ async def test_a_report_is_drawn_by_evidently_in_a_child(
     assert set(shown["summary"]["drifted"]) == {"a", "(all numbers together)"}
     assert shown["size_bytes"] < len(html.content) / 10
     assert {test["status"] for test in shown["summary"]["tests"]} == {"success", "fail"}
+    assert shown["summary"]["rows"] == {
+        "drawn": 50,
+        "window": 50,
+        "training_drawn": 500,
+        "training": 800,
+    }
+    assert b"Drawn are 50 of the 50 rows of the window, and 500 of" in html.content
     assert b"Tidewheel, whole window, p-value" in html.content
     assert html.headers["content-disposition"].startswith("attachment")
     assert html.headers["content-security-policy"].startswith("sandbox")
+
+
+def test_a_page_says_how_many_rows_it_draws_and_an_old_one_stays_as_it_is() -> None:
+    rows = {"drawn": 500, "window": 12_000, "training_drawn": 500, "training": 8_000}
+    page = b"<html><body><div>all of it</div></body></html>"
+
+    told = reports.with_words(page, {"rows": rows})
+
+    assert b"Drawn are 500 of the 12,000 rows of the window, and 500 of 8,000 training" in told
+    assert told.startswith(b"<html><body><p ")
+    assert told.endswith(b"<div>all of it</div></body></html>")
+    assert reports.with_words(page, {"drifted": []}) == page
+
+
+async def test_a_sample_of_a_window_is_not_its_beginning_and_always_the_same(watched: Site) -> None:
+    whole = await watched.store.rows_of_window((PUMP, 1), 1, 1000)
+
+    samples = [await watched.store.rows_of_window((PUMP, 1), 1, 20) for _ in range(2)]
+
+    places = [whole.index(row) for row in samples[0]]
+    assert len(whole) == 50
+    assert samples[0] == samples[1]
+    assert places == sorted(set(places))
+    assert len(places) == 20
+    assert sum(place < 25 for place in places) < 20
+    assert max(places) > 40
+
+
+async def test_what_no_row_is_kept_of_is_not_drawn(
+    client: httpx.AsyncClient, watched: Site
+) -> None:
+    before = (await client.post("/v1/models/pump/reports")).json()
+    await watched.store.forget_telemetry([Span(BEGINNING, clock.now() + timedelta(days=1))])
+
+    after = await client.post("/v1/models/pump/reports", json={"version": 1, "window": 1})
+    async with a_reporter(watched, Confined(), seconds=1):
+        shown = await ended(client, before["report"])
+
+    assert after.status_code == 409
+    assert "No row of window 1 of version 1 is kept any more" in after.json()["detail"]
+    assert (shown["state"], shown["detail"]) == (
+        "failed",
+        "NoRows: no row of the window is kept any more",
+    )
 
 
 @pytest.mark.usefixtures("watched")

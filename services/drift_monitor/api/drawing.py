@@ -9,6 +9,7 @@ from fastapi.responses import Response
 from pydantic import BaseModel, ConfigDict, Field
 
 from services.drift_monitor.api.common import Looking, versions_of
+from services.drift_monitor.reports import with_words
 from services.drift_monitor.store import Asked, PostgresStore, Reading, Reporting
 from shared.access import Principal, Role, act
 from shared.errors import Conflict, Fault, InvalidInput, NotFound
@@ -21,6 +22,10 @@ from shared.names import ModelNameText
 from shared.postgres import Cause
 
 MAY_ASK: Final = frozenset({Role.DATA_SCIENTIST, Role.OPERATOR})
+_FORGOTTEN: Final = (
+    "No row of window {window} of version {version} is kept any more, so there is nothing to draw; "
+    "what was found in it is told with the window."
+)
 Opened = Callable[[Digest], Awaitable[bytes]]
 Requester = Annotated[Principal, Depends(allow(*MAY_ASK))]
 
@@ -64,6 +69,8 @@ def _drawing(store: PostgresStore, reading: Reading, reporting: Reporting, jobs:
 
         async def action() -> tuple[int, Json]:
             window = await _window_to_draw(reading, model, wanted or Wanted())
+            if not await store.has_rows((model, window["version"]), window["window"]):
+                raise Conflict(_FORGOTTEN.format(**window))
             asked = Asked(
                 id=uuid7(),
                 model=model,
@@ -100,7 +107,7 @@ def _fetching(store: PostgresStore, reporting: Reporting, opened: Opened) -> API
             raise Conflict(
                 f"This report is {found['state']}; its state is at /v1/reports/{report}."
             )
-        body = await opened(Digest(found["artifact"]))
+        body = with_words(await opened(Digest(found["artifact"])), found["summary"] or {})
         # It is drawn from names and values that others chose: never in an origin of ours.
         name = f"report-{found['model']}-v{found['version']}-w{found['window']}.html"
         headers = {

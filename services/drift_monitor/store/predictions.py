@@ -107,14 +107,23 @@ class PredictionTable:
         return Answered(_kept(row), row["loss"], row["baseline_loss"]) if row else None
 
     async def rows_of_window(self, key: Key, window: int, limit: int) -> list[Kept]:
-        rows = await self.database.fetch(
-            f'{_KEPT} where p.model = $1 and p.version = $2 and p."window" = $3 '
-            "order by p.place limit $4",
+        """Rows of a window in their order: all of them, or a sample that is always the same.
+
+        Which rows are in a sample depends on nothing but their ids, so that it stands for the whole
+        window and not for its beginning.
+        """
+        rows = await self.database.fetch(_SAMPLED, *key, window, limit)
+        return [_kept(row) for row in rows]
+
+    async def has_rows(self, key: Key, window: int) -> bool:
+        """Whether rows of a window are still kept."""
+        found = await self.database.fetchval(
+            "select exists (select from prediction "
+            'where model = $1 and version = $2 and "window" = $3)',
             *key,
             window,
-            limit,
         )
-        return [_kept(row) for row in rows]
+        return bool(found)
 
     async def untold(self, model: str, version: int) -> list[Kept]:
         """Labelled rows that could not be told while this other arm or shadow was not known."""
@@ -139,6 +148,11 @@ _KEPT: Final = (
     "o.loss, o.baseline_loss from prediction p join column_names c on c.digest = p.names "
     "left join outcome o on o.place = p.place and o.counts"
 )
+_SAMPLED: Final = f"""{_KEPT} where p.id = any(array(
+        select id from prediction where model = $1 and version = $2 and "window" = $3
+        order by md5(id), id limit $4
+    )) order by p.place
+"""  # noqa: S608 - constants only
 _UNTOLD: Final = f"""{_KEPT} where o.counts and p.id in (
         select id from prediction where model = $1 and arms @> to_jsonb($2::int)
             and not told and arms <> '[]'
