@@ -37,8 +37,7 @@ def router(store: PostgresStore, reading: Reading, profiles: Profiles) -> APIRou
     ) -> Response:
         """Features by time, the worst on top."""
         chosen = await _chosen(store, await versions_of(store, model, principal), version)
-        found = await reading.windows(model, version=chosen.version, limit=limit + 1)
-        closed = [one for one in reversed(found) if one["closed_at"] is not None][-limit:]
+        closed = (await reading.closed(model, chosen.version, limit))[::-1]
         cells = [cell for place, one in enumerate(closed) for cell in cells_of(place, one)]
         moments = [one["ended_at"] for one in closed]
         alpha = closed[-1]["alpha"] if closed else 1.0

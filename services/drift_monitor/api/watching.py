@@ -8,6 +8,7 @@ from fastapi import APIRouter, Path, Query
 
 from services.drift_monitor.api.common import Looking, versions_of
 from services.drift_monitor.api.features import HISTORY, worst_of
+from services.drift_monitor.domain import EVERY, Watch
 from services.drift_monitor.handlers.measuring import Measuring
 from services.drift_monitor.store import PostgresStore, Reading
 from services.drift_monitor.store.reading import NEWEST
@@ -44,10 +45,7 @@ def router(store: PostgresStore, reading: Reading, measuring: Measuring) -> APIR
     async def drift(model: ModelNameText, principal: Looking) -> Json:
         versions = await versions_of(store, model, principal)
         standing = await store.standing(model)
-        shown = []
-        for version in versions:
-            newest = await reading.windows(model, version=version.version, limit=HISTORY + 1)
-            shown.append(_state(version, standing.champion, newest))
+        shown = [await _state(reading, version, standing.champion) for version in versions]
         course = (await store.course(model)).course
         return {
             "model": model,
@@ -126,9 +124,10 @@ def _aware(at: datetime) -> datetime:
     return at
 
 
-def _state(version: Watched, champion: int | None, newest: list[Json]) -> Json:
-    opened = [window for window in newest if window["closed_at"] is None]
-    closed = [window for window in newest if window["closed_at"] is not None]
+async def _state(reading: Reading, version: Watched, champion: int | None) -> Json:
+    key = (str(version.model), version.version)
+    opened, told = await reading.filling(*key), await reading.telling(*key)
+    seen = await reading.closed(*key, HISTORY, told["season"]) if told else []
     return {
         "version": version.version,
         "is_champion": version.version == champion,
@@ -136,10 +135,20 @@ def _state(version: Watched, champion: int | None, newest: list[Json]) -> Json:
         "is_degraded": version.watch.is_degraded,
         "metric": version.metric,
         "window_rows": version.policy.window,
-        "open_window": _rows(opened[0]) if opened else None,
-        "last_window": closed[0] if closed else None,
-        "worst": worst_of(closed),
+        "open_window": _rows(opened) if opened else None,
+        "last_window": await reading.last_closed(*key),
+        "drifted_seasons": _seasons(version.watch),
+        "worst": worst_of(seen),
     }
+
+
+def _seasons(watch: Watch) -> list[Json]:
+    """Those with drift, each with the window of it that was closed last."""
+    return [
+        {"season": name, "drift": one.drift, "window": one.newest[-1]}
+        for name, one in sorted(watch.series.items())
+        if name != EVERY and one.drift and one.newest
+    ]
 
 
 def _rows(window: Json) -> Json:

@@ -219,9 +219,10 @@ _ALARM: Final = """
     insert into alarm_report as a (model, version, "window", due_at) values ($1, $2, $3, now())
     on conflict (model, version) do update set "window" = excluded."window",
         due_at = coalesce(a.due_at, greatest(now(), a.ordered_at + interval '1 day'))
-    where a."window" < excluded."window"
+    where a."window" <> excluded."window"
 """
-"""A report of it is due, of a version that had one not sooner than a day after that."""
+"""A report of it is due, of a version that had one not sooner than a day after that. Windows come
+here as they are closed: one of a slow season has a smaller number than what was drawn before."""
 _BEFORE: Final = """
     select number, counts from window_sketch where model = $1 and version = $2 and season = $3
         and number < $4 and closed_at is not null order by number desc limit $5

@@ -9,11 +9,29 @@ from services.drift_monitor.memory import Key
 from services.drift_monitor.vitals import Coverage, Standing
 from shared.postgres import Database
 
-STANDINGS: Final = """
-    select m.model, v.metric, v.registered_at, m.crowned_at, (v.policy ->> 'window')::int as window_rows,
+TELLING: Final = """
+    select w.* from (
+        (select number from window_sketch where model = v.model and version = v.version
+            and closed_at is not null and judge_at is null
+            order by closed_at desc, number desc limit 1)
+        union
+        select (s.value -> 'newest' ->> -1)::int from jsonb_each(v.watch -> 'series') s
+        where s.value ->> 'drift' is not null
+    ) newest cross join lateral (
+        select * from window_sketch o where o.model = v.model and o.version = v.version
+            and o.number = newest.number offset 0
+    ) w order by case w.severity when 'critical' then 2 when 'warning' then 1 else 0 end desc,
+        w.closed_at desc, w.number desc limit 1
+"""
+"""Of a version `v` the window that tells how it stands: of those that its drifted seasons and all
+windows together have closed last the worst. What comes once a day is drifted until it comes again,
+whatever others have shown since. They are looked up one by one, however many a version may have."""
+STANDINGS: Final = f"""
+    select m.model, v.metric, v.registered_at, m.crowned_at,
+        (v.policy ->> 'window')::int as window_rows,
         extract(epoch from v.close_after)::float8 as close_after,
         coalesce((v.policy ->> 'tolerance')::float8, 0) as tolerance,
-        closed.severity, found.shifted, found.drifted, found.critical, closed.closed_at,
+        told.severity, found.shifted, found.drifted, found.critical, closed.closed_at,
         closed.seconds as closed_seconds,
         opened.rows as open_rows, opened.seconds as open_seconds, opened.ended_at as open_at,
         measured.quality, estimated.estimate,
@@ -21,19 +39,21 @@ STANDINGS: Final = """
             as alarms
     from model m join version v on v.model = m.model and v.version = m.champion
     left join lateral (
-        select severity, alpha, features, closed_at,
+        select closed_at,
             extract(epoch from ended_at - coalesce(begun_at, started_at))::float8 as seconds
         from window_sketch w
         where w.model = v.model and w.version = v.version and closed_at is not null
-        order by number desc limit 1
+            and judge_at is null
+        order by closed_at desc, number desc limit 1
     ) closed on true
+    left join lateral ({TELLING}) told on true
     left join lateral (
-        select max(sure) as shifted, count(*) filter (where p_value < closed.alpha) as drifted,
-            count(*) filter (where p_value < closed.alpha
+        select max(sure) as shifted, count(*) filter (where p_value < told.alpha) as drifted,
+            count(*) filter (where p_value < told.alpha
                 and sure > coalesce((v.policy ->> 'shift')::float8, 0)) as critical
         from (
             select p_value, coalesce(greatest(0, low, -high), 0) as sure
-            from jsonb_to_recordset(closed.features)
+            from jsonb_to_recordset(told.features)
                 as f (p_value float8, low float8, high float8)
         ) features
     ) found on true
@@ -54,7 +74,7 @@ STANDINGS: Final = """
         where q.model = v.model and q.version = v.version and estimate is not null
         order by number desc limit 1
     ) estimated on true
-"""
+"""  # noqa: S608 - constants only
 
 
 _NEWEST: Final = 5
