@@ -12,7 +12,14 @@ from services.drift_monitor.course import Course, Fallback, Phase, fall_back_ove
 from services.drift_monitor.store import Kept
 from services.drift_monitor.windows import Watched
 from shared.errors import StoreUnavailable
-from shared.events import ModelName, RetrainingRequested, RetrainingWithheld, RunId, TrainingStarted
+from shared.events import (
+    Digest,
+    ModelName,
+    RetrainingRequested,
+    RetrainingWithheld,
+    RunId,
+    TrainingStarted,
+)
 from shared.ids import derived
 from shared.postgres import Cause
 from tests.drift_monitor.building import NOON, NOWHERE, PUMP, kinds, published
@@ -132,6 +139,48 @@ async def test_a_model_that_cannot_be_looked_at_keeps_no_other_waiting(site: Sit
 
     assert [one.subject for one in await site.said(RetrainingRequested)] == [sound.model]
     assert (await kept(site, broken)).due_at == site.now + MINUTE
+
+
+async def test_a_course_that_nobody_can_read_keeps_no_other_waiting(site: Site) -> None:
+    broken, sound = await fleet(site, 2)
+    wanting = Course(phase=Phase.CONFIRMED, version=1, confirmed_at=NOON)
+    for version in (broken, sound):
+        await keep(site, version, wanting, timedelta(0))
+    await site.database.execute(
+        "update course set body = '\"nonsense\"' where model = $1", broken.model
+    )
+
+    looked = [await site.brakes.look_at_one() for _ in range(3)]
+
+    assert looked == [True, True, False]
+    assert [one.subject for one in await site.said(RetrainingRequested)] == [sound.model]
+    due = await site.database.fetchval("select due_at from course where model = $1", broken.model)
+    assert due == site.now + MINUTE
+
+
+async def test_a_course_whose_manifest_is_not_given_out_keeps_no_other_waiting(
+    site: Site,
+) -> None:
+    withheld, sound = await fleet(site, 2)
+    for version in (withheld, sound):
+        wanting = Course(phase=Phase.CONFIRMED, version=1, confirmed_at=NOON)
+        await keep(site, version, wanting, timedelta(0))
+    fetch = site.judging.deciding.fetch
+
+    async def away(digest: Digest) -> bytes:
+        if digest == NOWHERE:
+            raise StoreUnavailable("access denied")
+        return await fetch(digest)
+
+    await site.database.execute(
+        "update version set manifest = $1 where model = $2", NOWHERE, withheld.model
+    )
+    brakes = replace(site.brakes, deciding=replace(site.judging.deciding, fetch=away))
+
+    looked = [await brakes.look_at_one() for _ in range(3)]
+
+    assert looked == [True, True, False]
+    assert [one.subject for one in await site.said(RetrainingRequested)] == [sound.model]
 
 
 async def test_a_retraining_that_nobody_hears_of_again_was_in_vain_and_is_asked_for_anew(

@@ -15,27 +15,34 @@ import pytest
 from bench.rounds_world import NOW, Fleet, a_fleet
 from services.drift_monitor.brake import FLEET, Brake
 from services.drift_monitor.course import About, Course, Phase
+from services.drift_monitor.handlers import Ageing
+from services.drift_monitor.handlers.rounds import take
 from services.drift_monitor.handlers.settling import fed_at, look_again_at, soonest
+from services.drift_monitor.handlers.vitals import Vitals
 from services.drift_monitor.quality.delays import EDGES
 from services.drift_monitor.store import reporting, settling, sketches, vitals
 from services.drift_monitor.store.delays import FEW_WINDOWS
 from services.drift_monitor.store.qualities import Look
+from services.drift_monitor.store.vitals import VitalsTable
 from shared.errors import Unavailable
 from shared.events import (
     BrakeLifted,
     BrakeSet,
+    DataQualityAlarmed,
     ModelName,
     RetrainingRequested,
     RetrainingWithheld,
     WindowEvaluated,
 )
 from shared.postgres import Cause
+from shared.telemetry import REGISTRY
 from tests.drift_monitor.building import (
     NOON,
     PUMP,
     a_label,
     a_policy,
     a_profile,
+    a_spec,
     autoregressive,
     published,
     registered,
@@ -48,6 +55,7 @@ real = pytest.mark.real
 MODELS, WINDOWS = 300, 100
 FEW = 3
 PAUSE = timedelta(seconds=15)
+PROFILE = a_profile(autoregressive(0.3, 1000, 3, seed=1), window=50)
 LARGE = {"window_sketch", "window_quality", "label_delay", "outcome"}
 
 
@@ -425,3 +433,75 @@ async def test_a_label_of_no_moment_keeps_no_other_from_being_joined(
         "select p.id from outcome o join prediction p on p.place = o.place"
     )
     assert [row["id"] for row in joined] == [second.prediction]
+
+
+# --- steps that fail --------------------------------------------------------------------------
+
+
+async def test_a_step_that_fails_keeps_no_other_waiting_and_ends_nothing() -> None:
+    taken: list[str] = []
+
+    async def away() -> None:
+        raise Unavailable("the database is away")
+
+    async def broken() -> None:
+        raise ValueError("nobody foresaw this")
+
+    async def sound() -> None:
+        taken.append("sound")
+
+    before = failures("broken")
+
+    await take({"away": away, "broken": broken, "sound": sound})
+
+    assert taken == ["sound"]
+    assert (failures("broken") - before, failures("away")) == (1, 0)
+
+
+def failures(name: str) -> float:
+    return REGISTRY.get_sample_value("tidewheel_rounds_failed_total", {"round": name}) or 0.0
+
+
+@real
+async def test_a_champion_whose_age_cannot_be_told_keeps_no_other_waiting(site: Site) -> None:
+    pump, fan = promoted(), replace(promoted(), model=ModelName("fan"))
+    spec = a_spec(freshness="2h")
+    known = registered(site.artifacts, PROFILE, spec=spec)
+    await site.hear(known, replace(known, model=fan.model), pump, fan)
+    await site.database.execute(
+        "create function refuse() returns trigger language plpgsql as "
+        "$$ begin raise exception 'nobody foresaw this'; end $$"
+    )
+    await site.database.execute(
+        "create trigger refuse before insert on data_alarm for each row "
+        "when (new.model = 'fan') execute function refuse()"
+    )
+    await site.database.execute(
+        "insert into published (dataset, version, rows, at) "
+        "select distinct dataset, 2, 100, $1::timestamptz from version",
+        NOON,
+    )
+    site.now = NOON + timedelta(hours=3)
+    ageing = Ageing(predictions=site.predictions)
+
+    changed, again = await ageing.check_age(), await ageing.check_age()
+
+    assert (changed, again) == (1, 0)
+    assert [one.subject for one in await site.said(DataQualityAlarmed)] == [PUMP]
+    assert ageing.unchecked == {"fan": site.now + timedelta(minutes=5)}
+
+
+@real
+async def test_a_champion_whose_figures_make_no_sense_keeps_no_other_untold(fleet: Fleet) -> None:
+    await fleet.database.execute(
+        "insert into window_quality (model, version, number, quality) "
+        "values ('model-2', 1, 1000, '[]')"
+    )
+
+    await Vitals(VitalsTable(fleet.database), lambda: NOW).tell()
+
+    told = {
+        model: REGISTRY.get_sample_value("tidewheel_drift_severity", {"model": model})
+        for model in ("model-1", "model-2", "model-3")
+    }
+    assert told == {"model-1": 0, "model-2": None, "model-3": 0}

@@ -47,6 +47,32 @@ async def test_the_stored_bytes_are_the_event_with_its_sequence(database: Databa
     assert row["digest"] == hashlib.sha256(row["payload"]).digest()
 
 
+async def test_what_fails_apart_is_undone_with_what_it_said_and_the_rest_is_kept(
+    table: Database,
+) -> None:
+    ran: list[str] = []
+
+    async with table.transaction(CAUSE) as transaction:
+        await table.execute("insert into note (text) values ('before')")
+        await table.defer("insert into note (text) values ($1)", "deferred before")
+        (kept,) = await transaction.say([a_version("a", 1)])
+        with pytest.raises(asyncpg.DataError):
+            async with transaction.apart():
+                await table.execute("insert into note (text) values ('apart')")
+                await table.defer("insert into note (text) values ($1)", "deferred apart")
+                await transaction.say([a_version("a", 2), a_version("b", 1)])
+                transaction.after_commit.append(lambda: ran.append("apart"))
+                await table.execute("select 1 / 0")
+        async with transaction.apart():
+            (after,) = await transaction.say([a_version("a", 3)])
+
+    notes = [row["text"] for row in await table.fetch("select text from note order by id")]
+    assert notes == ["before", "deferred before"]
+    assert [heard.sequence for heard in transaction.said] == [1, 2]
+    assert (kept.sequence, after.sequence, ran) == (1, 2, [])
+    assert await table.fetchval("select count(*) from outbox") == 2
+
+
 async def test_numbers_beyond_64_bits_come_back_as_the_floats_that_they_were(
     database: Database,
 ) -> None:
