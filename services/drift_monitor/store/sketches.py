@@ -137,16 +137,6 @@ class SketchTable:
         rows = await self.database.fetch(
             _SAVE, *(list(column) for column in zip(*map(_row_of, filled), strict=True)), now
         )
-        newest: dict[Key, int] = {}
-        for one in filled:
-            newest[one.key] = max(newest.get(one.key, 0), one.window.number)
-        await self.database.execute(
-            "update version v set newest = k.newest from unnest($1::text[], $2::int[], $3::int[]) "
-            "as k (model, version, newest) where v.model = k.model and v.version = k.version "
-            "and v.newest < k.newest",
-            *_columns(newest),
-            list(newest.values()),
-        )
         return {
             (row["model"], row["version"], row["number"]): _window(row)
             for row in rows
@@ -239,14 +229,21 @@ _PLAIN_COLUMNS: Final = (
     "w.absent"
 )
 _SAVE: Final = f"""
+    with filled as (
+        select * from unnest($1::text[], $2::int[], $3::int[], $4::text[], $5::int[], $6::bytea[],
+            $7::timestamptz[], $8::timestamptz[], $9::timestamptz[], $10::text[], $11::boolean[])
+            as r (model, version, number, season, rows, counts, begun_at, started_at,
+            ended_at, absent, is_closed)
+    ), newest as (
+        update version v set newest = k.newest
+        from (select model, version, max(number) as newest from filled group by 1, 2) k
+        where v.model = k.model and v.version = k.version and v.newest < k.newest
+    )
     insert into window_sketch as w (model, version, number, season, rows, counts, begun_at,
         started_at, ended_at, absent, closed_at, opened_at)
     select model, version, number, season, rows, counts, begun_at, started_at, ended_at,
         absent::jsonb, case when is_closed then $12::timestamptz end, $12::timestamptz
-    from unnest($1::text[], $2::int[], $3::int[], $4::text[], $5::int[], $6::bytea[],
-        $7::timestamptz[], $8::timestamptz[], $9::timestamptz[], $10::text[], $11::boolean[])
-        as r (model, version, number, season, rows, counts, begun_at, started_at,
-        ended_at, absent, is_closed)
+    from filled
     on conflict (model, version, number) do update set rows = excluded.rows,
         counts = excluded.counts, started_at = excluded.started_at, ended_at = excluded.ended_at,
         absent = excluded.absent, closed_at = excluded.closed_at
