@@ -51,6 +51,7 @@ from services.drift_monitor.windows import Kept, Open, Plan, allot
 from shared import telemetry
 from shared.postgres import Database
 from shared.reference import read_reference
+from shared.sketch import CategoryCells
 
 SCALE = float(sys.argv[1]) if len(sys.argv) > 1 else 1.0
 FLUSH = 20_000
@@ -86,12 +87,18 @@ def flushed(memory: Memory, opened: dict[str, Open], rows: list[Kept], plan: Pla
     memory.count(parts)
 
 
-def in_process(profile: bytes, models: int) -> float:
-    """Rows per CPU second into the sketches of so many models."""
+def in_process(profile: bytes, models: int, *, own_levels: bool = False) -> float:
+    """Rows per CPU second into the sketches of so many models.
+
+    Args:
+        own_levels: each model has the levels of its categories in an order of its own, as models
+            have that learned from different rows; otherwise all share them.
+    """
     grid, plan, memory = Grid.of(read_reference(profile).layout), a_plan(profile), Memory()
     names = [f"model-{n:05}" for n in range(models)]
-    for name in names:
-        memory.open((name, 1, ""), plan, grid, None)
+    for number, name in enumerate(names):
+        own = with_levels_of_its_own(grid, number) if own_levels else grid
+        memory.open((name, 1, ""), plan, own, None)
     batches = [rows_of(names, FLUSH, seed) for seed in range(3)]
     opened: dict[str, Open] = {}
     plan = replace(plan, window=10**9)
@@ -106,6 +113,16 @@ def in_process(profile: bytes, models: int) -> float:
     seconds = time.process_time() - began
     gc.unfreeze()
     return FLUSHES * FLUSH / seconds
+
+
+def with_levels_of_its_own(grid: Grid, seed: int) -> Grid:
+    """The same levels in another order."""
+    chance = random.Random(seed)
+    words = [
+        CategoryCells(name=cells.name, levels=tuple(chance.sample(cells.levels, len(cells.levels))))
+        for cells in grid.words
+    ]
+    return replace(grid, words=tuple(words))
 
 
 def bytes_per_model(profile: bytes, models: int) -> float:
@@ -199,6 +216,8 @@ def main() -> None:
     profile = a_profile()
     found: dict[str, Any] = {"rows_per_s": round(in_process(profile, MODELS))}
     screen.print(f"in process, {MODELS} models mixed: {found['rows_per_s']:,} rows/s")
+    found["rows_per_s_own_levels"] = round(in_process(profile, MODELS, own_levels=True))
+    screen.print(f"each with levels of its own: {found['rows_per_s_own_levels']:,} rows/s")
     found["rows_per_s_one_model"] = round(in_process(profile, 1))
     screen.print(f"in process, one model: {found['rows_per_s_one_model']:,} rows/s")
     found["bytes_per_model"] = round(bytes_per_model(profile, MODELS))
