@@ -26,6 +26,8 @@ MOST_STAKED: Final = 0.99
 LEAST_LIMIT, GREATEST_LIMIT = 1e-6, 1 - 1e-6
 QUIET: Final = 1000
 """Labels since the last alarm after which it is asked, again and again, whether it is over."""
+GONE_BACK: Final = 0.25
+"""Evidence per label since the last alarm that is too little for one that goes on."""
 MEMORY: Final = 200
 """Losses over which the level that is told with an alarm is averaged."""
 
@@ -116,10 +118,11 @@ def has_gone_back(before: Detector, now: Detector) -> bool:
     """Whether an alarm would be over: asked once per so many labels since the last one.
 
     Without a change the bets are expected to be worth at most the number of labels since they
-    began; what is worth more is a sign that the change goes on.
+    began, and nearly always are worth far less; what is worth more is a sign that it goes on.
     """
     fed = before.labels if before.labels <= now.labels else 0
-    return now.labels // QUIET > fed // QUIET and now.evidence <= now.labels
+    is_asked = now.labels // QUIET > fed // QUIET
+    return is_asked and now.evidence <= GONE_BACK * now.labels
 
 
 def feed(detector: Detector, losses: Sequence[float], limit: Limit) -> tuple[Detector, list[Alarm]]:
