@@ -417,8 +417,8 @@ GAUGES: Final[Mapping[GaugeName, Metric]] = {
         by=("deployer",),
     ),
     "tidewheel_drift_severity": Metric(
-        means="Of the champion's newest window: 0 like the reference, 1 warning, 2 critical. "
-        "Worry: 2.",
+        means="Of the champion's newest window, and of the newest ones of its drifted seasons, the "
+        "worst: 0 like the reference, 1 warning, 2 critical. Worry: 2.",
         labels=("model",),
         by=("drift_monitor",),
     ),
@@ -428,7 +428,7 @@ GAUGES: Final[Mapping[GaugeName, Metric]] = {
         by=("drift_monitor",),
     ),
     "tidewheel_drift_features": Metric(
-        means="Features that drifted in the newest window, by level.",
+        means="Features that drifted in that window, by level.",
         labels=("model", "level"),
         by=("drift_monitor",),
         known={"level": ("warning", "critical")},

@@ -38,6 +38,7 @@ def _version(model: str, version: Data) -> Iterator[str]:
     yield from labelled("windows", _windows(version))
     last = version.get("last_window")
     yield from labelled("last", str(last["detail"]) if last else "")
+    yield from labelled("seasons", _seasons(version.get("drifted_seasons") or ()))
     yield from labelled("features", *_worst(version.get("worst") or ()))
 
 
@@ -47,6 +48,11 @@ def _windows(version: Data) -> str:
     last = version.get("last_window")
     ended = f"the last one ended {moment(last['ended_at'])}" if last else "none was full yet"
     return f"of {rows} rows, {ended}{filled}"
+
+
+def _seasons(drifted: Any) -> str:
+    told = [f"{one['season']} {one['drift']} (window {one['window']})" for one in drifted]
+    return ", ".join(told)
 
 
 def _worst(worst: Any) -> list[str]:
