@@ -242,10 +242,12 @@ class Ager:
     async def run(self) -> None:
         """Until cancelled."""
         await self._recall()
+        verdicts = self.ageing.predictions.verdicts
         steps: Steps = {
             "ages": self.ageing.check_age,
             "windows": self.ageing.close_old,
-            "verdicts": self.ageing.predictions.verdicts.judge_due,
+            "verdicts": verdicts.judge_due,
+            "unjudged": verdicts.tell,
             "rows": self.versions.count_waiting,
         }
         await repeat(LOOK_EVERY_SECONDS, steps)

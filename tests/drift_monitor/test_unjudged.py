@@ -172,19 +172,25 @@ async def test_of_two_monitors_one_judges_what_was_left(two: Site) -> None:
     assert evaluated(await two.said()) == [("pump", 1)]
 
 
-async def test_what_an_artifact_store_does_not_give_out_is_waited_for_as_well(two: Site) -> None:
-    async def away(_: Digest) -> bytes:
+async def test_an_artifact_store_that_does_not_answer_is_asked_once_and_holds_up_nothing(
+    two: Site,
+) -> None:
+    asked: list[Digest] = []
+
+    async def away(digest: Digest) -> bytes:
+        asked.append(digest)
         raise StoreUnavailable("the artifact store does not answer")
 
     fetch, two.judging.profiles.fetch = two.judging.profiles.fetch, away
+    fan = Fan("serving-1")
 
-    said = await two.hear(two.serving.batch(QUIET[:60]))
+    said = await two.hear_together([two.serving.batch(QUIET[:60]), fan.batch(QUIET[:50])])
     two.judging.profiles.fetch = fetch
     two.now += LATER
     judged = await two.predictions.verdicts.judge_due()
 
-    assert (evaluated(said), judged) == ([], 1)
-    assert await two.counted() == 60
+    assert (evaluated(said), len(asked), judged) == ([], 1, 2)
+    assert await two.counted() == 110
 
 
 async def test_a_verdict_that_fails_for_another_reason_takes_none_of_the_others_along(
@@ -268,9 +274,10 @@ async def test_rows_of_a_version_of_before_cells_were_kept_wait_for_its_profile(
     said = await two.hear_together([two.serving.batch(QUIET[:60]), fan.batch(QUIET[:50])])
     blob.bring_back()
     again = Site(two.database, two.artifacts)
+    newer = await again.hear(two.serving.batch(QUIET[60:65]))
     counted = await again.versions.count_waiting()
 
     assert evaluated(said) == [("fan", 1)]
-    assert counted == 60
-    assert await two.counted() == 110
+    assert (newer, counted) == ([], 65)
+    assert await two.counted() == 115
     assert sorted(evaluated(await two.said())) == [("fan", 1), ("pump", 1)]

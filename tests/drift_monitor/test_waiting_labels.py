@@ -9,6 +9,7 @@ from datetime import timedelta
 import pytest
 
 from services.drift_monitor.store import waiting
+from services.drift_monitor.store.horizon import TOGETHER
 from shared.events import GroundTruthObserved, ModelName
 from shared.telemetry import REGISTRY
 from tests.drift_monitor.building import PUMP, a_label, a_profile, autoregressive, registered
@@ -92,13 +93,13 @@ async def test_made_up_models_make_no_series(site: Site) -> None:
 
 async def test_old_labels_go_a_page_at_a_time(site: Site) -> None:
     await site.hear(registered(site.artifacts, PROFILE))
-    await site.database.execute(FILL, PUMP, PUMP, 2 * waiting.TOGETHER + 5)
+    await site.database.execute(FILL, PUMP, PUMP, 2 * TOGETHER + 5)
     before = orphaned(PUMP)
     site.now += timedelta(days=4000)
 
     await site.forgetter.forget()
 
-    assert orphaned(PUMP) - before == 2 * waiting.TOGETHER + 5
+    assert orphaned(PUMP) - before == 2 * TOGETHER + 5
 
 
 async def test_a_room_with_place_is_seldom_counted(site: Site) -> None:

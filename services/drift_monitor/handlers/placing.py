@@ -11,7 +11,7 @@ from services.drift_monitor.layouts import Grid
 from services.drift_monitor.memory import Key, Mark, Memory, Slot, Turn, after_parts, interned
 from services.drift_monitor.store import PostgresStore
 from services.drift_monitor.store.sketches import Filled, Place, Progress
-from services.drift_monitor.windows import Kept, Open, Part, Plan, Window, allot
+from services.drift_monitor.windows import Kept, Open, Part, Plan, Watched, Window, allot
 from shared import telemetry
 from shared.clock import Clock
 from shared.seasons import season_of
@@ -121,16 +121,27 @@ class Placing:
         """Of versions that were registered before their cells were kept."""
         found: dict[Key, Plan] = {}
         for key, version in (await self.store.versions(keys)).items() if keys else ():
-            if await self.profiles.failure(version) is not None:
-                continue  # its rows are kept, and counted once the profile can be read
-            layout = (await self.profiles.of(version.reference)).layout
-            found[key] = Plan(
-                columns=interned(version.columns),
-                width=len(layout.features),
-                window=version.policy.window,
-            )
-            await self.store.plan_version(key, found[key], Grid.of(layout))
+            # Rows that came while the profile could not be read are counted before newer ones.
+            if await self.store.count_unclaimed(key):
+                continue
+            if await self.profiles.failure(version) is None:
+                found[key] = await self.plan_old(version)
         return found
+
+    async def plan_old(self, version: Watched) -> Plan:
+        """The plan of such a version; its cells are kept from now on.
+
+        Raises:
+            StoreUnavailable, NotFound, Unprocessable: its profile cannot be had, or cannot be read.
+        """
+        layout = (await self.profiles.of(version.reference)).layout
+        plan = Plan(
+            columns=interned(version.columns),
+            width=len(layout.features),
+            window=version.policy.window,
+        )
+        await self.store.plan_version((str(version.model), version.version), plan, Grid.of(layout))
+        return plan
 
     async def _fill(
         self,

@@ -11,6 +11,7 @@ import numpy as np
 from services.drift_monitor.handlers import failing
 from services.drift_monitor.store import Key, PostgresStore
 from services.drift_monitor.windows import Watched
+from shared.errors import Unavailable
 from shared.events import Digest
 from shared.recent import Recent
 from shared.reference import ANSWER, SCORE, Losses, Reference, read_reference
@@ -25,6 +26,8 @@ MOST_YARDSTICKS: Final = 20_000
 """One has about 3 kB."""
 UNREAD_SECONDS: Final = 60.0
 """A profile that could not be had is not asked for again any sooner, unless by a round."""
+AWAY_SECONDS: Final = 10.0
+"""So long no profile is asked for after the artifact store did not answer."""
 
 Fetch = Callable[[Digest], Awaitable[bytes]]
 
@@ -112,6 +115,7 @@ class Profiles:
     _yardsticks: dict[Digest, Yardstick] = field(default_factory=dict)
     _versions: dict[Key, Watched] = field(default_factory=dict)
     _unread: dict[Digest, tuple[float, Exception]] = field(default_factory=dict)
+    _away: tuple[float, Exception | None] = (0.0, None)
 
     def __post_init__(self) -> None:
         self._known = Recent(self.most_bytes)
@@ -138,21 +142,29 @@ class Profiles:
             for_labels: the part that labels need is enough.
         """
         digest = version.reference
-        if for_labels and digest in self._yardsticks:
+        if self._known.get(digest) or (for_labels and digest in self._yardsticks):
             return None
-        until, known = self._unread.pop(digest, (0.0, None))
-        if known is None or anew or time.monotonic() >= until:
+        now = time.monotonic()
+        until, known = self._unread.pop(digest, self._away)
+        if known is None or anew or now >= until:
             try:
                 await (self.yardstick(digest) if for_labels else self.of(digest))
             except Exception as error:  # noqa: BLE001 - whatever it is, this version alone waits
-                until, known = time.monotonic() + UNREAD_SECONDS, error.with_traceback(None)
-                failing.tell("profile_unreadable", version.model, error, version=version.version)
+                until, known = self._note(version, error)
             else:
                 return None
         self._unread[digest] = (until, known)
         while len(self._unread) > MOST_YARDSTICKS:
             del self._unread[next(iter(self._unread))]
         return known
+
+    def _note(self, version: Watched, error: Exception) -> tuple[float, Exception]:
+        failing.tell("profile_unreadable", version.model, error, version=version.version)
+        now, known = time.monotonic(), error.with_traceback(None)
+        if isinstance(error, Unavailable):
+            # Each may take minutes to fail, with models locked: the others are not asked for.
+            self._away = (now + AWAY_SECONDS, known)
+        return now + UNREAD_SECONDS, known
 
     async def whole(self, digest: Digest) -> Reference:
         """The profile with its sample of rows; fetched and read anew each time.

@@ -7,6 +7,7 @@ its rows and its sketch, those after it wait behind it, and other models do not 
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from itertools import groupby
 from typing import Final
 
 from services.drift_monitor.handlers import failing
@@ -19,6 +20,7 @@ from services.drift_monitor.store import PostgresStore
 from services.drift_monitor.store.sketches import Place
 from services.drift_monitor.windows import Watched, Window
 from shared import telemetry
+from shared.errors import Unavailable
 from shared.events import Event
 from shared.ids import derived
 
@@ -76,15 +78,34 @@ class Verdicts:
         Each has a transaction of its own, and whatever fails keeps no other waiting.
 
         Raises:
-            Unavailable: the database is away.
+            Unavailable: the database is away, or the artifact store; the next round goes on behind
+                the version that could not be asked for.
         """
         began, judged = self.judging.now(), 0
         # Whoever was judged, or could not be, is not due any more: the round has an end.
         while places := await self.store.unjudged_due(began, TOGETHER):
-            for place in places:
-                judged += await self._judge_or_postpone(place)
-        telemetry.gauge("tidewheel_monitor_windows_unjudged", await self.store.count_unjudged())
+            for key, some in groupby(places, lambda place: place[:2]):
+                if await self._is_readable(key):
+                    for place in some:
+                        judged += await self._judge_or_postpone(place)
         return judged
+
+    async def tell(self) -> None:
+        """How many windows wait for their verdicts."""
+        telemetry.gauge("tidewheel_monitor_windows_unjudged", await self.store.count_unjudged())
+
+    async def _is_readable(self, key: Key) -> bool:
+        """Whether the profile of a version can be read by now; its windows wait on where not.
+
+        Nothing is locked meanwhile: an artifact store may take minutes to say no.
+        """
+        version = (await self.store.versions([key]))[key]
+        error = await self.judging.profiles.failure(version, anew=True)
+        if error is not None:
+            await self.store.judge_all_later(key, self.judging.now() + AFTER_FAILURE)
+        if isinstance(error, Unavailable):
+            raise error
+        return error is None
 
     async def _judge_or_postpone(self, place: Place) -> int:
         try:
@@ -96,16 +117,11 @@ class Verdicts:
         return 0
 
     async def _judge_one(self, place: Place) -> int:
-        key = place[:2]
         async with self.store.database.transaction() as transaction:
             await self.store.lock([place[0]])
             # Somebody else may have judged it while the lock was waited for.
             window = await self.store.unjudged(place, self.judging.now())
             if window is None:
-                return 0
-            version = (await self.store.versions([key]))[key]
-            if await self.judging.profiles.failure(version, anew=True) is not None:
-                await self.store.judge_all_later(key, self.judging.now() + AFTER_FAILURE)
                 return 0
             said = await self._judge([window])
             said += await self.judging.after_labels([place])

@@ -148,6 +148,7 @@ class Versions:
             version = (await self.store.versions([key]))[key]
             if await self.predictions.judging.profiles.failure(version) is not None:
                 return 0
+            await self.predictions.placing.plan_old(version)
             said = await self._count_earlier(version)
             await transaction.say(said, base=derived(None, "counted", *key))
         return waiting
