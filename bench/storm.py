@@ -19,6 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from services.drift_monitor.answers import after_measure
+from services.drift_monitor.asking import objection
 from services.drift_monitor.brake import (
     FLEET,
     USUAL,
@@ -31,21 +32,13 @@ from services.drift_monitor.brake import (
     release,
     scope_of,
 )
-from services.drift_monitor.course import (
-    About,
-    Course,
-    Phase,
-    came_to_nothing,
-    cooled,
-    follow,
-    objection,
-    promoted,
-    training_began,
-)
+from services.drift_monitor.course import About, Course, Phase
 from services.drift_monitor.detection import Comparison
 from services.drift_monitor.domain import Decided, Policy, Subject, Watch
 from services.drift_monitor.drift import after_window
+from services.drift_monitor.following import follow
 from services.drift_monitor.quality import Measured
+from services.drift_monitor.trainings import came_to_nothing, cooled, promoted, training_began
 from shared.events import BrakeSet, DatasetName, FeatureDrift, ModelName, RetrainingRequested
 
 BEGIN: Final = datetime(2026, 5, 1, tzinfo=UTC)

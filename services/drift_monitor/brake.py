@@ -14,7 +14,8 @@ from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from typing import Final, Literal
 
-from services.drift_monitor.course import About, Course, Reason, Stepped, asked, objection, refused
+from services.drift_monitor.asking import asked, objection, refused
+from services.drift_monitor.course import About, Course, Reason, Stepped
 from shared.events import BrakeLifted, BrakeSet, DatasetName, ModelName
 
 FLEET: Final = "fleet"

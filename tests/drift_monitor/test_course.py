@@ -6,24 +6,11 @@ from dataclasses import replace
 from datetime import timedelta
 from typing import Any
 
-from services.drift_monitor.course import (
-    About,
-    Course,
-    Phase,
-    Stepped,
-    asked,
-    came_to_nothing,
-    cool_down,
-    cooled,
-    fall_back_over,
-    follow,
-    is_as_good,
-    objection,
-    promoted,
-    refused,
-    training_began,
-)
+from services.drift_monitor.asking import asked, cool_down, objection, refused
+from services.drift_monitor.course import About, Course, Phase, Stepped
 from services.drift_monitor.domain import Signs
+from services.drift_monitor.following import fall_back_over, follow, is_as_good
+from services.drift_monitor.trainings import came_to_nothing, cooled, promoted, training_began
 from shared.events import RetrainingRequested, RetrainingWithheld
 from tests.drift_monitor.building import NOON, PUMP, a_policy, kinds
 from tests.drift_monitor.test_domain import a_subject

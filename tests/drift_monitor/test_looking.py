@@ -8,7 +8,8 @@ from uuid import UUID
 
 import pytest
 
-from services.drift_monitor.course import Course, Fallback, Phase, fall_back_over, follow
+from services.drift_monitor.course import Course, Fallback, Phase
+from services.drift_monitor.following import fall_back_over, follow
 from services.drift_monitor.store import Kept
 from services.drift_monitor.windows import Watched
 from shared.errors import StoreUnavailable

@@ -3,16 +3,15 @@
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 
-from services.drift_monitor.course import (
-    Course,
-    Stepped,
+from services.drift_monitor.course import Course, Stepped
+from services.drift_monitor.handlers.deciding import Deciding
+from services.drift_monitor.trainings import (
     came_to_nothing,
     crowned,
     introduced,
     promoted,
     training_began,
 )
-from services.drift_monitor.handlers.deciding import Deciding
 from services.drift_monitor.windows import Watched
 from shared.events import (
     CandidateSuperseded,

@@ -10,24 +10,14 @@ from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import Final
 
+from services.drift_monitor.asking import objection
 from services.drift_monitor.brake import USUAL, Limits, Permitted, object_to, permit
-from services.drift_monitor.course import (
-    About,
-    Course,
-    Stepped,
-    cooled,
-    crowned,
-    fall_back_over,
-    follow,
-    is_as_good,
-    objection,
-    still_cooling,
-    unheard,
-    waits_until,
-)
+from services.drift_monitor.course import About, Course, Stepped
 from services.drift_monitor.domain import Decided, Spell, Subject
+from services.drift_monitor.following import fall_back_over, follow, is_as_good
 from services.drift_monitor.periods import Tag, has_outlasted, has_passed, is_known, proposal
 from services.drift_monitor.store import Kept, PostgresStore
+from services.drift_monitor.trainings import cooled, crowned, still_cooling, unheard, waits_until
 from services.drift_monitor.windows import Watched
 from shared import telemetry
 from shared.clock import Clock
