@@ -188,6 +188,21 @@ async def test_partitions_change_hands_and_every_row_counts_once(stand: Stand) -
     await stand.assert_exact(log)
 
 
+async def test_killed_twice_wherever_it_is_every_row_counts_once(stand: Stand) -> None:
+    log, (child, _) = Log(), stand.children
+    child.start()
+
+    for start in (0, 100):
+        await stand.send(log.batches(start, start + 100))
+        # It is busy with these rows, at any place, when it dies.
+        await stand.wait_for_rows(start + random.randint(0, 90))
+        kill(child)
+        child.start()
+
+    await stand.wait_for_rows(200)
+    await stand.assert_exact(log)
+
+
 @pytest.mark.nightly
 async def test_killed_whenever_it_pleases_beside_another_every_row_counts_once(
     stand: Stand,
@@ -200,10 +215,14 @@ async def test_killed_whenever_it_pleases_beside_another_every_row_counts_once(
         await stand.send(log.batches(start, start + 100))
         victim = random.choice(stand.children)
         await stand.wait_for_rows(random.randint(0, start + 50))
-        assert victim.process is not None
-        victim.process.kill()
-        victim.process.wait()
+        kill(victim)
         victim.start()
 
     await stand.wait_for_rows(1200)
     await stand.assert_exact(log)
+
+
+def kill(child: Child) -> None:
+    child.kill()
+    assert child.process is not None
+    child.process.wait()
