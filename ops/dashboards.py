@@ -269,7 +269,7 @@ CASCADE: Final = Board(
                     "sum by (outcome) (increase(tidewheel_training_runs_total[1h])) > 0",
                     "{{outcome}}",
                 ),
-                ("sum(tidewheel_jobs_waiting)", "waiting now"),
+                ("sum(max by (kind) (tidewheel_jobs_waiting))", "waiting now"),
             ),
             help="Skipped ones are counted with their reason.",
         ),
