@@ -1,11 +1,14 @@
 """The drift monitor as a process."""
 
 import gc
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from datetime import timedelta
 from functools import partial
 from pathlib import Path
 from typing import Any, Final
+
+from fastapi import FastAPI
 
 from services.drift_monitor import api, reports, streams
 from services.drift_monitor.api import brakes as brake_routes
@@ -43,7 +46,7 @@ from shared.confined import Confined
 from shared.events import GroundTruthObserved, PredictionsLogged
 from shared.jobs import Jobs
 from shared.postgres import Database
-from shared.reactions import on
+from shared.reactions import Reaction, on
 
 MIGRATIONS: Final = Path(__file__).parent / "migrations"
 TEMPLATE_IDLE_SECONDS: Final = 60.0
@@ -66,60 +69,130 @@ def limits_of(settings: Settings) -> Limits:
     )
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Monitor:
+    """What all parts of the process share: its database, and who judges, counts and joins."""
+
+    settings: Settings
+    database: Database
+    judging: Judging
+    predictions: Predictions
+    labels: Labels
+    versions: Versions
+    brakes: Brakes
+    jobs: Jobs
+    reporter: Reporter
+
+    @classmethod
+    def of(cls, settings: Settings, database: Database) -> "Monitor":
+        """As these settings want it, on this database."""
+        artifacts, store = ArtifactStore(settings.artifacts), PostgresStore(database)
+        judging = Judging(
+            store=store,
+            profiles=Profiles(artifacts.aget, settings.profiles_megabytes * 2**20),
+            now=clock.now,
+            alpha=settings.alpha,
+            limits=limits_of(settings),
+        )
+        telling = Telling(store=store)
+        predictions = Predictions(store=store, judging=judging, telling=telling)
+        jobs = Jobs(database, "report")
+        return cls(
+            settings=settings,
+            database=database,
+            judging=judging,
+            predictions=predictions,
+            labels=Labels(store=store, judging=judging, telling=telling),
+            versions=Versions(store=store, predictions=predictions, fetch=artifacts.aget),
+            brakes=Brakes(
+                store=store,
+                deciding=judging.deciding,
+                now=clock.now,
+                limits=judging.limits,
+            ),
+            jobs=jobs,
+            reporter=Reporter(
+                jobs=jobs,
+                store=store,
+                reading=Reading(database),
+                reporting=Reporting(database),
+                profiles=judging.profiles,
+                artifacts=artifacts,
+                confined=Confined(reports.LIBRARIES, idle_seconds=TEMPLATE_IDLE_SECONDS),
+                seconds=settings.report_seconds,
+                megabytes=settings.report_megabytes,
+            ),
+        )
+
+    def facts(self) -> list[Reaction]:
+        """To events that come one by one."""
+        courses = Courses(deciding=self.judging.deciding)
+        return [*self.versions.reactions(), *courses.reactions()]
+
+    def telemetry(self) -> list[Reaction]:
+        """To what streams carry, where it is tried again as a dead letter."""
+        return [
+            on(PredictionsLogged, self.predictions.take_one),
+            on(GroundTruthObserved, self.labels.take_one),
+        ]
+
+    def rounds(self) -> list[running.Part]:
+        """What is done again and again, by what is due."""
+        settings, store = self.settings, self.judging.store
+        ageing = Ageing(predictions=self.predictions)
+        horizon = timedelta(days=settings.label_horizon_days)
+        windows = timedelta(days=settings.window_horizon_days)
+        return [
+            self.reporter.run,
+            self.reporter.look,
+            Forgetter(store=store, now=clock.now, horizon=horizon, windows=windows).run,
+            Looker(brakes=self.brakes, every=settings.look_seconds).run,
+            Ager(ageing=ageing, versions=self.versions).run,
+            Retirer(Retiring(ageing=ageing, horizon=horizon)).run,
+            Settler(settling=Settling(store=store, judging=self.judging)).run,
+            partial(idempotency.forgetting, self.database),
+            Teller(vitals=Vitals(VitalsTable(self.database), clock.now)).run,
+        ]
+
+    def door(self, ready: Callable[[], Mapping[str, Any]]) -> FastAPI:
+        """What people and programs ask."""
+        reporter = self.reporter
+        routes = [
+            api.router(
+                self.judging.store,
+                reporter.reading,
+                reporter.reporting,
+                self.jobs,
+                self.judging.measuring,
+                reporter.page,
+            ),
+            brake_routes.router(self.brakes),
+            dead_letters.router(self.database, [*self.facts(), *self.telemetry()]),
+        ]
+        return http.build("drift_monitor", self.settings, routes, ready=ready)
+
+
 async def serve(settings: Settings) -> None:
     """Put the parts together and run until told to stop."""
     gc.set_threshold(NEW_OBJECTS)
     database = await Database.lazily(
         settings.database.get_secret_value(), "drift_monitor", size=settings.pool_size
     )
-    artifacts = ArtifactStore(settings.artifacts)
-    store, reading, reporting = PostgresStore(database), Reading(database), Reporting(database)
-    profiles = Profiles(artifacts.aget, settings.profiles_megabytes * 2**20)
-    limits = limits_of(settings)
-    judging = Judging(
-        store=store, profiles=profiles, now=clock.now, alpha=settings.alpha, limits=limits
-    )
-    telling = Telling(store=store)
-    predictions = Predictions(store=store, judging=judging, telling=telling)
-    labels = Labels(store=store, judging=judging, telling=telling)
-    versions = Versions(store=store, predictions=predictions, fetch=artifacts.aget)
-    ageing = Ageing(predictions=predictions)
-    courses = Courses(deciding=judging.deciding)
-    brakes = Brakes(store=store, deciding=judging.deciding, now=clock.now, limits=limits)
-    facts = [*versions.reactions(), *courses.reactions()]
-    jobs = Jobs(database, "report")
-    reporter = Reporter(
-        jobs=jobs,
-        store=store,
-        reading=reading,
-        reporting=reporting,
-        profiles=profiles,
-        artifacts=artifacts,
-        confined=Confined(reports.LIBRARIES, idle_seconds=TEMPLATE_IDLE_SECONDS),
-        seconds=settings.report_seconds,
-        megabytes=settings.report_megabytes,
-    )
-    horizon = timedelta(days=settings.label_horizon_days)
-    windows = timedelta(days=settings.window_horizon_days)
-    forgetter = Forgetter(store=store, now=clock.now, horizon=horizon, windows=windows)
-    telemetry = [
-        on(PredictionsLogged, predictions.take_one),
-        on(GroundTruthObserved, labels.take_one),
-    ]
+    monitor = Monitor.of(settings, database)
     bus = Bus(
         database,
         settings.kafka,
         "drift_monitor",
-        facts,
+        monitor.facts(),
         topic_prefix=settings.topic_prefix,
         replica=settings.replica,
-        carried=telemetry,
+        carried=monitor.telemetry(),
     )
     carrier = streams.carry(
         database,
         settings.kafka,
-        predictions,
-        labels,
+        monitor.predictions,
+        monitor.labels,
         topic_prefix=settings.topic_prefix,
         replica=settings.replica,
     )
@@ -132,32 +205,10 @@ async def serve(settings: Settings) -> None:
             "ready": bool(state["connected"] and carried["running"]),
         }
 
-    app = http.build(
-        "drift_monitor",
-        settings,
-        [
-            api.router(store, reading, reporting, jobs, judging.measuring, reporter.page),
-            brake_routes.router(brakes),
-            dead_letters.router(database, [*facts, *telemetry]),
-        ],
-        ready=ready,
-    )
     await running.run(
         settings,
-        app,
-        [
-            bus.run,
-            carrier.run,
-            reporter.run,
-            reporter.look,
-            forgetter.run,
-            Looker(brakes=brakes, every=settings.look_seconds).run,
-            Ager(ageing=ageing, versions=versions).run,
-            Retirer(Retiring(ageing=ageing, horizon=horizon)).run,
-            Settler(settling=Settling(store=store, judging=judging)).run,
-            partial(idempotency.forgetting, database),
-            Teller(vitals=Vitals(VitalsTable(database), clock.now)).run,
-        ],
+        monitor.door(ready),
+        [bus.run, carrier.run, *monitor.rounds()],
         prepare=lambda: database.prepare([MIGRATIONS]),
         finish=database.close,
     )
