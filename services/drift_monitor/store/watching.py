@@ -5,9 +5,11 @@ from collections.abc import Iterable
 from services.drift_monitor.store.alarms import AlarmTable
 from services.drift_monitor.store.courses import CourseTable
 from services.drift_monitor.store.delays import DelayTable
+from services.drift_monitor.store.fleet import FleetTable
 from services.drift_monitor.store.horizon import HorizonTable
 from services.drift_monitor.store.idle import IdleTable
 from services.drift_monitor.store.outcomes import OutcomeTable
+from services.drift_monitor.store.periods import PeriodTable
 from services.drift_monitor.store.predictions import PredictionTable
 from services.drift_monitor.store.qualities import QualityTable
 from services.drift_monitor.store.settling import SettlingTable
@@ -33,6 +35,8 @@ class PostgresStore(
     SettlingTable,
     HorizonTable,
     CourseTable,
+    FleetTable,
+    PeriodTable,
     AlarmTable,
 ):
     """The monitor's own database. Every method joins the open transaction."""
