@@ -20,7 +20,7 @@ from services.drift_monitor.handlers.rounds import take
 from services.drift_monitor.handlers.settling import fed_at, look_again_at, soonest
 from services.drift_monitor.handlers.vitals import Vitals
 from services.drift_monitor.quality.delays import EDGES
-from services.drift_monitor.store import reporting, settling, sketches, vitals
+from services.drift_monitor.store import idle, reporting, settling, sketches, unjudged, vitals
 from services.drift_monitor.store.delays import FEW_WINDOWS
 from services.drift_monitor.store.qualities import Look
 from services.drift_monitor.store.vitals import VitalsTable
@@ -124,6 +124,9 @@ async def test_a_round_reads_what_is_due_and_nothing_else(database_url: str) -> 
     # One alarm is due, and of ninety windows that are too young for labels none is read.
     assert rows_read(plans["alarms"]) <= 10
     assert rows_read(plans["labels"]) <= 15 * MODELS
+    assert rows_read(plans["unjudged"]) == rows_read(plans["unplanned"]) == 0
+    assert rows_read(plans["waits"]) <= 1
+    assert rows_read(plans["idle"]) <= 10 * MODELS
     assert rows_read(plans["usual"]) <= 2 * WINDOWS
 
 
@@ -150,6 +153,10 @@ async def plans_of(fleet: Fleet, model: str) -> dict[str, list[dict[str, Any]]]:
         "old": await plan_of(fleet, sketches.OLD, NOW, 20, model, 1, "", 50),
         "vitals": await plan_of(fleet, vitals.STANDINGS),
         "alarms": await plan_of(fleet, reporting.TAKE_ALARMS, 5),
+        "unjudged": await plan_of(fleet, unjudged.DUE, later, 200),
+        "waits": await plan_of(fleet, unjudged.WAITS, [model], [1]),
+        "unplanned": await plan_of(fleet, unjudged.UNPLANNED),
+        "idle": await plan_of(fleet, idle.IDLE_WINDOWS, NOW, "", 0, "", 200),
         "labels": await plan_of(fleet, vitals.COVERAGES, NOW, 5),
         "usual": await plan_of(fleet, vitals.USUAL, NOW, 100, [model], [1]),
     }

@@ -21,11 +21,7 @@ class UnjudgedTable:
     async def unjudged_of(self, keys: Collection[Key]) -> dict[Key, datetime]:
         """Versions with windows that are to be judged before newer ones, and when that is."""
         rows = await self.database.fetch(
-            "select model, version, min(judge_at) as at from window_sketch "
-            "join unnest($1::text[], $2::int[]) as k (model, version) using (model, version) "
-            "where judge_at is not null group by model, version",
-            [model for model, _ in keys],
-            [version for _, version in keys],
+            WAITS, [model for model, _ in keys], [version for _, version in keys]
         )
         return {(row["model"], row["version"]): row["at"] for row in rows}
 
@@ -91,11 +87,7 @@ class UnjudgedTable:
 
     async def unplanned(self) -> list[Key]:
         """Versions that rows cannot be counted for, and that have such rows."""
-        rows = await self.database.fetch(
-            "select model, version from version v where width is null and exists (select "
-            "from prediction p where p.model = v.model and p.version = v.version "
-            'and p."window" is null) order by model, version'
-        )
+        rows = await self.database.fetch(UNPLANNED)
         return [(row["model"], row["version"]) for row in rows]
 
     async def count_unclaimed(self, key: Key) -> int:
@@ -109,6 +101,17 @@ class UnjudgedTable:
         )
 
 
+WAITS: Final = """
+    select model, version, min(judge_at) as at from window_sketch
+    join unnest($1::text[], $2::int[]) as k (model, version) using (model, version)
+    where judge_at is not null group by model, version
+"""
+UNPLANNED: Final = """
+    select model, version from version v where width is null and exists (
+        select from prediction p
+        where p.model = v.model and p.version = v.version and p."window" is null
+    ) order by model, version
+"""
 DUE: Final = """
     select model, version, number from window_sketch where judge_at <= $1
     order by model, version, number limit $2
