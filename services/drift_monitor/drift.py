@@ -72,8 +72,10 @@ def after_window(watch: Watch, subject: Subject, found: Comparison) -> Decided:
 def _closed(series: Series, subject: Subject, found: Comparison, *, is_calm: bool) -> Series:
     """The series after its next window."""
     window, confirm = subject.window, subject.policy.confirm
-    # Releases without seasons kept no list: all windows followed each other by their numbers.
-    before = series.newest or tuple(range(window - confirm, window))
+    before = series.newest
+    if series.criticals and not before:
+        # Releases without seasons kept no list: windows followed each other by their numbers.
+        before = tuple(range(window - confirm, window))
     newest = (*before, window)[-confirm - 1 :]
     criticals = series.criticals
     if found.severity == "critical":

@@ -131,3 +131,13 @@ def test_what_other_rules_would_have_said_is_listed(tidewheel: Run, recorded: Re
     assert recorded.asked[-1].path == f"{path}?shift=0.5"
     assert "severity" in ran.out
     assert "warning" in ran.out
+
+
+def test_a_season_that_has_drifted_is_named(tidewheel: Run, recorded: Recorded) -> None:
+    drifted = [{"season": "h12", "drift": "critical", "window": 6}]
+    version = FOUND["versions"][0] | {"drifted_seasons": drifted}  # type: ignore[index] # a list of one
+    recorded.says("GET /v1/models/pump/drift", (200, FOUND | {"versions": [version]}))
+
+    ran = tidewheel("drift", "pump")
+
+    assert "  seasons   h12 critical (window 6)" in ran.out.splitlines()
