@@ -1,5 +1,6 @@
 """What a closed window changes of how a version stands, as far as its inputs and scores tell."""
 
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Final
 
@@ -55,18 +56,24 @@ def after_window(watch: Watch, subject: Subject, found: Comparison) -> Decided:
     """
     is_calm = _is_calm(found, subject.policy)
     watch = of_each(watch, subject, lambda series: _closed(series, subject, found, is_calm=is_calm))
-    events: list[Event] = []
-    if _RANKS[found.severity] > _RANKS[watch.drift]:
-        events.append(_detected(subject, found))
     is_drifted = any(series.drift for series in watch.series.values())
-    if watch.drift is not None and not is_drifted:
-        cleared = DriftCleared(model=subject.model, version=subject.version, window=subject.window)
-        events.append(cleared)
+    events = _told(watch, subject, found, is_drifted=is_drifted)
     watch = replace(watch, drift=_worse(watch.drift, found.severity) if is_drifted else None)
     if found.severity == "critical" or (watch.spell is not None and not is_calm):
         watch = with_spell(watch, subject, is_of_the_data=_is_of_the_data(found))
     doubtful = found.severity == "critical"
     return decided(watch, subject, events, found.detail, "drift" if doubtful else None)
+
+
+def _told(
+    watch: Watch, subject: Subject, found: Comparison, *, is_drifted: bool
+) -> Sequence[Event]:
+    """Drift is said once and again when it becomes critical, and its end once."""
+    if _RANKS[found.severity] > _RANKS[watch.drift]:
+        return [_detected(subject, found)]
+    if watch.drift is None or is_drifted:
+        return []
+    return [DriftCleared(model=subject.model, version=subject.version, window=subject.window)]
 
 
 def _closed(series: Series, subject: Subject, found: Comparison, *, is_calm: bool) -> Series:
