@@ -56,13 +56,17 @@ async def test_what_fails_apart_is_undone_with_what_it_said_and_the_rest_is_kept
         await table.execute("insert into note (text) values ('before')")
         await table.defer("insert into note (text) values ($1)", "deferred before")
         (kept,) = await transaction.say([a_version("a", 1)])
-        with pytest.raises(asyncpg.DataError):
+
+        async def fail() -> None:
             async with transaction.apart():
                 await table.execute("insert into note (text) values ('apart')")
                 await table.defer("insert into note (text) values ($1)", "deferred apart")
                 await transaction.say([a_version("a", 2), a_version("b", 1)])
                 transaction.after_commit.append(lambda: ran.append("apart"))
                 await table.execute("select 1 / 0")
+
+        with pytest.raises(asyncpg.DataError):
+            await fail()
         async with transaction.apart():
             (after,) = await transaction.say([a_version("a", 3)])
 
