@@ -109,4 +109,4 @@ async def test_a_room_with_place_is_seldom_counted(site: Site) -> None:
     await site.hear_together(labels_of(PUMP, 10, "b"))
 
     left = site.store.unchecked[PUMP]
-    assert left == (waiting.MOST - 10) // 4 - 10
+    assert left == (waiting.MOST - 10) // 16 - 10

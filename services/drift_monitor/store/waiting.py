@@ -66,7 +66,7 @@ class WaitingTable:
             if waiting > MOST:
                 rows = await self.database.fetch(_DROP_OLDEST, room, waiting - MOST)
                 dropped.update(_by_model(rows))
-            self.unchecked[room] = max((MOST - waiting) // 4, MOST // 100)
+            self.unchecked[room] = max((MOST - waiting) // 16, MOST // 100)
         return dropped
 
     async def count_waiting(self) -> int:
