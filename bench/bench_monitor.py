@@ -56,7 +56,8 @@ from shared.sketch import CategoryCells
 SCALE = float(sys.argv[1]) if len(sys.argv) > 1 else 1.0
 FLUSH = 20_000
 FLUSHES = max(2, int(10 * SCALE))
-BUS_ROWS = int(100_000 * SCALE)
+BUS_ROWS = max(20_000, int(100_000 * SCALE))
+"""Some of each model, however few are asked for."""
 LABELS = int(40_000 * SCALE)
 CLOSINGS = max(20, int(200 * SCALE))
 MANY = 10_000
