@@ -17,6 +17,7 @@ _NORMAL_FROM: Final = 1e6
 _HARDLY: Final = 0.02
 """Skewness below which the first term of a correction is as good as the gamma distribution."""
 _LEAST_SKEWNESS: Final = 1e-4
+_FURTHEST: Final = 38.0
 
 
 def quantiles(p: ArrayLike) -> Floats:
@@ -57,7 +58,9 @@ def pearson_tails(z: Floats, skewness: Floats) -> Floats:
     df = _gamma_df(np.maximum(np.abs(skewness), _HARDLY))
     x = np.maximum(df + np.copysign(z, z * skewness) * np.sqrt(2 * df), 0.0)
     is_hardly, is_above = np.abs(skewness) < _HARDLY, x > df
-    tail = normal_tails(np.abs(z - skewness * (np.square(z) - 1) / 6))
+    # Further out the correction would turn back, and nothing is left of the normal tail.
+    near = np.clip(z, -_FURTHEST, _FURTHEST)
+    tail = normal_tails(np.abs(near - skewness * (np.square(near) - 1) / 6))
     special.chdtrc(df, x, out=tail, where=is_above & ~is_hardly)
     special.chdtr(df, x, out=tail, where=~(is_above | is_hardly))
     return np.asarray(np.minimum(2 * tail, 1.0))

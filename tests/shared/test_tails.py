@@ -69,6 +69,16 @@ def test_between_hardly_lopsided_and_lopsided_there_is_no_step() -> None:
     np.testing.assert_allclose(below, above, rtol=0.08)
 
 
+@pytest.mark.parametrize("skewness", [-2.0, -0.3, -0.0199, 0.0, 0.01, 0.0199, 0.0201, 0.5, 3.0])
+def test_further_out_is_never_more_likely(skewness: float) -> None:
+    z = np.concatenate([np.linspace(1, 40, 400), np.logspace(1.7, 5, 200)])
+
+    for side in (z, -z):
+        p = tails.pearson_tails(side, np.full(z.shape, skewness))
+        assert np.all(np.diff(p) <= 0)
+        assert p[-1] < 1e-9
+
+
 def test_what_is_hardly_lopsided_is_normal() -> None:
     z = np.array([-5.0, -1, 0.5, 3, 6])
 
