@@ -22,7 +22,7 @@ from shared.spec_gate import (
     is_row_metric,
     no_duplicates,
 )
-from shared.spec_parts import Duration, Part, parse_duration, write_duration
+from shared.spec_parts import AT_DOOR, Duration, Part, parse_duration, write_duration
 from shared.spec_rollout import Rollout
 
 __all__ = [
@@ -310,10 +310,13 @@ _METRICS: Final[dict[str, Literal["mae", "log_loss"]]] = {
 Candidate.model_rebuild()
 
 
-def read_spec(plain: Any) -> ModelSpec:
+def read_spec(plain: Any, *, is_new: bool = False) -> ModelSpec:
     """A specification from plain data, validated.
+
+    Args:
+        is_new: somebody has just written it: bounds hold that were not always there.
 
     Raises:
         pydantic.ValidationError: every fault at once, each with its place.
     """
-    return ModelSpec.model_validate(plain)
+    return ModelSpec.model_validate(plain, context=AT_DOOR if is_new else None)

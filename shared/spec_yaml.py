@@ -76,7 +76,7 @@ def read_spec_yaml(text: str | bytes, name: str = "") -> ModelSpec:
 def _read(text: str | bytes) -> ModelSpec:
     document = _Document(_composed(_decoded(text)))
     try:
-        spec = read_spec(document.plain)
+        spec = read_spec(document.plain, is_new=True)
     except ValidationError as error:
         faults = [*document.faults, *_located(document, error)]
     else:

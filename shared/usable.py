@@ -32,10 +32,18 @@ def can_come_true(value: Label, classes: Sequence[Label]) -> bool:
     """
     if isinstance(value, str):
         return any(isinstance(label, str) for label in classes)
-    if not isfinite(value):
+    if not _is_finite(value):
         return False
     if not classes:
         return not isinstance(value, bool)
     if value in (0, 1):
         return not all(isinstance(label, str) for label in classes)
     return any(not isinstance(label, str | bool) for label in classes)
+
+
+def _is_finite(value: float) -> bool:
+    """Whether it is a number with an end; a whole one that no float can hold counts as endless."""
+    try:
+        return isfinite(value)
+    except OverflowError:
+        return False

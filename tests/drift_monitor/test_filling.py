@@ -9,8 +9,10 @@ from typing import Any
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
-from services.drift_monitor.detection.filling import Filling
+from services.drift_monitor.detection.filling import Filling, Group
 from shared.joint import Basis
 from shared.sketch import Layout, Sketch, category_cells, number_cells
 
@@ -116,6 +118,58 @@ def test_versions_of_different_shapes_stand_beside_each_other() -> None:
     assert filling.sketch("narrow") == one_by_one(narrow, rows["narrow"])
     assert filling.sketch("wide") == one_by_one(wide, rows["wide"])
     assert filling.sketch("bare") == one_by_one(bare, rows["bare"])
+
+
+def a_layout_of(kinds: str, seed: int) -> Layout:
+    """Numbers and words in this order; all numbers move together."""
+    chance = np.random.default_rng(seed)
+    words = chance.choice(list("abcdef"), size=40).astype(object)
+    features = tuple(
+        number_cells(f"x{i}", chance.normal(size=300))
+        if kind == "n"
+        else category_cells(f"x{i}", words)
+        for i, kind in enumerate(kinds)
+    )
+    places = tuple(i for i, kind in enumerate(kinds) if kind == "n")
+    scores = tuple(
+        (*np.linspace(-150, 150, features[i].size - 1).astype(int).tolist(), 0) for i in places
+    )
+    basis = Basis(features=places, scores=scores, width=2.0) if places else None
+    return Layout(features=features, basis=basis)
+
+
+@st.composite
+def versions(draw: st.DrawFn) -> tuple[str, int, int, int]:
+    """Kinds of the features, how many of them are outputs, rows, and a seed."""
+    kinds = draw(st.sampled_from(["nnnwn", "nnw", "nwn", "n", "wwn", "wnw"]))
+    outputs = draw(st.integers(0, min(2, len(kinds) - 1)))
+    return kinds, outputs, draw(st.integers(1, 9)), draw(st.integers(0, 3))
+
+
+@settings(max_examples=40, deadline=None)
+@given(st.lists(versions(), min_size=1, max_size=8))
+def test_versions_of_any_shapes_count_together_what_each_would_alone(
+    drawn: list[tuple[str, int, int, int]],
+) -> None:
+    filling: Filling[int] = Filling()
+    groups: list[Group[int]] = []
+    expected: list[Sketch] = []
+    for key, (kinds, outputs, count, seed) in enumerate(drawn):
+        layout, chance = a_layout_of(kinds, seed), np.random.default_rng(key)
+        columns: list[list[Any]] = [
+            (
+                chance.normal(size=count) if kind == "n" else chance.choice(list("abxy"), count)
+            ).tolist()
+            for kind in kinds
+        ]
+        features = len(kinds) - outputs
+        filling.open(key, layout)
+        groups.append(Group(key, [*zip(*columns[:features], strict=True)], columns[features:]))
+        expected.append(layout.sketch(columns))
+
+    filling.count(groups)
+
+    assert [filling.sketch(key) for key in range(len(drawn))] == expected
 
 
 def test_counting_goes_on_where_a_stored_sketch_ends() -> None:

@@ -11,9 +11,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from services.drift_monitor.settings import Settings
-from services.drift_monitor.store.horizon import LONGEST, SLICE, spans_of
+from services.drift_monitor.store.horizon import SLICE, spans_of
 from shared import clock
 from shared.events import ModelName
+from shared.spec_parts import LONGEST
 from shared.telemetry import REGISTRY
 from tests.drift_monitor.building import (
     NOON,
@@ -158,3 +159,17 @@ async def test_what_is_learned_about_delays_is_kept_for_and_nothing_for_ever(sit
     found = await site.store.kept_longer(30 * DAY)
 
     assert found == {PUMP: LONGEST, FAN: 101 * DAY}
+
+
+@pytest.mark.real
+async def test_an_absurd_delay_of_one_model_stops_nobody_from_forgetting(site: Site) -> None:
+    await watch(site, "600000000d")
+    start = clock.now()
+
+    said = await site.hear_together([a_label(p, a + 0.1) for p, a in site.serving.asked[:ROWS]])
+    found = await site.store.kept_longer(30 * DAY)
+    await forget(site, start + 31 * DAY)
+
+    assert any(type(event).__name__ == "QualityMeasured" for event in said)
+    assert found == {PUMP: LONGEST}
+    assert await count(site, "prediction") == {PUMP: ROWS}

@@ -7,6 +7,7 @@ from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import Any
 
+import numpy as np
 import pytest
 
 from services.drift_monitor.handlers import Ageing, Predictions
@@ -18,18 +19,23 @@ from shared.events import (
     DeploymentRolledBack,
     Event,
     ModelPromoted,
+    ModelRegistered,
     PredictionsLogged,
     RolloutId,
     WindowEvaluated,
 )
 from shared.ids import derived
+from shared.manifest import Column, read_manifest
 from shared.postgres import Cause
-from shared.reference import read_reference
+from shared.reference import build_reference, read_reference
 from tests.drift_monitor.building import (
+    NAMES,
     NOON,
     NOWHERE,
     PUMP,
+    Answered,
     Serving,
+    a_manifest,
     a_profile,
     a_spec,
     autoregressive,
@@ -183,6 +189,84 @@ async def test_shuffled_and_repeated_batches_count_each_row_once(watched: Site) 
         await watched.hear_together(sent[start : start + 4])
 
     await assert_exact(watched, 300)
+
+
+def a_rain_gauge(site: Site, rows: int) -> tuple[ModelRegistered, PredictionsLogged]:
+    """Three numbers, then whether it rains and with which probability."""
+    scores = np.random.default_rng(1).beta(2, 2, 1000)
+    answers = np.where(scores > 0.5, "wet", "dry").astype(object)
+    profile = build_reference(
+        columns=[Column(name=name, kind="number") for name in NAMES],
+        train={name: QUIET[:, i].copy() for i, name in enumerate(NAMES)},
+        holdout_answers=Answered(answers, np.column_stack([1 - scores, scores])),
+        holdout_targets=answers,
+        holdout_losses=np.minimum(scores, 1 - scores) ** 2,
+        metric="brier",
+        classes=("dry", "wet"),
+        seed=1,
+        time_ordered=True,
+        window=50,
+    )
+    batch = Serving("serving-1").batch(QUIET[:rows])
+    answered = tuple(
+        replace(row, answer=str(answer), score=float(score))
+        for row, answer, score in zip(batch.rows, answers, scores, strict=False)
+    )
+    changes: dict[str, Any] = {"task": "classification", "metric": "brier"}
+    told = told_of(site, profile, 1, **changes, classes=("dry", "wet"))
+    return told, replace(batch, rows=answered)
+
+
+def a_pump_with_its_kind(site: Site, rows: int) -> tuple[ModelRegistered, PredictionsLogged]:
+    """Three numbers and a word, then a number."""
+    columns = (*(Column(name=n, kind="number") for n in NAMES), Column(name="kind", kind="text"))
+    kinds = np.random.default_rng(2).choice(["old", "new"], len(QUIET)).astype(object)
+    answers = QUIET[:, 0] + 2 * QUIET[:, 1]
+    profile = build_reference(
+        columns=columns,
+        train={name: QUIET[:, i].copy() for i, name in enumerate(NAMES)} | {"kind": kinds},
+        holdout_answers=Answered(answers),
+        holdout_targets=answers + 0.1,
+        holdout_losses=np.abs(QUIET[:, 2]) * 0.1,
+        metric="mae",
+        classes=(),
+        seed=1,
+        time_ordered=True,
+        window=50,
+    )
+    batch = Serving("serving-2").batch(QUIET[:rows], version=2)
+    asked = tuple(
+        replace(row, features=(*row.features, str(kind)))
+        for row, kind in zip(batch.rows, kinds, strict=False)
+    )
+    told = told_of(site, profile, 2, columns=columns)
+    return told, replace(batch, columns=((*NAMES, "kind"),), rows=asked)
+
+
+def told_of(site: Site, profile: bytes, version: int, **changes: Any) -> ModelRegistered:
+    manifest = a_manifest(site.artifacts.put(profile), **changes)
+    told = registered(site.artifacts, profile, version)
+    return replace(told, manifest=site.artifacts.put(manifest.to_bytes()))
+
+
+async def test_a_score_and_a_feature_in_its_place_come_in_one_batch(site: Site) -> None:
+    gauge, wet = a_rain_gauge(site, 40)
+    pump, flow = a_pump_with_its_kind(site, 30)
+    await site.hear(gauge, pump)
+
+    await site.hear_together([wet, flow])
+
+    assert len(site.predictions.memory.filling.banks) == 1
+    windows = await site.database.fetch("select * from window_sketch order by version")
+    assert [row["rows"] for row in windows] == [40, 30]
+    for row, told in zip(windows, (gauge, pump), strict=True):
+        manifest = read_manifest(await site.artifacts.aget(told.manifest))
+        layout = read_reference(await site.artifacts.aget(manifest.reference)).layout
+        kept = await site.store.rows_of_window((PUMP, row["version"]), 1, 100)
+        values = [(*one.features, one.answer, one.score)[: len(layout.features)] for one in kept]
+        assert layout.read(row["counts"]) == layout.sketch(
+            [list(column) for column in zip(*values, strict=True)]
+        )
 
 
 async def test_the_applied_place_is_saved_with_what_was_counted(watched: Site) -> None:

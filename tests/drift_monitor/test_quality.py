@@ -80,6 +80,8 @@ def test_each_label_is_called_what_it_is() -> None:
         (1.5, (), True),
         (math.nan, (), False),
         (math.inf, (), False),
+        pytest.param(10**400, (), False, id="whole and endless"),
+        pytest.param(-(10**400), (0.0, 1.0), False, id="whole and endless downwards"),
         ("1.5", (), False),
         (True, (), False),
         ("yes", ("no", "yes"), True),

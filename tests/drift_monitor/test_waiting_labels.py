@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Sequence
 from dataclasses import replace
 from datetime import timedelta
 
 import pytest
 
-from services.drift_monitor.store import waiting
+from services.drift_monitor.handlers.labels import sane_of
+from services.drift_monitor.store import PostgresStore, waiting
 from services.drift_monitor.store.horizon import TOGETHER
 from shared.events import GroundTruthObserved, ModelName
 from shared.telemetry import REGISTRY
 from tests.drift_monitor.building import PUMP, a_label, a_profile, autoregressive, registered
-from tests.drift_monitor.conftest import Site
+from tests.drift_monitor.conftest import Site, heard_of
 
 pytestmark = pytest.mark.real
 PROFILE = a_profile(autoregressive(0.3, 1000, 3, seed=1), window=50)
@@ -110,3 +112,25 @@ async def test_a_room_with_place_is_seldom_counted(site: Site) -> None:
 
     left = site.store.unchecked[PUMP]
     assert left == (waiting.MOST - 10) // 16 - 10
+
+
+async def test_what_two_monitors_find_too_much_at_once_is_dropped_once(site: Site) -> None:
+    await site.database.execute(FILL, "nobody", "", waiting.MOST + 20)
+    stores = [PostgresStore(site.database), PostgresStore(site.database)]
+    together = asyncio.Barrier(2)
+
+    async def take(store: PostgresStore, name: str) -> int:
+        labels = sane_of([heard_of(label) for label in labels_of(name, 30)])
+        async with site.database.transaction():
+            await store.wait_for(labels)
+            await together.wait()
+            dropped = await store.make_room()
+            await together.wait()
+        return dropped.total()
+
+    dropped = await asyncio.gather(take(stores[0], "fake-a"), take(stores[1], "fake-b"))
+    later = [(await store.make_room()).total() for store in stores]
+
+    assert sorted(dropped) == [0, 50]
+    assert sorted(later) == [0, 30]
+    assert await site.store.count_waiting() == waiting.MOST

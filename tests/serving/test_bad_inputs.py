@@ -393,6 +393,40 @@ async def test_what_could_come_true_for_the_version_before_is_taken(tmp_path: Pa
     assert [answer.status_code for answer in answers] == [202, 202]
 
 
+async def test_what_could_come_true_for_a_version_that_is_named_no_longer_is_taken(
+    tmp_path: Path,
+) -> None:
+    third = a_classifying_version(tmp_path, 3, (0.0, 1.0))
+    second = a_classifying_version(tmp_path, 2, (0.0, 1.0))
+    async with a_replica(settings_for(tmp_path)) as replica:
+        await replica.want(a_desired(1, third, previous=second))
+
+        answers = [await tell(replica, value) for value in ('"wet"', "1", "true", "[]", "null")]
+
+    assert [answer.status_code for answer in answers] == [202, 202, 202, 422, 422]
+
+
+async def test_what_could_come_true_for_a_version_of_another_task_is_taken(tmp_path: Path) -> None:
+    before = a_classifying_version(tmp_path, 1, ("dry", "wet"))
+    now = a_version(ArtifactStore(settings_for(tmp_path).artifacts), 2)
+    async with a_replica(settings_for(tmp_path)) as replica:
+        await replica.want(a_desired(1, now, previous=before))
+
+        answers = [await tell(replica, value) for value in ('"wet"', "0.5")]
+
+    assert [answer.status_code for answer in answers] == [202, 202]
+
+
+async def test_a_regression_takes_numbers_however_many_versions_it_had(tmp_path: Path) -> None:
+    now = a_version(ArtifactStore(settings_for(tmp_path).artifacts), 7)
+    async with a_replica(settings_for(tmp_path)) as replica:
+        await replica.want(a_desired(1, now))
+
+        answers = [await tell(replica, value) for value in ('"wet"', "true", "0.5")]
+
+    assert [answer.status_code for answer in answers] == [422, 422, 202]
+
+
 def a_classifying_version(
     folder: Path, number: int, classes: tuple[str | float | bool, ...]
 ) -> Version:

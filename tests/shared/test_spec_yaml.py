@@ -1,10 +1,11 @@
 """Specifications from YAML: traps, places, hints, all faults at once."""
 
 import json
+from datetime import timedelta
 
 import pytest
 
-from shared.spec import ModelSpec
+from shared.spec import ModelSpec, read_spec
 from shared.spec_yaml import MOST_BYTES, SpecFaults, read_spec_yaml
 
 GOOD = """\
@@ -125,3 +126,28 @@ def test_a_value_that_fits_no_branch_of_a_union_is_one_fault() -> None:
 )  # fmt: skip
 def test_what_is_no_specification_says_so(text: str | bytes, said: str) -> None:
     assert said in "; ".join(faults_of(text))
+
+
+@pytest.mark.parametrize("delay", ["3651d", "600000000d", "9" * 400 + "d"])
+def test_a_duration_beyond_ten_years_is_refused_with_its_place(delay: str) -> None:
+    text = GOOD.replace("target: y", f"target: y, label_delay: {delay}")
+
+    with pytest.raises(SpecFaults) as refused:
+        read_spec_yaml(text)
+
+    (fault,) = refused.value.faults
+    assert fault.pointer == "/data/label_delay"
+    assert "a duration is at most 3650d" in fault.detail
+
+
+def test_ten_years_are_a_duration() -> None:
+    spec = read_spec_yaml(GOOD.replace("target: y", "target: y, label_delay: 87600h"))
+
+    assert spec.data.label_delay == timedelta(days=3650)
+
+
+def test_a_longer_duration_that_was_accepted_once_is_still_read() -> None:
+    plain = read_spec_yaml(GOOD).canonical()
+    plain["data"]["label_delay"] = "600000000d"
+
+    assert read_spec(plain).data.label_delay == timedelta(days=600_000_000)

@@ -18,6 +18,7 @@ from services.drift_monitor.layouts import Grid
 from shared.sketch import Layout, Parts, Sketch, read_sketch
 
 Key = TypeVar("Key", bound=Hashable)
+_Form = tuple[int, int, int]
 _AT_ONCE: Final = 20_000
 """Rows that are laid out at a time; more take memory and save nothing."""
 
@@ -34,6 +35,15 @@ class Group(Generic[Key]):
     key: Key
     rows: Sequence[Row]
     more: Sequence[Sequence[Any]] = ()
+
+    @property
+    def form(self) -> tuple[int, int]:
+        """How many features come by row and how many by feature.
+
+        Versions of one bank have as many together, and may part them each in its own way: what is
+        the score of one may be a feature of the other.
+        """
+        return len(self.rows[0]), len(self.more)
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,13 +134,13 @@ class Filling(Generic[Key]):
         Raises:
             KeyError: a key is not open; nothing was counted.
         """
-        by_bank: dict[int, list[tuple[int, Group[Key]]]] = {}
+        alike: dict[_Form, list[tuple[int, Group[Key]]]] = {}
         banks: dict[int, Bank] = {}
         for (bank, slot), group in zip([self.slots[g.key] for g in groups], groups, strict=True):
             if group.rows:
                 banks[id(bank)] = bank
-                by_bank.setdefault(id(bank), []).append((slot, group))
-        for name, own in by_bank.items():
+                alike.setdefault((id(bank), *group.form), []).append((slot, group))
+        for (name, _, _), own in alike.items():
             for some in _in_sweeps(own):
                 slots = np.array([slot for slot, _ in some], dtype=np.int64)
                 sizes = np.array([len(group.rows) for _, group in some], dtype=np.int64)

@@ -30,6 +30,7 @@ from services.drift_monitor.windows import Watched, Window
 from shared.clock import Clock
 from shared.events import QualityDegraded, QualityEstimated, QualityMeasured
 from shared.sketch import NumberCells
+from shared.spec_parts import LONGEST
 
 First = Callable[[Key, datetime], Sequence[Fed]]
 """Losses of a version by labels that have come now, of predictions up to a moment."""
@@ -246,7 +247,7 @@ def fed_age(version: Watched, settled: float | None) -> timedelta | None:
     declared = version.policy.label_delay
     if settled is None and not declared:
         return None
-    return max(declared, timedelta(seconds=settled or 0.0))
+    return min(max(declared, timedelta(seconds=settled or 0.0)), LONGEST)
 
 
 # --- what is said -----------------------------------------------------------------------------

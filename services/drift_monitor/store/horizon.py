@@ -8,6 +8,7 @@ from typing import Final, NamedTuple
 from services.drift_monitor.detection import HISTORY
 from services.drift_monitor.store.qualities import BEGINNING
 from shared.postgres import Database
+from shared.spec_parts import LONGEST
 
 TOGETHER: Final = 10_000
 """Rows that are dropped by one statement."""
@@ -16,8 +17,6 @@ TELEMETRY: Final = ("prediction", "unseen", "outcome")
 """Each row with its model and the moment at which it was heard of."""
 SLICE: Final = timedelta(days=1)
 """Rows of so long are looked at by one statement where some of them stay."""
-LONGEST: Final = timedelta(days=3650)
-"""Nothing is kept for longer, however slow labels are said to be."""
 
 
 class Span(NamedTuple):
@@ -66,10 +65,11 @@ class HorizonTable:
         """Models whose labels are too slow for a horizon, and how long their rows are kept.
 
         That is twice the delay that a version has declared, and no less than the age at which its
-        labels were found to be there: a running test is fed with losses of that age.
+        labels were found to be there: a running test is fed with losses of that age. Nothing is
+        kept for longer than ten years, however slow labels are said to be.
         """
-        rows = await self.database.fetch(_KEPT_LONGER, horizon)
-        return {row["model"]: min(timedelta(seconds=row["seconds"]), LONGEST) for row in rows}
+        rows = await self.database.fetch(_KEPT_LONGER, horizon, LONGEST.total_seconds())
+        return {row["model"]: timedelta(seconds=row["seconds"]) for row in rows}
 
     async def forget_telemetry(self, spans: Sequence[Span]) -> None:
         """Drop predictions, shadows' answers and labels that were heard of in these spans."""
@@ -114,11 +114,11 @@ class HorizonTable:
 
 
 _KEPT_LONGER: Final = """
-    select model, extract(epoch from max(kept))::float8 as seconds from (
+    select model, least(extract(epoch from max(kept))::float8, $2::float8) as seconds from (
         select model, 2 * (policy ->> 'label_delay')::interval as kept from version
         union all
-        select model, make_interval(secs => settled) + interval '1 day' from label_delay
-        where settled is not null
+        select model, make_interval(secs => least(settled, $2::float8)) + interval '1 day'
+        from label_delay where settled is not null
     ) known
     group by model having max(kept) > $1
 """

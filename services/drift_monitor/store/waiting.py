@@ -58,10 +58,13 @@ class WaitingTable:
     async def make_room(self) -> Counter[str]:
         """Drop the oldest labels of rooms that have become too full; how many, by model.
 
-        Rooms are counted the less often the more place they have.
+        Rooms are counted the less often the more place they have. What somebody else is dropping
+        at this moment would be counted as excess here, too: then the room is left until next time.
         """
         dropped: Counter[str] = Counter()
         for room in [room for room, left in self.unchecked.items() if left < 0]:
+            if not await self.database.fetchval(_TURN, room):
+                continue
             waiting = await self.database.fetchval(_COUNT, room, MOST + TOGETHER)
             if waiting > MOST:
                 rows = await self.database.fetch(_DROP_OLDEST, room, waiting - MOST)
@@ -102,6 +105,7 @@ _WAIT: Final = """
     )
     select room, count(*)::int as labels from kept group by room
 """
+_TURN: Final = "select pg_try_advisory_xact_lock(hashtextextended($1, 7438))"
 _COUNT: Final = """
     select count(*) from (select from waiting_label where room = $1 limit $2) as waiting
 """

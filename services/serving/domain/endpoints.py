@@ -59,7 +59,8 @@ class Endpoint:
         tallies: beside the paths; what each did since the last measure.
         split: which arm answers whom.
         met: who asked in this generation; kept only while arms share the requests.
-        classes: of its versions, which may have learned different ones; none for regression.
+        classes: what its answers can be: those of its versions, which may have learned different
+            ones; none for regression; None where versions that are not known may have others.
         stopped: challengers and shadows, by index, that this replica asks no longer, and why. It
             changes while the endpoint stands, and ends with it.
     """
@@ -73,7 +74,7 @@ class Endpoint:
     met: Met
     shadows: tuple[int, ...]
     seen_versions: tuple[int, ...]
-    classes: tuple[str | float | bool, ...] = ()
+    classes: tuple[str | float | bool, ...] | None = None
     stopped: dict[int, str] = field(default_factory=dict)
 
     @property
@@ -151,8 +152,28 @@ def build_endpoint(
         met=met or Met(),
         shadows=tuple(i for i, arm in enumerate(desired.arms) if arm.role == "shadow"),
         seen_versions=_seen_versions(desired.arms),
-        classes=tuple(dict.fromkeys(label for one in known for label in one.classes)),
+        classes=_classes(desired, manifests),
     )
+
+
+def _classes(
+    desired: DeploymentDesired, manifests: Mapping[Digest, Manifest]
+) -> tuple[str | float | bool, ...] | None:
+    """What can come true for an answer that any version of this model has ever given.
+
+    Outcomes may be late: versions that are named no longer had other classes, perhaps. So classes
+    are told only where no version has come before those that are named, or where none has any.
+    """
+    named = named_by(desired)
+    known = [manifests[digest] for digest in named if digest in manifests]
+    tasks = {one.task for one in known}
+    if tasks == {"regression"}:
+        return ()
+    numbers = {version for digest, version in named.items() if digest in manifests}
+    is_whole = numbers >= set(range(1, max(named.values(), default=0) + 1))
+    if len(tasks) != 1 or not is_whole:
+        return None
+    return tuple(dict.fromkeys(label for one in known for label in one.classes))
 
 
 def _seen_versions(arms: Sequence[Arm]) -> tuple[int, ...]:

@@ -24,7 +24,7 @@ _PREDICTION: Final = re.compile(r"p-[0-9a-f]{32}")
 _EARLIEST: Final = datetime(2000, 1, 1, tzinfo=UTC)
 _KNOWN: Final = frozenset({"prediction_id", "value", "observed_at", "revision"})
 Classes = Sequence[Label] | None
-"""What answers can be: none for regression; None while no version is known."""
+"""What answers can be: none for regression; None where a version is not known."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -49,12 +49,11 @@ class Feedback:
         model, given = _parts(document)
         self.predictions.check(principal, model, OBSERVERS)
         endpoint = self.predictions.endpoint_of(model)
-        outcomes = None if endpoint.manifest is None else endpoint.classes
         now = self.now()
         faults = [
             fault
             for index, one in enumerate(given)
-            for fault in _faults_of(one, f"/observations/{index}", outcomes, now)
+            for fault in _faults_of(one, f"/observations/{index}", endpoint.classes, now)
         ]
         if faults:
             raise InvalidInput(wrong_things(faults), faults[:50])
