@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import asyncio
+from contextvars import Context
 from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
 
 import pytest
 
-from services.drift_monitor.handlers import Ageing
+from services.drift_monitor.handlers import Ageing, Settling
 from shared.artifacts import ArtifactStore, key_of
 from shared.errors import StoreUnavailable
 from shared.events import (
@@ -22,6 +24,7 @@ from shared.events import (
     WindowEvaluated,
 )
 from tests.drift_monitor.building import (
+    NOON,
     PUMP,
     Serving,
     a_label,
@@ -32,6 +35,7 @@ from tests.drift_monitor.building import (
 )
 from tests.drift_monitor.conftest import Site
 from tests.drift_monitor.test_ingest import promoted
+from tests.drift_monitor.test_measuring import tell
 
 pytestmark = pytest.mark.real
 
@@ -251,6 +255,44 @@ async def test_labels_of_a_model_without_its_profile_are_joined_and_measured_onc
     assert all(row["cells"] > 1 for row in cells)
 
 
+@pytest.mark.parametrize("harm", ["take_away", "spoil"])
+async def test_a_version_without_its_profile_keeps_no_other_of_its_model_from_being_settled(
+    site: Site, harm: str
+) -> None:
+    blob, days = Blob(site.artifacts, OF_FAN), [timedelta(days=n) for n in (1, 20, 21)]
+    spec = a_spec(window=50)
+    await site.hear(registered(site.artifacts, OF_PUMP, 1, spec=spec))
+    await site.hear(registered(site.artifacts, OF_FAN, 2, spec=spec), promoted(2))
+    for version in (1, 2):
+        await site.hear(*site.serving.batches_of(QUIET[:100], size=50, version=version))
+    halves = [a_label(prediction, answer) for prediction, answer in site.serving.asked[::2]]
+    await tell(site, halves, NOON + days[0])
+    getattr(blob, harm)()
+    started, again = (Site(site.database, site.artifacts) for _ in range(2))
+    started.now, again.now = NOON + days[1], NOON + days[2]
+
+    await Settling(store=started.store, judging=started.judging).settle()
+    healthy, unfed = await settled(site), await site.store.unfed(PUMP)
+    due = await site.database.fetchval("select due_at from label_delay")
+    in_the_way = await site.store.windows_due(PUMP, started.now, 100)
+    blob.bring_back()
+    await Settling(store=again.store, judging=again.judging).settle()
+
+    assert healthy == [(1, 1), (1, 2)]
+    assert (list(unfed), in_the_way) == ([(PUMP, 2)], [])
+    assert timedelta(minutes=5) <= due - started.now <= timedelta(minutes=30)
+    assert await settled(site) == [(1, 1), (1, 2), (2, 1), (2, 2)]
+    assert await site.store.unfed(PUMP) == {}
+
+
+async def settled(site: Site) -> list[tuple[int, int]]:
+    """Windows that were measured for the last time, by version and number."""
+    rows = await site.database.fetch(
+        "select version, number from window_quality where settled order by version, number"
+    )
+    return [(row["version"], row["number"]) for row in rows]
+
+
 async def test_an_old_window_closes_though_its_profile_is_gone(two: Site) -> None:
     blob = Blob(two.artifacts, OF_PUMP)
     await two.hear(two.serving.batch(QUIET[:25]))
@@ -281,3 +323,21 @@ async def test_rows_of_a_version_of_before_cells_were_kept_wait_for_its_profile(
     assert (newer, counted) == ([], 65)
     assert await two.counted() == 115
     assert sorted(evaluated(await two.said())) == [("fan", 1), ("pump", 1)]
+
+
+async def test_a_profile_that_rows_wait_for_is_asked_for_with_nothing_locked(two: Site) -> None:
+    await two.database.execute("update version set layout = null, width = null")
+    blob = Blob(two.artifacts, OF_PUMP)
+    blob.take_away()
+    await two.hear(two.serving.batch(QUIET[:60]))
+    restarted = Site(two.database, two.artifacts)
+
+    async with asyncio.timeout(20), two.database.transaction():
+        await two.store.lock([PUMP])
+        # In a context of its own: it is not part of this transaction.
+        counting = asyncio.create_task(restarted.versions.count_waiting(), context=Context())
+        counted = await counting
+
+    assert counted == 0
+    assert await two.store.has_unclaimed((PUMP, 1))
+    assert not await two.store.has_unclaimed((FAN, 1))

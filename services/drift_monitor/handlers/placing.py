@@ -122,7 +122,7 @@ class Placing:
         found: dict[Key, Plan] = {}
         for key, version in (await self.store.versions(keys)).items() if keys else ():
             # Rows that came while the profile could not be read are counted before newer ones.
-            if await self.store.count_unclaimed(key):
+            if await self.store.has_unclaimed(key):
                 continue
             if await self.profiles.failure(version) is None:
                 found[key] = await self.plan_old(version)

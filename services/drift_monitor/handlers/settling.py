@@ -1,12 +1,13 @@
 """What only time brings: no more labels are to come, and losses reach the age to be fed."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from math import floor, log2
 from typing import Final
 
 from services.drift_monitor.handlers import failing
+from services.drift_monitor.handlers.apart import apart
 from services.drift_monitor.handlers.failing import AFTER_FAILURE
 from services.drift_monitor.handlers.judging import Judging
 from services.drift_monitor.handlers.measuring import fed_age
@@ -15,6 +16,7 @@ from services.drift_monitor.quality.delays import STEPS_PER_DECADE
 from services.drift_monitor.store import Key, PostgresStore
 from services.drift_monitor.store.outcomes import Fed
 from services.drift_monitor.store.qualities import Look
+from services.drift_monitor.store.sketches import Place
 from services.drift_monitor.windows import Watched
 from shared.events import Event
 from shared.ids import derived
@@ -39,7 +41,8 @@ class Settling:
     """Looks at the models that are due, one after the other.
 
     Labels that come, and windows that close, make a model due; looking at it says when it is due
-    again. So a round costs what has changed, however many models there are.
+    again. So a round costs what has changed, however many models there are. A version whose profile
+    cannot be had waits for a while, with its windows and its losses; others of its model do not.
     """
 
     store: PostgresStore
@@ -83,8 +86,9 @@ class Settling:
         delays = await self.judging.measuring.learn_delays(model)
         said = await self._settle_windows(model, delays, now)
         settled = delays.settled if delays else None
-        said += await self._feed(model, settled, now)
-        moments = await self._fed_at(model, settled)
+        events, failed = await self._feed(model, settled, now)
+        said += events
+        moments = await self._fed_at(model, settled, failed)
         window = await self.store.next_look(model)
         if window is not None:
             moments = [*moments, window]
@@ -96,18 +100,39 @@ class Settling:
         self, model: str, delays: Delays | None, now: datetime
     ) -> list[Event]:
         """Measure windows whose labels are all there by now, for the last time."""
-        places = await self.store.windows_due(model, now, MOST_WINDOWS)
-        looks = await self.store.looks(places)
+        looks = await self.store.looks(await self._windows_due(model, now))
+        settled = delays.settled if delays else None
+        again = {place: look_again_at(look, settled, now) for place, look in looks.items()}
         is_ripe = self.judging.measuring.is_ripe
-        said = await self.judging.look_at({p: k for p, k in looks.items() if is_ripe(k, delays)})
-        if looks:
-            settled = delays.settled if delays else None
-            again = {place: look_again_at(look, settled, now) for place, look in looks.items()}
-            await self.store.look_again(again)
+        ripe = [place for place, look in looks.items() if is_ripe(look, delays)]
+
+        async def measure(places: Sequence[Place]) -> list[Event]:
+            return await self.judging.look_at({place: looks[place] for place in places})
+
+        async def note(place: Place, error: Exception) -> None:
+            failing.tell("measuring_failed", model, error, version=place[1], window=place[2])
+            again[place] = max(again[place], now + AFTER_FAILURE)
+
+        said = await apart(self.store.database, sorted(ripe), measure, note)
+        await self.store.look_again(again)
         return said
 
-    async def _feed(self, model: str, settled: float | None, now: datetime) -> list[Event]:
-        """Feed the losses that have reached their age."""
+    async def _windows_due(self, model: str, now: datetime) -> list[Place]:
+        """Windows of versions whose profiles can be had; those of the others are due later."""
+        while True:
+            places = await self.store.windows_due(model, now, MOST_WINDOWS)
+            keys = {place[:2] for place in places}
+            unread = keys - await self.judging.measurable(keys)
+            if not unread:
+                return places
+            # All of them, or they would be in the way of other versions' the next time.
+            versions = [version for _, version in unread]
+            await self.store.look_later(model, versions, now, now + AFTER_FAILURE)
+
+    async def _feed(
+        self, model: str, settled: float | None, now: datetime
+    ) -> tuple[list[Event], set[Key]]:
+        """Feed the losses that have reached their age; the versions where that failed."""
         unfed = await self.store.unfed(model)
         versions = await self._versions(unfed)
         ripe: dict[Key, Watched] = {}
@@ -115,15 +140,31 @@ class Settling:
             age = fed_age(version, settled)
             if age is not None and now - unfed[key] >= age:
                 ripe[key] = version
-        return await self.judging.feed(ripe, _no_news) if ripe else []
+        ready = await self.judging.measurable(ripe)
+        failed = ripe.keys() - ready
 
-    async def _fed_at(self, model: str, settled: float | None) -> list[datetime]:
+        async def feed(keys: Sequence[Key]) -> list[Event]:
+            return await self.judging.feed({key: ripe[key] for key in keys}, _no_news)
+
+        async def note(key: Key, error: Exception) -> None:
+            failing.tell("feeding_failed", model, error, version=key[1])
+            failed.add(key)
+
+        return await apart(self.store.database, sorted(ready), feed, note), failed
+
+    async def _fed_at(
+        self, model: str, settled: float | None, failed: Collection[Key]
+    ) -> list[datetime]:
         """When losses that nobody has fed are to be fed."""
         unfed, now = await self.store.unfed(model), self.judging.now()
         ages = {
             key: fed_age(version, settled) for key, version in (await self._versions(unfed)).items()
         }
-        return [fed_at(unfed[key], age, now) for key, age in ages.items() if age is not None]
+        return [
+            max(fed_at(unfed[key], age, now), now + AFTER_FAILURE if key in failed else now)
+            for key, age in ages.items()
+            if age is not None
+        ]
 
     async def _versions(self, keys: Mapping[Key, datetime]) -> dict[Key, Watched]:
         return await self.judging.profiles.versions(self.store, keys) if keys else {}

@@ -79,7 +79,8 @@ class Versions:
         telemetry.begin("tidewheel_label_delay_seconds", model=told.model)
         await self._plan(told, version)
         said = await self._note_if_champion(version)
-        said += await self._count_earlier(version)
+        _, earlier = await self._count_earlier(version)
+        said += earlier
         telling = self.predictions.telling
         return [*said, *await telling.tell_since_known(told.model, told.version)]
 
@@ -108,20 +109,21 @@ class Versions:
         await self.store.plan_version(key, plan, Grid.of(layout))
         await self.store.note_data(key, told.dataset, told.dataset_version, monitor.freshness)
 
-    async def _count_earlier(self, version: Watched) -> list[Event]:
-        """Count the rows that came before the version was known, so many at a time."""
-        said: list[Event] = []
+    async def _count_earlier(self, version: Watched) -> tuple[int, list[Event]]:
+        """Count the rows that came before the version was known, so many at a time; how many."""
+        counted, said = 0, list[Event]()
         place = (str(version.model), version.version, self.together)
         while rows := await self.store.claim_unclaimed(*place):
             placed = await self.predictions.placing.place(rows)
             await self.store.place_predictions(placed.windows)
+            counted += len(placed.windows)
             said += await self.predictions.conclude(placed.closed)
             said += await self.predictions.labels.adopt(placed.rows, version)
             if not placed.windows:
                 break  # they would be claimed again
         # Losses that nobody could weigh before may have to wait for their age.
         await self.store.wake(version.model)
-        return said
+        return counted, said
 
     async def count_waiting(self) -> int:
         """Count rows of versions whose profiles could not be read when they came; how many.
@@ -142,16 +144,20 @@ class Versions:
         return counted
 
     async def _count_waiting(self, key: Key) -> int:
+        version = (await self.store.versions([key]))[key]
+        # Asked with nothing locked: an artifact store may take minutes to say no.
+        if await self.predictions.judging.profiles.failure(version) is not None:
+            return 0
+        # One transaction: with a plan, newer rows would be counted before those that are left.
         async with self.store.database.transaction() as transaction:
             await self.store.lock([key[0]])
-            waiting = await self.store.count_unclaimed(key)
+            if not await self.store.has_unclaimed(key):
+                return 0  # somebody else has counted them meanwhile
             version = (await self.store.versions([key]))[key]
-            if await self.predictions.judging.profiles.failure(version) is not None:
-                return 0
             await self.predictions.placing.plan_old(version)
-            said = await self._count_earlier(version)
+            counted, said = await self._count_earlier(version)
             await transaction.say(said, base=derived(None, "counted", *key))
-        return waiting
+        return counted
 
     async def crown(self, heard: Heard[ModelPromoted]) -> Iterable[Event]:
         await self.store.lock([heard.event.model])

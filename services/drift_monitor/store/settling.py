@@ -1,6 +1,6 @@
 """What is due because of time alone: models, their windows, and losses nobody has fed."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Final
 
@@ -42,6 +42,8 @@ class SettlingTable:
 
     async def look_again(self, moments: Mapping[Place, datetime]) -> None:
         """Note when windows that are not settled are looked at next."""
+        if not moments:
+            return
         places = sorted(moments)
         await self.database.execute(
             "update window_quality q set look_at = k.at from unnest($1::text[], $2::int[], "
@@ -52,6 +54,19 @@ class SettlingTable:
             [version for _, version, _ in places],
             [number for _, _, number in places],
             [moments[place] for place in places],
+        )
+
+    async def look_later(
+        self, model: str, versions: Sequence[int], now: datetime, at: datetime
+    ) -> None:
+        """Have what is due of these versions looked at then."""
+        await self.database.execute(
+            "update window_quality set look_at = $4 where model = $1 and version = any($2::int[]) "
+            "and not settled and labels > 0 and (look_at is null or look_at <= $3)",
+            model,
+            list(versions),
+            now,
+            at,
         )
 
     async def unfed(self, model: str) -> dict[Key, datetime]:

@@ -1,6 +1,7 @@
 """Closed windows that could not be judged, and when that is tried again."""
 
 from collections.abc import Collection
+from dataclasses import replace
 from datetime import datetime
 from typing import Final
 
@@ -8,7 +9,7 @@ from services.drift_monitor.memory import Key
 from services.drift_monitor.store.sketches import Place
 from services.drift_monitor.windows import Window
 from shared.events import ModelName
-from shared.postgres import Database
+from shared.postgres import Database, Row
 from shared.sketch import Parts, read_sketch
 
 
@@ -43,6 +44,27 @@ class UnjudgedTable:
             at,
         )
 
+    async def note_try(self, place: Place) -> int:
+        """Count a verdict that failed; how often it has."""
+        tries = await self.database.fetchval(
+            "update window_sketch set tries = tries + 1 where model = $1 and version = $2 "
+            "and number = $3 and judge_at is not null returning tries",
+            *place,
+        )
+        return int(tries or 0)
+
+    async def save_no_verdict(self, window: Window, detail: str) -> None:
+        """A window is not compared any more, nor are others with it: it has no level."""
+        await self.database.execute(
+            "update window_sketch set mode = 'insufficient', alpha = null, detail = $4, "
+            "features = '[]', judge_at = null "
+            "where model = $1 and version = $2 and number = $3",
+            window.model,
+            window.version,
+            window.number,
+            detail,
+        )
+
     async def unjudged_due(self, now: datetime, limit: int) -> list[Place]:
         """Windows that are to be judged now, those of a version in their order."""
         rows = await self.database.fetch(DUE, now, limit)
@@ -54,25 +76,23 @@ class UnjudgedTable:
         Raises:
             Unprocessable: what is kept of it is no sketch.
         """
-        row = await self.database.fetchrow(
+        row = await self._unjudged(place, now)
+        if row is None:
+            return None
+        sketch = read_sketch(Parts.read(row["counts"]))
+        return replace(_window(place, row), sketch=sketch, absent=row["absent"])
+
+    async def unreadable(self, place: Place, now: datetime) -> Window | None:
+        """The same without what is in it."""
+        row = await self._unjudged(place, now)
+        return _window(place, row) if row is not None else None
+
+    async def _unjudged(self, place: Place, now: datetime) -> Row | None:
+        return await self.database.fetchrow(
             "select rows, counts, season, started_at, ended_at, absent from window_sketch "
             "where model = $1 and version = $2 and number = $3 and judge_at <= $4",
             *place,
             now,
-        )
-        if row is None:
-            return None
-        return Window(
-            model=ModelName(place[0]),
-            version=place[1],
-            number=place[2],
-            rows=row["rows"],
-            started_at=row["started_at"],
-            ended_at=row["ended_at"],
-            sketch=read_sketch(Parts.read(row["counts"])),
-            season=row["season"],
-            is_closed=True,
-            absent=row["absent"],
         )
 
     async def count_unjudged(self) -> int:
@@ -90,15 +110,28 @@ class UnjudgedTable:
         rows = await self.database.fetch(UNPLANNED)
         return [(row["model"], row["version"]) for row in rows]
 
-    async def count_unclaimed(self, key: Key) -> int:
-        """Rows of a version that are in no window."""
-        return int(
+    async def has_unclaimed(self, key: Key) -> bool:
+        """Whether rows of a version are in no window; costs the same however many there are."""
+        return bool(
             await self.database.fetchval(
-                "select count(*) from prediction "
-                'where model = $1 and version = $2 and "window" is null',
+                "select exists (select from prediction "
+                'where model = $1 and version = $2 and "window" is null)',
                 *key,
             )
         )
+
+
+def _window(place: Place, row: Row) -> Window:
+    return Window(
+        model=ModelName(place[0]),
+        version=place[1],
+        number=place[2],
+        rows=row["rows"],
+        started_at=row["started_at"],
+        ended_at=row["ended_at"],
+        season=row["season"],
+        is_closed=True,
+    )
 
 
 WAITS: Final = """
