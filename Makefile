@@ -49,7 +49,7 @@ clean: env ## Stop everything and delete its data
 	@$(PY) -m local clean
 
 test: env ## Run every test but the nightly ones, on a real broker and database
-	@$(PY) -m pytest -n $(N) --dist loadfile $(if $(SEED),--seed=$(SEED)) $(T)
+	@$(PY) -m pytest -n $(N) --dist loadfile --no-loadscope-reorder $(if $(SEED),--seed=$(SEED)) $(T)
 
 test-fast: env ## Run the tests that need no broker and no database, with sockets off
 	@$(PY) -m pytest -m "not real and not nightly" --disable-socket --allow-unix-socket $(T)

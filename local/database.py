@@ -87,6 +87,8 @@ class PostgresServer:
             account=self.account,
             # The fast shutdown: open transactions are rolled back, nothing committed is lost.
             ends_on=signal.SIGINT,
+            # Without the last checkpoint, but not without giving back its shared memory.
+            ends_at_once_on=signal.SIGQUIT,
             when_orphaned=signal.SIGINT,
             patience_seconds=20.0,
         )

@@ -40,6 +40,7 @@ class Program:
     """A file of KEY=VALUE lines, read again at every start."""
     account: Account | None = None
     ends_on: signal.Signals = signal.SIGTERM
+    ends_at_once_on: signal.Signals = signal.SIGKILL
     when_orphaned: signal.Signals = signal.SIGKILL
     patience_seconds: float = 15.0
     """How long an asked process may take to end before it is killed."""

@@ -140,14 +140,15 @@ class Infrastructure:
         """How both stand now; nothing before they were started."""
         return self._supervisor.report() if self._supervisor else []
 
-    def close(self) -> None:
+    def close(self, *, at_once: bool = False) -> None:
+        """End both; `at_once` leaves unwritten what they have in memory."""
         if self._supervisor:
-            self._supervisor.close()
+            self._supervisor.close(at_once=at_once)
             self._supervisor = None
 
     def delete(self) -> None:
         """End both and delete all their data, also what lies outside the folder."""
-        self.close()
+        self.close(at_once=True)
         self.places.delete()
 
     def _holds(self, name: str) -> bool:

@@ -121,13 +121,17 @@ class Supervisor:
                     slot.wanted, slot.due_at, slot.quick_deaths = True, time.monotonic(), 0
             self._poke()
 
-    def stop(self, *names: str) -> None:
-        """End the programs and wait until they are gone."""
+    def stop(self, *names: str, at_once: bool = False) -> None:
+        """End the programs and wait until they are gone.
+
+        Args:
+            at_once: nobody wants what they have not written yet.
+        """
         with self._changed:
             slots = self._chosen(names)
             for slot in slots:
                 slot.wanted = False
-                self._ask_to_end(slot)
+                self._ask_to_end(slot, at_once=at_once)
             self._poke()
             patience = max((slot.program.patience_seconds for slot in slots), default=0.0) + 10.0
             if not self._changed.wait_for(lambda: not any(s.child for s in slots), patience):
@@ -193,12 +197,12 @@ class Supervisor:
         with self._changed:
             return [self._report(slot) for slot in self._slots.values()]
 
-    def close(self) -> None:
+    def close(self, *, at_once: bool = False) -> None:
         """End everything, last started first asked, and the thread."""
         if self._finished:
             return
         try:
-            self.stop()
+            self.stop(at_once=at_once)
         finally:
             with self._changed:
                 self._finished = True
@@ -280,9 +284,10 @@ class Supervisor:
         slot.due_at = time.monotonic() + delay_before_restart(slot.quick_deaths)
         slot.child, slot.kill_at = None, None
 
-    def _ask_to_end(self, slot: _Slot) -> None:
+    def _ask_to_end(self, slot: _Slot, *, at_once: bool) -> None:
         if slot.child and slot.kill_at is None:
-            os.kill(slot.child.pid, slot.program.ends_on)
+            program = slot.program
+            os.kill(slot.child.pid, program.ends_at_once_on if at_once else program.ends_on)
             slot.kill_at = time.monotonic() + slot.program.patience_seconds
 
     def _pid_file(self, slot: _Slot) -> Path:

@@ -47,6 +47,12 @@ def pytest_configure(config: pytest.Config) -> None:
     config.option.seed = config.stash[_SEED] = choose_seed(given)
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Files that need a broker come first: at the end no process waits long for another."""
+    slow = {item.path for item in items if item.get_closest_marker("real")}
+    items.sort(key=lambda item: item.path not in slow)
+
+
 def pytest_report_header(config: pytest.Config) -> str:
     return f"seed: {config.stash[_SEED]} (repeat with --seed={config.stash[_SEED]})"
 
