@@ -32,6 +32,7 @@ from services.drift_monitor.store import PostgresStore, Reading, Reporting
 from services.drift_monitor.store.vitals import VitalsTable
 from services.drift_monitor.worker import (
     Ager,
+    Arrears,
     Forgetter,
     Looker,
     Reporter,
@@ -148,6 +149,7 @@ class Monitor:
             Forgetter(store=store, now=clock.now, horizon=horizon, windows=windows).run,
             Looker(brakes=self.brakes, every=settings.look_seconds).run,
             Ager(ageing=ageing, versions=self.versions).run,
+            Arrears(self.predictions.verdicts).run,
             Retirer(Retiring(ageing=ageing, horizon=horizon)).run,
             Settler(settling=Settling(store=store, judging=self.judging)).run,
             partial(idempotency.forgetting, self.database),

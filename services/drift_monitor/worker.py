@@ -13,6 +13,7 @@ from services.drift_monitor.handlers import Ageing, Brakes, Profiles, Settling, 
 from services.drift_monitor.handlers.labels import count_orphaned
 from services.drift_monitor.handlers.retiring import Retiring
 from services.drift_monitor.handlers.rounds import Steps, repeat, take
+from services.drift_monitor.handlers.verdicts import Verdicts
 from services.drift_monitor.handlers.vitals import Vitals
 from services.drift_monitor.store import Asked, PostgresStore, Reading, Reporting
 from services.drift_monitor.store.horizon import spans_of
@@ -234,7 +235,7 @@ class Settler:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Ager:
-    """Looks at what only time brings: old windows, verdicts that wait, and stale champions."""
+    """Looks at what only time brings: old windows, and stale champions."""
 
     ageing: Ageing
     versions: Versions
@@ -242,12 +243,10 @@ class Ager:
     async def run(self) -> None:
         """Until cancelled."""
         await self._recall()
-        verdicts = self.ageing.predictions.verdicts
         steps: Steps = {
             "ages": self.ageing.check_age,
             "windows": self.ageing.close_old,
-            "verdicts": verdicts.judge_due,
-            "unjudged": verdicts.tell,
+            "unjudged": self.ageing.predictions.verdicts.tell,
             "rows": self.versions.count_waiting,
         }
         await repeat(LOOK_EVERY_SECONDS, steps)
@@ -260,6 +259,17 @@ class Ager:
             telemetry.log("windows_not_recalled", level="warning", reason=str(error))
         else:
             telemetry.log("windows_recalled", windows=windows)
+
+
+@dataclass(frozen=True, slots=True)
+class Arrears:
+    """Judges windows that could not be judged when they closed; many may take a long while."""
+
+    verdicts: Verdicts
+
+    async def run(self) -> None:
+        """Until cancelled."""
+        await repeat(LOOK_EVERY_SECONDS, {"verdicts": self.verdicts.judge_due})
 
 
 @dataclass(frozen=True, slots=True)

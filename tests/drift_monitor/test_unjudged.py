@@ -11,8 +11,9 @@ from pathlib import Path
 import pytest
 
 from services.drift_monitor.handlers import Ageing, Settling
+from services.drift_monitor.handlers.verdicts import MOST_TRIES
 from shared.artifacts import ArtifactStore, key_of
-from shared.errors import StoreUnavailable
+from shared.errors import StoreUnavailable, Unavailable
 from shared.events import (
     Digest,
     Event,
@@ -23,6 +24,7 @@ from shared.events import (
     QualityMeasured,
     WindowEvaluated,
 )
+from shared.telemetry import REGISTRY
 from tests.drift_monitor.building import (
     NOON,
     PUMP,
@@ -36,6 +38,7 @@ from tests.drift_monitor.building import (
 from tests.drift_monitor.conftest import Site
 from tests.drift_monitor.test_ingest import promoted
 from tests.drift_monitor.test_measuring import tell
+from tests.support.waiting import eventually
 
 pytestmark = pytest.mark.real
 
@@ -341,3 +344,172 @@ async def test_a_profile_that_rows_wait_for_is_asked_for_with_nothing_locked(two
     assert counted == 0
     assert await two.store.has_unclaimed((PUMP, 1))
     assert not await two.store.has_unclaimed((FAN, 1))
+
+
+class Hanging:
+    """An artifact store that gives out some things, and does not even say no to others."""
+
+    def __init__(self, site: Site, *held: Digest) -> None:
+        self.site, self.held, self.asked = site, set(held), list[Digest]()
+        self.answers = asyncio.Event()
+        site.judging.profiles.fetch = self.fetch
+        site.judging.profiles.fetching.most_seconds = 0.05
+
+    async def fetch(self, digest: Digest) -> bytes:
+        self.asked.append(digest)
+        if not self.held or digest in self.held:
+            await self.answers.wait()
+        return await self.site.artifacts.aget(digest)
+
+    async def answer(self) -> None:
+        """Give out everything from now on, what was asked for long ago, too."""
+        self.answers.set()
+        self.site.judging.profiles.fetching.most_seconds = 10.0
+
+
+async def manifest_of_pump(site: Site) -> Digest:
+    found = await site.database.fetchval("select manifest from version where model = $1", PUMP)
+    return Digest(str(found))
+
+
+async def need_manifests(site: Site) -> None:
+    """Have each verdict look into the manifest, as of versions registered long ago."""
+    await site.database.execute('update version set policy = policy || \'{"dataset": ""}\'')
+
+
+async def test_an_artifact_store_that_hangs_is_not_waited_for_with_models_locked(
+    two: Site,
+) -> None:
+    store, fan = Hanging(two), Fan("serving-1")
+
+    said = await two.hear_together([two.serving.batch(QUIET[:60]), fan.batch(QUIET[:50])])
+    behind = await two.hear(two.serving.batch(QUIET[60:110]))
+    two.now += LATER
+    in_vain = await two.predictions.verdicts.judge_due()
+    await store.answer()
+    await eventually(lambda: is_loaded(two), what="what was late")
+    two.now += LATER
+    judged = await two.predictions.verdicts.judge_due()
+
+    assert (evaluated(said), evaluated(behind), in_vain, judged) == ([], [], 0, 3)
+    # What is on its way is not asked for again.
+    assert len(store.asked) == len(set(store.asked)) == 4
+    assert await two.counted() == 160
+
+
+async def is_loaded(site: Site) -> bool:
+    versions = (await site.store.versions([(PUMP, 1), (FAN, 1)])).values()
+    failures = [await site.judging.profiles.failure(one, anew=True) for one in versions]
+    return failures == [None, None]
+
+
+async def test_a_manifest_that_hangs_holds_up_the_verdicts_that_need_it_alone(two: Site) -> None:
+    store, fan = Hanging(two, await manifest_of_pump(two)), Fan("serving-1")
+    await need_manifests(two)
+
+    await two.hear_together([*two.serving.batches_of(QUIET[:100], size=50), fan.batch(QUIET[:50])])
+    two.now += LATER
+    await two.predictions.verdicts.judge_due()
+    without = evaluated(await two.said())
+    await store.answer()
+    two.now += LATER
+    judged = await two.predictions.verdicts.judge_due()
+
+    assert (without, judged) == ([("fan", 1)], 2)
+    assert evaluated(await two.said()) == [("fan", 1), ("pump", 1), ("pump", 2)]
+
+
+async def test_a_verdict_that_fails_holds_up_those_behind_it_but_not_for_ever(two: Site) -> None:
+    blob = Blob(two.artifacts, OF_PUMP)
+    blob.take_away()
+    await two.hear_together(two.serving.batches_of(QUIET[:150], size=50))
+    blob.bring_back()
+    await two.database.execute(
+        "update window_sketch set counts = '\\x00' where model = $1 and number = 1", PUMP
+    )
+    judged: list[int] = []
+
+    for _ in range(MOST_TRIES + 1):
+        two.now += LATER
+        judged.append(await two.predictions.verdicts.judge_due())
+        judged.append(len(await two.said(WindowEvaluated)))
+    two.now += LATER
+    last = await two.predictions.verdicts.judge_due()
+    behind = await two.hear(two.serving.batch(QUIET[150:200]))
+
+    assert judged == [0, 0] * (MOST_TRIES - 1) + [2, 3, 0, 3]
+    assert (last, evaluated(behind)) == (0, [("pump", 4)])
+    told = [one for one in await two.said(WindowEvaluated) if isinstance(one, WindowEvaluated)]
+    assert [one.window for one in told] == [1, 2, 3, 4]
+    assert (told[0].tier, told[0].drifted, told[0].features) == ("insufficient", False, ())
+    assert told[0].detail.startswith(f"no verdict; judged in vain {MOST_TRIES} times: ")
+    assert all(one.mode != "insufficient" for one in told[1:])
+
+
+async def test_in_a_batch_too_a_verdict_that_fails_holds_up_those_behind_it(two: Site) -> None:
+    manifest = Blob(two.artifacts, two.artifacts.get(await manifest_of_pump(two)))
+    manifest.take_away()
+    await need_manifests(two)
+    before, fan = windows_counted(), Fan("serving-1")
+
+    said = await two.hear_together(
+        [*two.serving.batches_of(QUIET[:150], size=50), fan.batch(QUIET[:50])]
+    )
+    undone = windows_counted()
+    manifest.bring_back()
+    two.now += LATER
+    judged = await two.predictions.verdicts.judge_due()
+
+    assert (evaluated(said), judged) == ([("fan", 1)], 3)
+    assert evaluated(await two.said())[1:] == [("pump", 1), ("pump", 2), ("pump", 3)]
+    assert (undone, windows_counted()) == (before, before + 3)
+
+
+def windows_counted() -> float:
+    samples = (one for metric in REGISTRY.collect() for one in metric.samples)
+    return sum(
+        one.value
+        for one in samples
+        if one.name == "tidewheel_drift_windows_total" and one.labels["model"] == PUMP
+    )
+
+
+async def both_wait(site: Site) -> None:
+    """A window of each model, whose profiles were gone for a while."""
+    blobs = [Blob(site.artifacts, data) for data in (OF_PUMP, OF_FAN)]
+    for blob in blobs:
+        blob.take_away()
+    await site.hear_together([site.serving.batch(QUIET[:50]), Fan("serving-1").batch(QUIET[:50])])
+    for blob in blobs:
+        blob.bring_back()
+    site.now += LATER
+
+
+async def test_a_version_that_nobody_can_read_holds_up_its_own_windows_alone(two: Site) -> None:
+    await both_wait(two)
+    # It comes before the other one.
+    await two.database.execute("update version set policy = '[1]' where model = $1", FAN)
+
+    judged = await two.predictions.verdicts.judge_due()
+
+    assert (judged, evaluated(await two.said())) == (1, [("pump", 1)])
+    assert await two.store.unjudged_due(two.now, 10) == []
+
+
+async def test_a_verdict_waits_no_longer_than_the_database_is_away(two: Site) -> None:
+    await both_wait(two)
+    await two.database.execute(
+        "create function clash() returns trigger language plpgsql as "
+        "$$ begin raise exception 'could not serialize' using errcode = '40001'; end $$"
+    )
+    await two.database.execute(
+        "create trigger clash before update of mode on window_sketch "
+        "for each row execute function clash()"
+    )
+
+    with pytest.raises(Unavailable):
+        await two.predictions.verdicts.judge_due()
+    await two.database.execute("drop trigger clash on window_sketch")
+    judged = await two.predictions.verdicts.judge_due()
+
+    assert judged == 2

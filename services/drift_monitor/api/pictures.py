@@ -40,7 +40,8 @@ def router(store: PostgresStore, reading: Reading, profiles: Profiles) -> APIRou
         closed = (await reading.closed(model, chosen.version, limit))[::-1]
         cells = [cell for place, one in enumerate(closed) for cell in cells_of(place, one)]
         moments = [one["ended_at"] for one in closed]
-        alpha = closed[-1]["alpha"] if closed else 1.0
+        # A window that could not be compared has none.
+        alpha = next((one["alpha"] for one in reversed(closed) if one["alpha"]), 1.0)
         return _svg(heat(_name(chosen), moments, cells, alpha=alpha))
 
     @routes.get("/quality.svg")

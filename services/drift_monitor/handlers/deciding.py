@@ -8,6 +8,7 @@ one brake, and hardly ever wait for each other.
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field, replace
 from datetime import datetime
+from functools import partial
 from typing import Final
 
 from services.drift_monitor.asking import objection
@@ -15,6 +16,7 @@ from services.drift_monitor.brake import USUAL, Limits, Permitted, object_to, pe
 from services.drift_monitor.course import About, Course, Stepped
 from services.drift_monitor.domain import Decided, Spell, Subject
 from services.drift_monitor.following import fall_back_over, follow, is_as_good
+from services.drift_monitor.handlers.fetching import Fetching
 from services.drift_monitor.periods import Tag, has_outlasted, has_passed, is_known, proposal
 from services.drift_monitor.store import Kept, PostgresStore
 from services.drift_monitor.trainings import cooled, crowned, still_cooling, unheard, waits_until
@@ -46,6 +48,7 @@ class Deciding:
     now: Clock
     limits: Limits = USUAL
     manifests: dict[Digest, Manifest] = field(default_factory=dict)
+    fetching: Fetching = field(default_factory=Fetching)
 
     async def settle(
         self, version: Watched, subject: Subject, decided: Decided
@@ -62,7 +65,7 @@ class Deciding:
         stepped = follow(kept.course, decided.signs, subject)
         about = await self.about(version, subject.now)
         said += stepped.events
-        _count(list(stepped.events), decided.signs.doubtful or stepped.course.why)
+        await self._count(list(stepped.events), decided.signs.doubtful or stepped.course.why)
         if decided.signs.over is not None and kept.course.confirmed_at is not None:
             tag = has_passed(about, decided.signs.over)
             said += await self._proposed(about, decided.signs.over, tag)
@@ -103,7 +106,7 @@ class Deciding:
             await self.store.seen(about.model, about.now)
         else:
             await self.store.save_course(about, course, due_at, about.now)
-        _count(said, course.why)
+        await self._count(said, course.why)
         return said
 
     async def _ask(self, course: Course, about: About, version: Watched) -> Permitted:
@@ -141,12 +144,31 @@ class Deciding:
             annotated=await self.store.annotated_now(about),
         )
 
-    async def _manifest(self, digest: Digest) -> Manifest:
-        found = self.manifests.pop(digest, None) or read_manifest(await self.fetch(digest))
-        self.manifests[digest] = found
+    async def lacks(self, version: Watched) -> bool:
+        """Whether the manifest of a version cannot be had or read now."""
+        try:
+            await self._manifest(version.manifest, anew=True)
+        except Exception:  # noqa: BLE001 - whoever needs it says why it failed
+            return True
+        return False
+
+    async def _manifest(self, digest: Digest, *, anew: bool = False) -> Manifest:
+        found = self.manifests.get(digest)
+        if found is None:
+            found = await self.fetching.get(digest, self._load, anew=anew)
+        return found
+
+    async def _load(self, digest: Digest) -> Manifest:
+        """Kept where it comes, even if nobody waits for it any more."""
+        found = self.manifests[digest] = read_manifest(await self.fetch(digest))
         if len(self.manifests) > MOST_MANIFESTS:
             del self.manifests[next(iter(self.manifests))]
         return found
+
+    async def _count(self, said: list[Event], why: str) -> None:
+        async with self.store.database.transaction() as transaction:
+            # What is undone has not happened.
+            transaction.after_commit.append(partial(_count, list(said), why))
 
     async def _proposed(self, about: About, spell: Spell | None, tag: Tag | None) -> list[Event]:
         """A period that nobody has told of yet."""

@@ -3,6 +3,7 @@
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
+from functools import partial
 from typing import assert_never
 
 from services.drift_monitor.answers import after_alarm, after_measure, after_quiet
@@ -58,6 +59,7 @@ class Judging:
             now=self.now,
             limits=self.limits,
             manifests=self._manifests,
+            fetching=self.profiles.fetching,
         )
 
     async def close(self, version: Watched, window: Window) -> tuple[Watched, list[Event]]:
@@ -77,13 +79,31 @@ class Judging:
         counts = digest_of(newest.to_bytes())
         await self.store.save_comparison(window, found, counts)
         await self.store.wake(window.model)
-        verdict = found.severity or ("insufficient" if found.mode == "insufficient" else "clean")
-        telemetry.count("tidewheel_drift_windows_total", model=version.model, verdict=verdict)
+        await self._count(window, found.tier)
         subject = await self._subject(version, window)
         version, estimated = await self._estimate(version, window, subject)
         decided = after_window(version.watch, subject, found)
         version, said = await self.deciding.settle(version, subject, decided)
         return version, [_evaluated(version, window, newest, counts, found), *estimated, *said]
+
+    async def give_up(self, version: Watched, window: Window, reason: str) -> list[Event]:
+        """Say that a full window cannot be compared; the caller holds the lock of its model."""
+        detail = f"no verdict; {reason}"
+        await self.store.save_no_verdict(window, detail)
+        await self.store.wake(window.model)
+        await self._count(window, "insufficient")
+        return [_not_evaluated(version, window, self.alpha, detail)]
+
+    async def _count(self, window: Window, verdict: str) -> None:
+        async with self.store.database.transaction() as transaction:
+            # What is undone has not happened.
+            said = partial(
+                telemetry.count,
+                "tidewheel_drift_windows_total",
+                model=window.model,
+                verdict=verdict,
+            )
+            transaction.after_commit.append(said)
 
     async def look(
         self, version: Watched, look: Look, *, revised: bool = False
@@ -223,6 +243,24 @@ def _nowhere(version: Watched, now: datetime) -> Window:
         rows=0,
         started_at=now,
         ended_at=now,
+    )
+
+
+def _not_evaluated(version: Watched, window: Window, alpha: float, detail: str) -> WindowEvaluated:
+    return WindowEvaluated(
+        model=window.model,
+        version=window.version,
+        window=window.number,
+        rows=window.rows,
+        started_at=window.started_at,
+        ended_at=window.ended_at,
+        drifted=False,
+        alpha=alpha,
+        features=(),
+        detail=detail,
+        tier="insufficient",
+        mode="insufficient",
+        reference=version.reference,
     )
 
 

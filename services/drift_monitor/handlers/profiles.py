@@ -9,6 +9,7 @@ from typing import Final
 import numpy as np
 
 from services.drift_monitor.handlers import failing
+from services.drift_monitor.handlers.fetching import Fetching
 from services.drift_monitor.store import Key, PostgresStore
 from services.drift_monitor.windows import Watched
 from shared.errors import Unavailable
@@ -111,6 +112,7 @@ class Profiles:
 
     fetch: Fetch
     most_bytes: int = MOST_BYTES
+    fetching: Fetching = field(default_factory=Fetching)
     _known: Recent[Digest, Reference] = field(init=False)
     _yardsticks: dict[Digest, Yardstick] = field(default_factory=dict)
     _versions: dict[Key, Watched] = field(default_factory=dict)
@@ -120,16 +122,24 @@ class Profiles:
     def __post_init__(self) -> None:
         self._known = Recent(self.most_bytes)
 
-    async def of(self, digest: Digest) -> Reference:
+    async def of(self, digest: Digest, *, anew: bool = False) -> Reference:
         """The profile with this digest, as far as verdicts need it: without sample and blocks.
 
+        Args:
+            anew: ask for it though something else did not come a moment ago.
+
         Raises:
-            StoreUnavailable, NotFound, Unprocessable: it cannot be had, or cannot be read.
+            StoreUnavailable, NotFound, Unprocessable: it cannot be had in time, or not be read.
         """
         found = self._known.get(digest)
         if found is None:
-            found = lean(await self.whole(digest))
-            self._known.keep(digest, found, size_of(found))
+            found = await self.fetching.get(digest, self._load, anew=anew)
+        return found
+
+    async def _load(self, digest: Digest) -> Reference:
+        """Kept where it comes, even if nobody waits for it any more."""
+        found = lean(await self.whole(digest))
+        self._known.keep(digest, found, size_of(found))
         return found
 
     async def failure(
@@ -144,11 +154,12 @@ class Profiles:
         digest = version.reference
         if self._known.get(digest) or (for_labels and digest in self._yardsticks):
             return None
-        now = time.monotonic()
-        until, known = self._unread.pop(digest, self._away)
-        if known is None or anew or now >= until:
+        until, known = self._noted(digest)
+        if known is None or anew:
             try:
-                await (self.yardstick(digest) if for_labels else self.of(digest))
+                found = await self.of(digest, anew=anew)
+                if for_labels:
+                    self._keep_yardstick(digest, found)
             except Exception as error:  # noqa: BLE001 - whatever it is, this version alone waits
                 until, known = self._note(version, error)
             else:
@@ -158,11 +169,19 @@ class Profiles:
             del self._unread[next(iter(self._unread))]
         return known
 
+    def _noted(self, digest: Digest) -> tuple[float, Exception | None]:
+        """Why it is not asked for at present, and until when."""
+        now = time.monotonic()
+        for until, known in (self._unread.pop(digest, self._away), self._away):
+            if now < until:
+                return until, known
+        return now, None
+
     def _note(self, version: Watched, error: Exception) -> tuple[float, Exception]:
         failing.tell("profile_unreadable", version.model, error, version=version.version)
         now, known = time.monotonic(), error.with_traceback(None)
         if isinstance(error, Unavailable):
-            # Each may take minutes to fail, with models locked: the others are not asked for.
+            # Each may take a while to fail, with models locked: the others are not asked for.
             self._away = (now + AWAY_SECONDS, known)
         return now + UNREAD_SECONDS, known
 
@@ -196,8 +215,10 @@ class Profiles:
             StoreUnavailable, NotFound, Unprocessable: it cannot be had, or cannot be read.
         """
         found = self._yardsticks.get(digest)
-        if found is None:
-            found = self._yardsticks[digest] = Yardstick.of(await self.of(digest))
-            if len(self._yardsticks) > MOST_YARDSTICKS:
-                del self._yardsticks[next(iter(self._yardsticks))]
+        return found or self._keep_yardstick(digest, await self.of(digest))
+
+    def _keep_yardstick(self, digest: Digest, reference: Reference) -> Yardstick:
+        found = self._yardsticks[digest] = Yardstick.of(reference)
+        if len(self._yardsticks) > MOST_YARDSTICKS:
+            del self._yardsticks[next(iter(self._yardsticks))]
         return found

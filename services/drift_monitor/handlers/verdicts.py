@@ -14,18 +14,22 @@ from services.drift_monitor.handlers import failing
 from services.drift_monitor.handlers.apart import apart
 from services.drift_monitor.handlers.checking import Checking
 from services.drift_monitor.handlers.failing import AFTER_FAILURE
+from services.drift_monitor.handlers.fetching import NotFetched
 from services.drift_monitor.handlers.judging import Judging
 from services.drift_monitor.memory import Key
 from services.drift_monitor.store import PostgresStore
 from services.drift_monitor.store.sketches import Place
 from services.drift_monitor.windows import Watched, Window
 from shared import telemetry
-from shared.errors import Unavailable
+from shared.errors import ArtifactCorrupt, NotFound, Unavailable
 from shared.events import Event
 from shared.ids import derived
 
 TOGETHER: Final = 200
 """Windows that are asked for at a time."""
+MOST_TRIES: Final = 12
+"""Of a verdict that fails, over an hour; whatever passes by itself is no try."""
+LONGEST_REASON: Final = 500
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -47,7 +51,20 @@ class Verdicts:
             if _key(window) in waits:
                 await self.store.judge_later(_place(window), waits[_key(window)])
         ready = [window for window in closed if _key(window) not in waits]
-        return await apart(self.store.database, ready, self._judge, self._note)
+        failed: set[Key] = set()
+
+        async def judge(windows: Sequence[Window]) -> list[Event]:
+            for window in windows:
+                if _key(window) in failed:  # one before it has; those after it wait behind it
+                    await self._postpone(window)
+            return await self._judge([one for one in windows if _key(one) not in failed])
+
+        async def note(window: Window, error: Exception) -> None:
+            _tell(_place(window), error)
+            failed.add(_key(window))
+            await self._postpone(window)
+
+        return await apart(self.store.database, ready, judge, note)
 
     async def _waits(self, versions: dict[Key, Watched]) -> dict[Key, datetime]:
         """Versions none of whose windows can be judged now, and when that is tried again."""
@@ -58,7 +75,8 @@ class Verdicts:
         return waits
 
     async def _judge(self, windows: Sequence[Window]) -> list[Event]:
-        versions = await self.store.versions({_key(one) for one in windows})
+        keys = {_key(one) for one in windows}
+        versions = await self.store.versions(keys) if keys else {}
         said: list[Event] = []
         for window in windows:
             version, drift = await self.judging.close(versions[_key(window)], window)
@@ -66,8 +84,7 @@ class Verdicts:
             versions[_key(window)] = version
         return said
 
-    async def _note(self, window: Window, error: Exception) -> None:
-        _tell(_place(window), error)
+    async def _postpone(self, window: Window) -> None:
         await self.store.judge_later(_place(window), self.judging.now() + AFTER_FAILURE)
 
     # --- later ------------------------------------------------------------------------------------
@@ -75,45 +92,88 @@ class Verdicts:
     async def judge_due(self) -> int:
         """One round: judge what could not be judged before; how many windows have a verdict.
 
-        Each has a transaction of its own, and whatever fails keeps no other waiting.
+        Each has a transaction of its own. What fails holds up the windows of its version that came
+        after it, and nothing else.
 
         Raises:
-            Unavailable: the database is away, or the artifact store; the next round goes on behind
-                the version that could not be asked for.
+            Unavailable: the database is away.
         """
         began, judged = self.judging.now(), 0
         # Whoever was judged, or could not be, is not due any more: the round has an end.
         while places := await self.store.unjudged_due(began, TOGETHER):
             for key, some in groupby(places, lambda place: place[:2]):
-                if await self._is_readable(key):
-                    for place in some:
-                        judged += await self._judge_or_postpone(place)
+                judged += await self._judge_version(key, list(some))
         return judged
 
     async def tell(self) -> None:
         """How many windows wait for their verdicts."""
         telemetry.gauge("tidewheel_monitor_windows_unjudged", await self.store.count_unjudged())
 
-    async def _is_readable(self, key: Key) -> bool:
-        """Whether the profile of a version can be read by now; its windows wait on where not.
+    async def _judge_version(self, key: Key, places: Sequence[Place]) -> int:
+        """Judge windows of a version in their order, up to the first that fails."""
+        judged = 0
+        try:
+            waits = not await self._is_readable(key)
+            for place in places if not waits else ():
+                done = await self._judge_or_note(place)
+                if done is None:
+                    waits = True
+                    break
+                judged += done
+        except Unavailable:
+            raise
+        except Exception as error:  # noqa: BLE001 - the others do not wait, whatever it was
+            waits = True
+            failing.tell("judging_failed", key[0], error, version=key[1])
+        if waits:
+            await self.store.judge_all_later(key, self.judging.now() + AFTER_FAILURE)
+        return judged
 
-        Nothing is locked meanwhile: an artifact store may take minutes to say no.
+    async def _is_readable(self, key: Key) -> bool:
+        """Whether what verdicts of a version need can be had by now; its windows wait on if not.
+
+        Nothing is locked meanwhile: it may take a while until an artifact store says no.
         """
         version = (await self.store.versions([key]))[key]
-        error = await self.judging.profiles.failure(version, anew=True)
-        if error is not None:
-            await self.store.judge_all_later(key, self.judging.now() + AFTER_FAILURE)
-        if isinstance(error, Unavailable):
-            raise error
-        return error is None
+        if await self.judging.profiles.failure(version, anew=True) is not None:
+            return False
+        # Not every verdict needs it; those that do find it, or fail at once.
+        await self.judging.deciding.lacks(version)
+        return True
 
-    async def _judge_or_postpone(self, place: Place) -> int:
+    async def _judge_or_note(self, place: Place) -> int | None:
+        """Judge a window; None if that failed, and those after it wait.
+
+        Raises:
+            Unavailable: the database is away.
+        """
         try:
             return await self._judge_one(place)
+        except NotFetched as error:
+            _tell(place, error)
+        except Unavailable:
+            raise
         except Exception as error:  # noqa: BLE001 - the others do not wait, whatever it was
             _tell(place, error)
-        # Fails where it is the database that is away; then the round is over.
-        await self.store.judge_later(place, self.judging.now() + AFTER_FAILURE)
+            return await self._note_try(place, error)
+        return None
+
+    async def _note_try(self, place: Place, error: Exception) -> int | None:
+        """After many tries a window goes without a verdict, so that others get theirs."""
+        async with self.store.database.transaction() as transaction:
+            await self.store.lock([place[0]])
+            version = (await self.store.versions([place[:2]]))[place[:2]]
+            is_gone = isinstance(error, NotFound | ArtifactCorrupt)
+            if is_gone and await self.judging.deciding.lacks(version):
+                return None  # it may be brought back, and until then no other would fare better
+            if await self.store.note_try(place) < MOST_TRIES:
+                return None
+            window = await self.store.unreadable(place, self.judging.now())
+            if window is None:
+                return 0
+            reason = f"judged in vain {MOST_TRIES} times: {type(error).__name__}: {error}"
+            said = await self.judging.give_up(version, window, reason[:LONGEST_REASON])
+            await transaction.say(said, base=derived(None, "judged", *place))
         return 0
 
     async def _judge_one(self, place: Place) -> int:

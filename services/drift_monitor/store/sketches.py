@@ -215,7 +215,8 @@ _ALARM: Final = """
 here as they are closed: one of a slow season has a smaller number than what was drawn before."""
 _BEFORE: Final = """
     select number, counts from window_sketch where model = $1 and version = $2 and season = $3
-        and number < $4 and closed_at is not null order by number desc limit $5
+        and number < $4 and closed_at is not null and (alpha is not null or mode is null)
+    order by number desc limit $5
 """
 OLD: Final = """
     select w.model, w.version, w.season from window_sketch w join version v using (model, version)
