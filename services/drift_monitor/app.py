@@ -25,6 +25,7 @@ from services.drift_monitor.handlers import (
     Telling,
     Versions,
 )
+from services.drift_monitor.handlers.fetching import Fetching
 from services.drift_monitor.handlers.retiring import Retiring
 from services.drift_monitor.handlers.vitals import Vitals
 from services.drift_monitor.settings import Settings
@@ -104,7 +105,11 @@ class Monitor:
             judging=judging,
             predictions=predictions,
             labels=Labels(store=store, judging=judging, telling=telling),
-            versions=Versions(store=store, predictions=predictions, fetch=artifacts.aget),
+            versions=Versions(
+                store=store,
+                predictions=predictions,
+                fetch=partial(Fetching().get, load=artifacts.aget),
+            ),
             brakes=Brakes(
                 store=store,
                 deciding=judging.deciding,
