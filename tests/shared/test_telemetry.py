@@ -2,6 +2,8 @@
 
 import json
 import logging
+import subprocess
+import sys
 from collections.abc import Iterator
 from typing import Any, get_args
 
@@ -93,16 +95,24 @@ def test_labels_that_a_metric_does_not_have_are_refused() -> None:
 
 
 def test_what_is_known_ahead_exists_at_zero_from_the_start() -> None:
-    telemetry.configure("evaluator")
+    program = (
+        "from shared import telemetry;"
+        "telemetry.configure('evaluator');"
+        "labels = {'verdict': 'rejected', 'reason': 'fleet_fdr'};"
+        "print(telemetry.REGISTRY.get_sample_value('tidewheel_gate_verdicts_total', labels))"
+    )
 
-    labels = {"verdict": "rejected", "reason": "fleet_fdr"}
-    assert REGISTRY.get_sample_value("tidewheel_gate_verdicts_total", labels) == 0
+    # In this one other tests may have counted before.
+    fresh = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, check=True
+    )
+    assert fresh.stdout.strip() == "0.0"
 
 
 def test_a_model_that_becomes_known_has_its_series_at_zero() -> None:
-    telemetry.begin("tidewheel_predictions_total", model="pump", role="champion")
+    telemetry.begin("tidewheel_predictions_total", model="never-asked", role="champion")
 
-    labels = {"model": "pump", "role": "champion", "outcome": "error"}
+    labels = {"model": "never-asked", "role": "champion", "outcome": "error"}
     assert REGISTRY.get_sample_value("tidewheel_predictions_total", labels) == 0
 
 
