@@ -332,6 +332,17 @@ class Database:
         except TimeoutError:
             self._pool.terminate()
 
+    def after_commit(self, callback: Callable[[], None]) -> None:
+        """Call it once the open transaction of this task is committed; at once without one.
+
+        What is undone has not happened: then it is not called.
+        """
+        open_now = _current.get()
+        if open_now is None:
+            callback()
+        else:
+            open_now.after_commit.append(callback)
+
     @asynccontextmanager
     async def transaction(self, cause: Cause | None = None) -> AsyncIterator[Transaction]:
         """One transaction; inside an open one of the same task, that one.

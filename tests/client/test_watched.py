@@ -21,13 +21,14 @@ WORST = [
     },
     {"feature": "b", "tier": "clean", "words": "b is as before", "history": [0.0, 0.0, 0.01]},
 ]
+VERSION = {
+    "version": 2, "is_champion": True, "drift": "critical", "is_degraded": True,
+    "metric": "mae", "window_rows": 50, "open_window": {"window": 4, "rows": 7},
+    "last_window": WINDOW, "worst": WORST,
+}  # fmt: skip
 FOUND = {
     "model": "pump", "champion": 2, "retraining_asked_at": "2026-11-21T13:00:00+00:00",
-    "versions": [{
-        "version": 2, "is_champion": True, "drift": "critical", "is_degraded": True,
-        "metric": "mae", "window_rows": 50, "open_window": {"window": 4, "rows": 7},
-        "last_window": WINDOW, "worst": WORST,
-    }],
+    "versions": [VERSION],
 }  # fmt: skip
 
 
@@ -51,7 +52,7 @@ def test_the_worst_features_come_first_with_their_history(
 
 
 def test_before_the_first_window_that_is_said(tidewheel: Run, recorded: Recorded) -> None:
-    empty = FOUND["versions"][0] | {"last_window": None, "worst": [], "drift": None}  # type: ignore[index] # a list of one
+    empty = VERSION | {"last_window": None, "worst": [], "drift": None}
     recorded.says("GET /v1/models/pump/drift", (200, FOUND | {"versions": [empty]}))
 
     ran = tidewheel("drift", "pump")
@@ -135,7 +136,7 @@ def test_what_other_rules_would_have_said_is_listed(tidewheel: Run, recorded: Re
 
 def test_a_season_that_has_drifted_is_named(tidewheel: Run, recorded: Recorded) -> None:
     drifted = [{"season": "h12", "drift": "critical", "window": 6}]
-    version = FOUND["versions"][0] | {"drifted_seasons": drifted}  # type: ignore[index] # a list of one
+    version = VERSION | {"drifted_seasons": drifted}
     recorded.says("GET /v1/models/pump/drift", (200, FOUND | {"versions": [version]}))
 
     ran = tidewheel("drift", "pump")

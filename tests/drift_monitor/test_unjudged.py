@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Sequence
 from contextvars import Context
 from dataclasses import replace
 from datetime import timedelta
@@ -26,8 +27,10 @@ from shared.events import (
 )
 from shared.telemetry import REGISTRY
 from tests.drift_monitor.building import (
+    NAMES,
     NOON,
     PUMP,
+    Floats,
     Serving,
     a_label,
     a_profile,
@@ -73,8 +76,10 @@ def of_fan(said: ModelRegistered) -> ModelRegistered:
 class Fan(Serving):
     """Answers for the other model."""
 
-    def batch(self, *given: object, **more: object) -> PredictionsLogged:
-        found = super().batch(*given, **more)  # type: ignore[arg-type] # as they came
+    def batch(
+        self, rows: Floats, *, version: int = 1, names: Sequence[str] = NAMES
+    ) -> PredictionsLogged:
+        found = super().batch(rows, version=version, names=names)
         return replace(found, rows=tuple(replace(row, model=FAN) for row in found.rows))
 
 

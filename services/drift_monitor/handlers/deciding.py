@@ -5,7 +5,7 @@ question that nothing of the model itself speaks against: so several monitors sh
 one brake, and hardly ever wait for each other.
 """
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from functools import partial
@@ -23,6 +23,7 @@ from services.drift_monitor.trainings import cooled, crowned, still_cooling, unh
 from services.drift_monitor.windows import Watched
 from shared import telemetry
 from shared.clock import Clock
+from shared.errors import NotFound, Unavailable, Unprocessable
 from shared.events import (
     BrakeLifted,
     BrakeSet,
@@ -65,7 +66,8 @@ class Deciding:
         stepped = follow(kept.course, decided.signs, subject)
         about = await self.about(version, subject.now)
         said += stepped.events
-        await self._count(list(stepped.events), decided.signs.doubtful or stepped.course.why)
+        why = decided.signs.doubtful or stepped.course.why
+        self.store.database.after_commit(partial(_count, stepped.events, why))
         if decided.signs.over is not None and kept.course.confirmed_at is not None:
             tag = has_passed(about, decided.signs.over)
             said += await self._proposed(about, decided.signs.over, tag)
@@ -106,7 +108,7 @@ class Deciding:
             await self.store.seen(about.model, about.now)
         else:
             await self.store.save_course(about, course, due_at, about.now)
-        await self._count(said, course.why)
+        self.store.database.after_commit(partial(_count, tuple(said), course.why))
         return said
 
     async def _ask(self, course: Course, about: About, version: Watched) -> Permitted:
@@ -148,7 +150,7 @@ class Deciding:
         """Whether the manifest of a version cannot be had or read now."""
         try:
             await self._manifest(version.manifest, anew=True)
-        except Exception:  # noqa: BLE001 - whoever needs it says why it failed
+        except (NotFound, Unavailable, Unprocessable):
             return True
         return False
 
@@ -164,11 +166,6 @@ class Deciding:
         if len(self.manifests) > MOST_MANIFESTS:
             del self.manifests[next(iter(self.manifests))]
         return found
-
-    async def _count(self, said: list[Event], why: str) -> None:
-        async with self.store.database.transaction() as transaction:
-            # What is undone has not happened.
-            transaction.after_commit.append(partial(_count, list(said), why))
 
     async def _proposed(self, about: About, spell: Spell | None, tag: Tag | None) -> list[Event]:
         """A period that nobody has told of yet."""
@@ -274,7 +271,7 @@ def _earliest(*moments: datetime | None) -> datetime | None:
     return min((one for one in moments if one is not None), default=None)
 
 
-def _count(said: list[Event], why: str) -> None:
+def _count(said: Sequence[Event], why: str) -> None:
     for event in said:
         if isinstance(event, RetrainingRequested):
             result = "accepted"

@@ -1,7 +1,7 @@
 """A window that is full is compared; one whose labels have come is measured; both are said."""
 
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from functools import partial
 from typing import assert_never
@@ -79,7 +79,7 @@ class Judging:
         counts = digest_of(newest.to_bytes())
         await self.store.save_comparison(window, found, counts)
         await self.store.wake(window.model)
-        await self._count(window, found.tier)
+        self._count(window, found.tier)
         subject = await self._subject(version, window)
         version, estimated = await self._estimate(version, window, subject)
         decided = after_window(version.watch, subject, found)
@@ -91,19 +91,12 @@ class Judging:
         detail = f"no verdict; {reason}"
         await self.store.save_no_verdict(window, detail)
         await self.store.wake(window.model)
-        await self._count(window, "insufficient")
+        self._count(window, "insufficient")
         return [_not_evaluated(version, window, self.alpha, detail)]
 
-    async def _count(self, window: Window, verdict: str) -> None:
-        async with self.store.database.transaction() as transaction:
-            # What is undone has not happened.
-            said = partial(
-                telemetry.count,
-                "tidewheel_drift_windows_total",
-                model=window.model,
-                verdict=verdict,
-            )
-            transaction.after_commit.append(said)
+    def _count(self, window: Window, verdict: str) -> None:
+        counted = partial(telemetry.count, "tidewheel_drift_windows_total", model=window.model)
+        self.store.database.after_commit(partial(counted, verdict=verdict))
 
     async def look(
         self, version: Watched, look: Look, *, revised: bool = False
@@ -267,22 +260,14 @@ def _not_evaluated(version: Watched, window: Window, alpha: float, detail: str) 
 def _evaluated(
     version: Watched, window: Window, sketch: Sketch, counts: Digest, found: Comparison
 ) -> WindowEvaluated:
-    return WindowEvaluated(
-        model=window.model,
-        version=window.version,
-        window=window.number,
-        rows=window.rows,
-        started_at=window.started_at,
-        ended_at=window.ended_at,
+    return replace(
+        _not_evaluated(version, window, found.alpha, found.detail),
         drifted=found.severity is not None,
-        alpha=found.alpha,
         features=found.features,
-        detail=found.detail,
         tier=found.tier,
         mode=found.mode,
         scales=found.scales,
         family_p=found.family_p,
-        reference=version.reference,
         counts=counts,
         invalid=int(sketch.invalid.sum()),
     )
