@@ -9,7 +9,6 @@ from services.drift_monitor.handlers.failing import AFTER_FAILURE
 from services.drift_monitor.handlers.predictions import Predictions
 from services.drift_monitor.memory import Key, Slot
 from services.drift_monitor.windows import LEAST_ROWS
-from shared.errors import Unavailable
 from shared.ids import derived
 
 TOGETHER: Final = 200
@@ -49,18 +48,12 @@ class Ageing:
             for slot in slots:
                 if slot in self.failed:
                     continue
-                try:
+                with failing.left_out("closing_failed", slot[0]) as tried:
                     closed += await self._close(slot)
-                except Unavailable:
-                    raise
-                except Exception as error:  # noqa: BLE001 - the others do not wait, whatever it was
-                    self._note(slot, error)
+                if tried.error is not None:
+                    self.failed[slot] = self.predictions.judging.now() + AFTER_FAILURE
             last = slots[-1]
         return closed
-
-    def _note(self, slot: Slot, error: Exception) -> None:
-        self.failed[slot] = self.predictions.judging.now() + AFTER_FAILURE
-        failing.tell("closing_failed", slot[0], error)
 
     async def _close(self, slot: Slot) -> int:
         store, judging = self.predictions.store, self.predictions.judging

@@ -13,7 +13,6 @@ from services.drift_monitor.store import PostgresStore
 from services.drift_monitor.store.alarms import Stale
 from services.drift_monitor.windows import Watched, Window
 from shared.clock import Clock
-from shared.errors import Unavailable
 from shared.events import DataQualityAlarmed, DataQualityCleared, Event, ModelName
 from shared.ids import derived
 
@@ -59,13 +58,10 @@ class Checking:
         keys = stale.keys() ^ await self.store.stale_said()
         for model in sorted({model for model, _ in keys if waits.get(model, now) <= now}):
             waits.pop(model, None)
-            try:
+            with failing.left_out("checking_failed", model) as tried:
                 await self._check_age_of(model)
-            except Unavailable:
-                raise
-            except Exception as error:  # noqa: BLE001 - the others do not wait, whatever it was
+            if tried.error is not None:
                 waits[model] = now + AFTER_FAILURE
-                failing.tell("checking_failed", model, error)
             else:
                 changed += 1
         return changed

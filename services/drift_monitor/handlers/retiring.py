@@ -9,7 +9,6 @@ from services.drift_monitor.handlers.ageing import Ageing
 from services.drift_monitor.memory import Slot
 from services.drift_monitor.windows import LEAST_ROWS
 from shared import telemetry
-from shared.errors import Unavailable
 
 TOGETHER: Final = 200
 """Windows that are asked for at a time."""
@@ -38,12 +37,8 @@ class Retiring:
         last: Slot = ("", 0, "")
         while slots := await predictions.store.idle_windows(before, after=last, limit=TOGETHER):
             for slot in slots:
-                try:
+                with failing.left_out("retiring_failed", slot[0], version=slot[1]):
                     retired += await self._retire(slot, before)
-                except Unavailable:
-                    raise
-                except Exception as error:  # noqa: BLE001 - the others do not wait, whatever it was
-                    failing.tell("retiring_failed", slot[0], error, version=slot[1])
             last = slots[-1]
         return retired
 

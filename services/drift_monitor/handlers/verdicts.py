@@ -111,20 +111,15 @@ class Verdicts:
 
     async def _judge_version(self, key: Key, places: Sequence[Place]) -> int:
         """Judge windows of a version in their order, up to the first that fails."""
-        judged = 0
-        try:
+        judged, waits = 0, True
+        with failing.left_out("judging_failed", key[0], version=key[1]):
             waits = not await self._is_readable(key)
             for place in places if not waits else ():
+                waits = True  # unless this one gets its verdict
                 done = await self._judge_or_note(place)
                 if done is None:
-                    waits = True
                     break
-                judged += done
-        except Unavailable:
-            raise
-        except Exception as error:  # noqa: BLE001 - the others do not wait, whatever it was
-            waits = True
-            failing.tell("judging_failed", key[0], error, version=key[1])
+                judged, waits = judged + done, False
         if waits:
             await self.store.judge_all_later(key, self.judging.now() + AFTER_FAILURE)
         return judged

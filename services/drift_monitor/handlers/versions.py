@@ -12,7 +12,6 @@ from services.drift_monitor.memory import interned
 from services.drift_monitor.store import Key, PostgresStore
 from services.drift_monitor.windows import Plan, Watched
 from shared import telemetry
-from shared.errors import Unavailable
 from shared.events import (
     DeploymentRolledBack,
     Digest,
@@ -135,12 +134,8 @@ class Versions:
         """
         counted = 0
         for key in await self.store.unplanned():
-            try:
+            with failing.left_out("counting_failed", key[0], version=key[1]):
                 counted += await self._count_waiting(key)
-            except Unavailable:
-                raise
-            except Exception as error:  # noqa: BLE001 - the others do not wait, whatever it was
-                failing.tell("counting_failed", key[0], error, version=key[1])
         return counted
 
     async def _count_waiting(self, key: Key) -> int:
