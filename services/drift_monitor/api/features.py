@@ -2,7 +2,7 @@
 
 from typing import Final
 
-from services.drift_monitor.detection import in_words
+from services.drift_monitor.detection import in_words, severity_of
 from services.drift_monitor.pictures.heat import Tier
 from shared.events import FeatureDrift, Json
 
@@ -17,20 +17,28 @@ def words_of(found: Json) -> str:
     return in_words(FeatureDrift(**known))
 
 
-def tier_of(window: Json, p: float) -> Tier:
-    """How serious a feature of a window is."""
-    if window["mode"] == "insufficient":
-        return "insufficient"
-    if p > (window["alpha"] or 0.0):
-        return "clean"
-    return "critical" if window["severity"] == "critical" else "warning"
+def tier_of(window: Json, found: Json, shift: float) -> Tier:
+    """How serious one feature of a window is, by itself.
+
+    Args:
+        shift: what its version tolerates.
+    """
+    severity = severity_of(
+        found["test"],
+        is_drift=found["p_value"] <= (window["alpha"] or 0.0),
+        low=found.get("low"),
+        high=found.get("high"),
+        shift=shift,
+    )
+    return severity or ("insufficient" if window["mode"] == "insufficient" else "clean")
 
 
-def worst_of(windows: list[Json]) -> list[Json]:
+def worst_of(windows: list[Json], shift: float) -> list[Json]:
     """The worst features of the newest window, each with how it did before.
 
     Args:
         windows: that were compared, the newest first.
+        shift: what their version tolerates.
     """
     if not windows:
         return []
@@ -38,7 +46,7 @@ def worst_of(windows: list[Json]) -> list[Json]:
     return [
         {
             "feature": found["feature"],
-            "tier": tier_of(newest, found["p_value"]),
+            "tier": tier_of(newest, found, shift),
             "words": words_of(found),
             "effect": found["effect"],
             "low": found.get("low"),

@@ -38,7 +38,8 @@ def router(store: PostgresStore, reading: Reading, profiles: Profiles) -> APIRou
         """Features by time, the worst on top."""
         chosen = await _chosen(store, await versions_of(store, model, principal), version)
         closed = (await reading.closed(model, chosen.version, limit))[::-1]
-        cells = [cell for place, one in enumerate(closed) for cell in cells_of(place, one)]
+        shift = chosen.policy.shift
+        cells = [cell for place, one in enumerate(closed) for cell in cells_of(place, one, shift)]
         moments = [one["ended_at"] for one in closed]
         # A window that could not be compared has none.
         alpha = next((one["alpha"] for one in reversed(closed) if one["alpha"]), 1.0)
@@ -82,14 +83,14 @@ def router(store: PostgresStore, reading: Reading, profiles: Profiles) -> APIRou
     return routes
 
 
-def cells_of(place: int, window: Json) -> list[Cell]:
+def cells_of(place: int, window: Json, shift: float) -> list[Cell]:
     """What is known of each feature of a compared window."""
     return [
         Cell(
             feature=found["feature"],
             column=place,
             p=found["p_value"],
-            tier=tier_of(window, found["p_value"]),
+            tier=tier_of(window, found, shift),
             words=f"window {window['window']}: {words_of(found)}",
         )
         for found in window["features"] or ()

@@ -138,7 +138,7 @@ async def _state(reading: Reading, version: Watched, champion: int | None) -> Js
         "open_window": _rows(opened) if opened else None,
         "last_window": await reading.last_closed(*key),
         "drifted_seasons": _seasons(version.watch),
-        "worst": worst_of(seen),
+        "worst": worst_of(seen, version.policy.shift),
     }
 
 

@@ -14,7 +14,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from services.drift_monitor.detection.categories import category_findings
-from services.drift_monitor.detection.finding import TOLERATED_SHIFT, Finding, Severity
+from services.drift_monitor.detection.finding import (
+    TOLERATED_SHIFT,
+    Finding,
+    Severity,
+    severity_of,
+)
 from services.drift_monitor.detection.numbers import number_findings
 from services.drift_monitor.detection.outside import outside_findings
 from services.drift_monitor.detection.prepared import Prepared, prepared
@@ -36,6 +41,7 @@ __all__ = [
     "Tier",
     "compare",
     "in_words",
+    "severity_of",
 ]
 
 HISTORY: Final = 16

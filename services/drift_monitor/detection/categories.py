@@ -7,7 +7,7 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from services.drift_monitor.detection.finding import SHARE_PER_SHIFT, Finding
+from services.drift_monitor.detection.finding import Finding
 from services.drift_monitor.detection.prepared import Prepared, Words, levels_of
 from services.drift_monitor.detection.scaling import Scales
 from services.drift_monitor.detection.shares import Shares
@@ -179,13 +179,10 @@ class _Windows:
     ) -> Finding:
         level, low, high = float(level), None, None
         share = self.shares.at(s, _SHARES[test] * len(self.known.places) + k)
-        is_large = False
         if p <= level:
             # The level whose share is told was chosen among all of them.
             chosen_of = int(self.known.sizes[k]) + 1 if test in ("shape", "level") else 1
             low, high = share.interval(level / chosen_of)
-            tolerated = self.shift * SHARE_PER_SHIFT
-            is_large = low > tolerated or high < -tolerated
         return Finding(
             feature=self.base.names[int(self.known.places[k])],
             test=test,
@@ -196,7 +193,7 @@ class _Windows:
             scale=self.scales.windows[s],
             low=low,
             high=high,
-            is_large=is_large,
+            shift=self.shift,
         )
 
 

@@ -12,6 +12,28 @@ TOLERATED_SHIFT: Final = 0.05
 SHARE_PER_SHIFT: Final = 0.4
 """Change of a share that is tolerated for every tolerated standard deviation: the density of the
 normal distribution in its middle, so that a share moves as a shift of all rows would move it."""
+NO_SHARES: Final = frozenset({"location", "scale", "correlation"})
+"""Tests whose effect is no change of a share."""
+
+
+def severity_of(
+    test: str, *, is_drift: bool, low: float | None, high: float | None, shift: float
+) -> Severity | None:
+    """How serious a finding is: critical where all of its interval lies beyond what is tolerated.
+
+    It needs no more than what is kept of a finding, so that whoever shows one says the same.
+
+    Args:
+        is_drift: whether its p-value is at most its level.
+        low, high: interval of the effect; without one nothing is shown to be large.
+        shift: `monitor.shift`.
+    """
+    if not is_drift:
+        return None
+    tolerated = shift if test in NO_SHARES else shift * SHARE_PER_SHIFT
+    if low is None or high is None:
+        return "warning"
+    return "critical" if low > tolerated or high < -tolerated else "warning"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -21,8 +43,8 @@ class Finding:
     Attributes:
         p: its own p-value; `level` is its part of alpha.
         low, high: interval of the effect at this level; None where the test has none.
-        is_large: whether the effect is shown to pass what is tolerated.
         scale: how many windows were taken together.
+        shift: what is tolerated.
     """
 
     feature: str
@@ -34,7 +56,7 @@ class Finding:
     scale: int
     low: float | None = None
     high: float | None = None
-    is_large: bool = False
+    shift: float = TOLERATED_SHIFT
 
     @property
     def surprise(self) -> float:
@@ -44,9 +66,10 @@ class Finding:
     @property
     def severity(self) -> Severity | None:
         # What is no number surprises nobody.
-        if not self.surprise <= 1:
-            return None
-        return "critical" if self.is_large else "warning"
+        is_drift = self.surprise <= 1
+        return severity_of(
+            self.test, is_drift=is_drift, low=self.low, high=self.high, shift=self.shift
+        )
 
     def p_of_all(self, alpha: float) -> float:
         """The p-value that counts all tests and features: it is held against alpha itself."""

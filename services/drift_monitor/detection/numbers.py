@@ -6,7 +6,7 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from services.drift_monitor.detection.finding import SHARE_PER_SHIFT, Finding
+from services.drift_monitor.detection.finding import Finding
 from services.drift_monitor.detection.prepared import Numbers, Prepared
 from services.drift_monitor.detection.ranks import Ranked, Summed, rank_tests
 from services.drift_monitor.detection.scaling import Scales
@@ -148,9 +148,6 @@ class _Windows:
     ) -> Finding:
         level = float(level)
         effect, low, high = self._effect(test, s, f, level, is_real=p <= level)
-        tolerated = self.shift * (1 if test in self.ranked else SHARE_PER_SHIFT)
-        is_large = p <= level and low is not None and high is not None
-        is_large = is_large and (float(low or 0) > tolerated or float(high or 0) < -tolerated)
         return Finding(
             feature=self.base.names[self.known.stack.features[f]],
             test=test,
@@ -161,7 +158,7 @@ class _Windows:
             scale=self.scales.windows[s],
             low=low,
             high=high,
-            is_large=is_large,
+            shift=self.shift,
         )
 
     def _effect(

@@ -97,7 +97,7 @@ class _Pairs:
             scale=self.scales.windows[self.tested[row]],
             low=low,
             high=high,
-            is_large=p <= level and (low > shift or high < -shift),
+            shift=shift,
         )
 
 
