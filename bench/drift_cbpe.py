@@ -10,7 +10,7 @@ from __future__ import annotations
 import io
 import time
 import zipfile
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Final
 
 import numpy as np
@@ -25,7 +25,7 @@ from services.drift_monitor.quality.estimating import (
     estimate,
     metrics_of,
 )
-from shared.reference import SCORE
+from shared.reference import SCORE, Losses, losses_profile
 from shared.scores import Scores, score_cells, scores_profile
 from shared.sketch import NumberCells
 
@@ -76,14 +76,15 @@ def _rows(scored: Any, labelled: Any) -> Rows:
     )
 
 
-def learn(reference: Rows) -> tuple[NumberCells, Scores]:
+def learn(reference: Rows) -> tuple[NumberCells, Scores, Losses]:
     """What the monitor keeps of the reference."""
     cells = score_cells(SCORE, reference.score, [0.5])
     losses = np.square(reference.score - reference.hit)
     found = scores_profile(cells, reference.score, losses, reference.hit)
     if found is None:
         raise ValueError("the reference has no rows")
-    return cells, found
+    # Rows are in no order in which neighbours could be alike.
+    return cells, found, replace(losses_profile("brier", losses), inflation=1.0)
 
 
 def realised(rows: Rows) -> dict[str, float]:
@@ -96,11 +97,11 @@ def realised(rows: Rows) -> dict[str, float]:
     return {name: value for name, (value, _) in metrics_of(table).items()}
 
 
-def ours(cells: NumberCells, known: Scores, chunks: list[Rows]) -> list[Estimated]:
+def ours(cells: NumberCells, known: Scores, losses: Losses, chunks: list[Rows]) -> list[Estimated]:
     found = []
     for chunk in chunks:
         counts = np.bincount(cells.places(chunk.score), minlength=cells.size)[:-1]
-        estimated = estimate("brier", known, cells.edges, counts)
+        estimated = estimate(losses, known, cells.edges, counts)
         if estimated is not None:
             found.append(estimated)
     return found
@@ -115,9 +116,9 @@ def run() -> dict[str, Any]:
     reference, later = rows
     chunks = later.chunks()
     began = time.process_time()
-    cells, known = learn(reference)
+    cells, known, losses = learn(reference)
     fitted = time.process_time()
-    estimates = ours(cells, known, chunks)
+    estimates = ours(cells, known, losses, chunks)
     done = time.process_time()
     truth = [realised(chunk) for chunk in chunks]
     before = realised(reference)
@@ -190,8 +191,8 @@ def _same_rows(reference: Rows) -> dict[str, Any]:
             Rows(score=reference.score[part], hit=reference.hit[part])
             for part in np.split(order, [len(order) // 2])
         )
-        cells, scores = learn(known)
-        estimates += ours(cells, scores, others.chunks())
+        cells, scores, losses = learn(known)
+        estimates += ours(cells, scores, losses, others.chunks())
         truth += [realised(chunk) for chunk in others.chunks()]
     return _coverage(estimates, truth, "same_rows_")
 

@@ -97,6 +97,31 @@ def share_interval(x: int, n: int, level: float) -> tuple[float, float]:
 
 
 @lru_cache(maxsize=8192)
+def share_least(x: float, n: float, level: float) -> float:
+    """Below this share `x` or more of `n` have a probability of less than `level`.
+
+    Both may be broken, as sizes are that stand for rows which are alike. The upper end of a share
+    is `1 - share_least(n - x, n, level)`. Source: Clopper and Pearson (1934), Biometrika 26(4).
+    """
+    if x <= 0 or n <= 0:
+        return 0.0
+    if x >= n:
+        return float(level ** (1 / n))
+
+    def off(share: float) -> float:
+        return math.log(max(_beta(x, n - x + 1, share), LEAST)) - math.log(level)
+
+    high, low = x / n, share_bound(x, n, z_of(level))
+    least, most = off(low), off(high)
+    if most <= 0:
+        return high
+    while least > 0:
+        high, most, low = low, least, low / 2
+        least = off(low)
+    return _falsi(off, low, high, least, most)
+
+
+@lru_cache(maxsize=8192)
 def hypergeometric_sf(x: float, total: float, marked: float, drawn: float) -> float:
     """P(X >= x), the marked among `drawn` of `total` things, `marked` of which are marked."""
     total, marked, drawn, x = round(total), round(marked), round(drawn), math.ceil(x)
@@ -165,6 +190,27 @@ def _bisect(is_left: Callable[[float], bool], low: float, high: float) -> float:
         else:
             high = middle
     return (low + high) / 2
+
+
+def _falsi(
+    off: Callable[[float], float], low: float, high: float, least: float, most: float
+) -> float:
+    """Where a rising function is 0, by false position as of Illinois: Dowell and Jarratt (1971)."""
+    middle, side = low, 0
+    for _ in range(60):
+        before, middle = middle, (low * most - high * least) / (most - least)
+        if abs(middle - before) <= 1e-10 * middle:
+            break
+        here = off(middle)
+        if here > 0:
+            high, most = middle, here
+            least = least / 2 if side > 0 else least
+            side = 1
+        else:
+            low, least = middle, here
+            most = most / 2 if side < 0 else most
+            side = -1
+    return middle
 
 
 def _log_choose(n: float, k: float) -> float:

@@ -20,7 +20,7 @@ from shared.calibration import Factors, Mode, Scale
 from shared.errors import Unprocessable
 from shared.losses import ON_PROBABILITIES, Answered, Label
 from shared.manifest import Column
-from shared.probability import t_quantile
+from shared.probability import share_least, t_quantile
 from shared.reference_parts import (
     Part,
     part_of,
@@ -66,7 +66,8 @@ class Losses:
     Attributes:
         metric: whose row losses these are; `accuracy` (0/1) where the metric cannot be computed
             from a logged prediction.
-        cap: single losses count as no more than this, so that one of them decides nothing.
+        cap: single losses count as no more than this, so that one of them decides nothing; those
+            that are bounded by themselves count as they are.
         inflation: variance of a mean of neighbouring losses over that of independent ones.
         unit: the loss that counts as 1 where losses are taken between 0 and 1; 0 in profiles from
             before they were.
@@ -83,6 +84,32 @@ class Losses:
     unit: float = 0.0
     bounded_mean: float = 0.0
     bounded_high: float = 1.0
+
+    @property
+    def size(self) -> float:
+        """Independent rows that know as much."""
+        return self.rows / self.inflation
+
+    @property
+    def spread(self) -> float:
+        """Deviation of capped losses, had there been one row more with a loss at the cap.
+
+        Rows without a mistake do not show that there are none.
+        """
+        return with_one_more(self.capped_deviation, self.rows, self.capped_mean, self.cap)
+
+    @property
+    def unseen(self) -> float:
+        """The part of the variance that the one row more has brought."""
+        return with_one_more(0.0, self.rows, self.capped_mean, self.cap) ** 2
+
+
+def with_one_more(deviation: float, rows: int, mean: float, at: float) -> float:
+    """The deviation of so many values with this mean and one more; 0 of no values."""
+    if rows < 1:
+        return 0.0
+    added = (at - mean) ** 2 / (rows + 1)
+    return float(((deviation**2 + added) * rows / (rows + 1)) ** 0.5)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False, weakref_slot=True)
@@ -240,7 +267,7 @@ def read_reference(data: bytes) -> Reference:
             calibrated=bool(plain["calibrated"]),
             reason=str(plain["reason"]),
             scales=(),
-            losses=Losses(**plain["losses"]),
+            losses=_read_losses(plain["losses"]),
             sample=tuple(tuple(row) for row in plain["sample"]),
             scores=_read_scores(plain.get("scores")),
             span=_read_span(plain.get("span")),
@@ -418,12 +445,13 @@ def losses_profile(metric: str, losses: NDArray[np.float64]) -> Losses:
             inflation=1.0,
         )
     mean = float(finite.mean())
-    cap = max(5 * mean, float(np.quantile(finite, 0.99)))
+    # Of losses that are 0 or 1 a cap would leave nothing where mistakes are rare.
+    cap = 1.0 if metric in BOUNDED else max(5 * mean, float(np.quantile(finite, 0.99)))
     capped = np.minimum(finite, cap)
     inflation = long_run_inflation(capped)
     unit = 1.0 if metric in BOUNDED else cap or LEAST_UNIT
     bounded = np.minimum(finite / unit, 1.0)
-    return Losses(
+    found = Losses(
         metric=metric,
         rows=len(finite),
         mean=mean,
@@ -435,14 +463,56 @@ def losses_profile(metric: str, losses: NDArray[np.float64]) -> Losses:
         bounded_mean=float(bounded.mean()),
         bounded_high=_upper_end(bounded, inflation),
     )
+    return _sure_of_no_more(found)
 
 
 def _upper_end(bounded: Floats, inflation: float) -> float:
-    """Of the 95 % interval of the mean; above zero even where no loss was ever seen."""
+    """Of the 95 % interval of the mean, as far as these rows show how much they vary."""
     rows = len(bounded) / inflation
     deviation = float(bounded.std(ddof=1)) if len(bounded) > 1 else 1.0
     reach = t_quantile(ENDS, max(rows - 1, 2.0)) * deviation / rows**0.5
-    return float(min(1.0, max(float(bounded.mean()) + reach, 1 / (rows + 1))))
+    return float(min(1.0, float(bounded.mean()) + reach))
+
+
+def most_unseen(rows: float, level: float) -> float:
+    """The share that so many rows miss altogether with a probability of no less than `level`."""
+    return float(1 - level ** (1 / rows))
+
+
+def _sure_of_no_more(found: Losses) -> Losses:
+    """With an upper end that holds where rows are few, or mistakes, or there were none."""
+    if found.rows < 1 or found.unit <= 0:
+        return found
+    size, mean = found.size, found.bounded_mean
+    if found.metric == "accuracy":
+        high = 1 - share_least(size * (1 - mean), size, ENDS)
+    else:
+        high = max(found.bounded_high, mean + (1 - mean) * most_unseen(size, ENDS))
+    return replace(found, bounded_high=high)
+
+
+def _read_losses(plain: Mapping[str, Any]) -> Losses:
+    """Former releases capped losses that are bounded by themselves, and were sure of few rows."""
+    found = Losses(**plain)
+    if found.metric in BOUNDED and found.rows > 0 and found.cap != 1.0:
+        found = replace(
+            found,
+            cap=1.0,
+            capped_mean=found.mean,
+            capped_deviation=_uncapped_deviation(found),
+            unit=1.0,
+            bounded_mean=found.mean,
+        )
+    return _sure_of_no_more(found)
+
+
+def _uncapped_deviation(found: Losses) -> float:
+    """No more than that of losses that are 0 or 1, and as the end of their interval tells it."""
+    most = float((found.mean * (1 - found.mean)) ** 0.5)
+    if found.metric == "accuracy" or found.unit <= 0:
+        return most
+    reach = (found.bounded_high - found.bounded_mean) * found.size**0.5
+    return float(min(most, reach / t_quantile(ENDS, max(found.size - 1, 2.0))))
 
 
 def long_run_inflation(values: Floats) -> float:

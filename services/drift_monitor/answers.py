@@ -12,6 +12,7 @@ from services.drift_monitor.domain import (
     with_spell,
 )
 from services.drift_monitor.quality import Alarm, Measured
+from services.drift_monitor.quality.units import shown
 from shared.events import Event, QualityDegraded, QualityRecovered
 
 
@@ -109,8 +110,8 @@ def _with(windows: tuple[int, ...], window: int, most: int) -> tuple[int, ...]:
 def after_alarm(watch: Watch, subject: Subject, metric: str, alarm: Alarm) -> Decided:
     """The running test on losses has raised an alarm."""
     detail = (
-        f"{metric} {alarm.level:.4g} over {alarm.labels} labels, {alarm.reference:.4g} on held-out "
-        f"rows; {alarm.evidence:.3g} times what is to be expected without a change"
+        f"{shown(metric)} {alarm.level:.4g} over {alarm.labels} labels, {alarm.reference:.4g} on "
+        f"held-out rows; {alarm.evidence:.3g} times what is to be expected without a change"
     )
     degraded = QualityDegraded(
         model=subject.model,

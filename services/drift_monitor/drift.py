@@ -17,6 +17,7 @@ from services.drift_monitor.domain import (
     with_spell,
 )
 from services.drift_monitor.quality import Estimated
+from services.drift_monitor.quality.units import shown, tolerated
 from shared.events import DriftCleared, DriftDetected, Event, FeatureDrift
 
 MOST_NAMED: Final = 20
@@ -33,7 +34,7 @@ def after_estimate(watch: Watch, subject: Subject, found: Estimated | None) -> D
     told, detail = _expected(found, subject.policy), ""
     if found is not None:
         detail = (
-            f"{found.metric} is estimated as {found.low:.4g} to {found.high:.4g}; "
+            f"{shown(found.metric)} is estimated as {found.low:.4g} to {found.high:.4g}; "
             f"{found.reference:.4g} on held-out rows"
         )
     watch = of_each(watch, subject, lambda series: replace(series, estimate=told))
@@ -43,7 +44,7 @@ def after_estimate(watch: Watch, subject: Subject, found: Estimated | None) -> D
 def _expected(found: Estimated | None, policy: Policy) -> Expected:
     if found is None:
         return ""
-    limit = found.reference * (1 + policy.tolerance)
+    limit = tolerated(found.reference, policy.tolerance)
     if found.low > limit:
         return "worse"
     return "fine" if found.high <= limit else ""

@@ -122,7 +122,28 @@ def test_a_reference_without_mistakes_still_allows_some() -> None:
     assert 0 < limit.limit < 0.01
 
 
-@pytest.mark.parametrize("losses", [np.zeros(0), np.ones(100)])
+def test_held_out_rows_without_a_mistake_promise_nothing_that_they_cannot_know(seed: int) -> None:
+    limit = Limit.of(losses_profile("accuracy", np.zeros(100)), tolerance=0.1)
+
+    assert limit is not None
+    assert limit.limit == pytest.approx(1 - 0.025 ** (1 / 100))
+    for rate in (0.02, 0.03):  # none of a hundred has a chance of .13 and .05
+        assert feed(Detector(), mistakes(rate, 200_000, seed), limit)[1] == []
+    assert feed(Detector(), mistakes(0.15, 2000, seed), limit)[1]
+
+
+@pytest.mark.parametrize("metric", ["brier", "mae", "log_loss"])
+def test_losses_that_were_all_alike_may_have_been_luck(metric: str) -> None:
+    losses = np.full(100, 0.02)
+
+    limit = Limit.of(losses_profile(metric, losses), tolerance=0.1)
+
+    assert limit is not None
+    unseen = 1 - 0.025 ** (1 / 100)
+    assert limit.limit >= limit.mean + (1 - limit.mean) * unseen
+
+
+@pytest.mark.parametrize("losses", [np.zeros(0), np.zeros(29), np.ones(100)])
 def test_where_losses_cannot_get_worse_there_is_no_test(losses: Floats) -> None:
     assert Limit.of(losses_profile("accuracy", losses), tolerance=0.1) is None
 

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+from functools import cache
+
 import numpy as np
 import pytest
 
 from services.drift_monitor.quality.estimating import Estimated, estimate, gap, metrics_of, table
-from shared.reference import SCORE
+from shared.reference import SCORE, Losses, losses_profile
 from shared.scores import Scores, score_cells, scores_profile
 from shared.sketch import NumberCells
 from tests.drift_monitor.building import Floats
@@ -31,9 +34,14 @@ def profile(rows: int = 20_000) -> tuple[NumberCells, Scores]:
     return cells, found
 
 
+@cache
+def of_brier(rows: int = 20_000) -> Losses:
+    return replace(losses_profile("brier", brier(*drawn(rows, 1))), inflation=1.0)
+
+
 def estimated(cells: NumberCells, known: Scores, scores: Floats) -> Estimated:
     counts = np.bincount(cells.places(scores), minlength=cells.size)[:-1]
-    found = estimate("brier", known, cells.edges, counts)
+    found = estimate(of_brier(), known, cells.edges, counts)
     assert found is not None
     return found
 
@@ -90,7 +98,9 @@ def test_where_scores_mean_what_they_meant_it_finds_the_metrics(tilt: float) -> 
 def test_a_window_without_scores_has_no_estimate() -> None:
     cells, known = profile()
 
-    assert estimate("brier", known, cells.edges, np.zeros(cells.size - 1, dtype=np.int64)) is None
+    nothing = np.zeros(cells.size - 1, dtype=np.int64)
+
+    assert estimate(of_brier(), known, cells.edges, nothing) is None
 
 
 def test_for_numbers_it_is_the_mean_loss_of_like_answers() -> None:
@@ -101,7 +111,7 @@ def test_for_numbers_it_is_the_mean_loss_of_like_answers() -> None:
     assert known is not None
 
     high = np.bincount(cells.places(answers[answers > 8]), minlength=cells.size)[:-1]
-    found = estimate("mae", known, cells.edges, high)
+    found = estimate(losses_profile("mae", losses), known, cells.edges, high)
 
     assert found is not None
     assert found.reference == pytest.approx(0.5)
@@ -121,15 +131,53 @@ def test_answers_that_changed_behind_the_same_scores_open_a_gap(flip: float, ope
     scores, hits = labelled(7, 2000, flip)
 
     found = gap(
-        "brier",
+        of_brier(),
         known,
         cells.places(scores),
         brier(scores, hits),
         np.full(2000, 1 / 2000),
-        inflation=1.0,
         alpha=1e-3,
     )
 
     assert found is not None
     assert found.is_open is opens
     assert found.expected == pytest.approx(estimated(cells, known, scores).value)
+
+
+@pytest.mark.parametrize("metric", ["accuracy", "brier"])
+def test_where_no_held_out_row_was_wrong_an_estimate_is_no_certainty(metric: str) -> None:
+    scores = np.concatenate([np.linspace(0.001, 0.1, 100), np.linspace(0.9, 0.999, 100)])
+    cells, losses = score_cells(SCORE, scores, [0.5]), np.zeros(200)
+    known = scores_profile(cells, scores, losses, scores > 0.5)
+    assert known is not None
+    counts = np.bincount(cells.places(scores), minlength=cells.size)[:-1]
+
+    found = estimate(losses_profile(metric, losses), known, cells.edges, counts)
+
+    assert found is not None
+    assert (found.value, found.low) == (0.0, 0.0)
+    # One mistake in 200 rows would surprise nobody, twenty would.
+    assert 1 / 200 < found.high < 20 / 200
+    widths = {other.metric: other.high - other.low for other in found.others}
+    assert all(1 / 200 < width < 20 / 200 for width in widths.values()), widths
+
+
+def test_a_gap_of_a_root_is_told_in_the_unit_of_the_root() -> None:
+    answers = np.linspace(0, 10, 1000)
+    squares = np.random.default_rng(3).normal(size=1000) ** 2
+    cells = score_cells("(answer)", answers)
+    known = scores_profile(cells, answers, squares, None)
+    assert known is not None
+
+    found = gap(
+        losses_profile("rmse", squares),
+        known,
+        cells.places(answers),
+        squares * 4,
+        np.full(1000, 1 / 1000),
+        alpha=1e-3,
+    )
+
+    assert found is not None
+    assert found.expected == pytest.approx(1.0, abs=0.1)
+    assert 0.7 < found.low < 1.0 < found.high < 1.3

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from datetime import timedelta
 from uuid import UUID
 
@@ -13,16 +14,22 @@ from hypothesis import strategies as st
 
 from services.drift_monitor.quality import (
     ALPHA,
+    LOOKS,
+    Delays,
     Judge,
     Label,
     Labelled,
     Measured,
     Scope,
     becomes,
+    is_settled,
     measure,
     step_of,
 )
+from services.drift_monitor.quality.delays import EDGES, censored, counted
+from services.drift_monitor.quality.units import in_unit, tolerated, tolerated_losses
 from shared.losses import row_losses
+from shared.probability import share_least
 from shared.reference import Losses, losses_profile
 from shared.usable import can_come_true
 from tests.drift_monitor.building import NOON, Answered, Floats, autoregressive
@@ -237,3 +244,167 @@ def test_the_root_of_squares_is_told_in_its_own_unit() -> None:
     found = measure(reference, every(np.full(50, 9.0)), Scope(rows=50), tolerance=0.1)
 
     assert (found.value, found.reference, found.is_worse) == (3.0, 2.0, True)
+    assert found.bound is not None
+    assert found.margin == pytest.approx(3.0 - found.bound)
+
+
+@pytest.mark.parametrize(("factor", "is_worse"), [(1.07, False), (1.09, False), (1.14, True)])
+def test_a_tenth_more_of_a_root_is_a_tenth_wherever_it_is_asked(
+    factor: float, is_worse: bool
+) -> None:
+    squares = np.random.default_rng(4).normal(size=60_000) ** 2
+    squares /= squares.mean()
+    reference = losses_profile("rmse", squares)
+
+    found = measure(reference, every(squares * factor**2), Scope(rows=60_000), tolerance=0.1)
+
+    assert (found.is_worse, found.is_fine) == (is_worse, not is_worse)
+    assert found.value == pytest.approx(factor)
+    assert tolerated(found.reference, 0.1) == pytest.approx(1.1)
+    assert in_unit("rmse", tolerated_losses("rmse", 1.0, 0.1)) == pytest.approx(1.1)
+
+
+# --- few mistakes -------------------------------------------------------------------------------
+
+
+def wrong(mistakes: int, rows: int) -> Floats:
+    return np.random.default_rng(rows).permutation(np.arange(rows) < mistakes).astype(np.float64)
+
+
+@pytest.mark.parametrize("metric", ["accuracy", "brier"])
+@pytest.mark.parametrize(("mistakes", "rows"), [(10, 2000), (3, 1000), (0, 1000), (0, 100)])
+def test_a_good_classifier_that_becomes_a_bad_one_is_called_worse(
+    metric: str, mistakes: int, rows: int
+) -> None:
+    reference = losses_profile(metric, wrong(mistakes, rows))
+
+    found = measure(reference, every(wrong(150, 1000)), Scope(rows=1000), tolerance=0.1)
+
+    assert found.is_worse
+    assert found.margin is not None
+    assert found.margin > 0.03
+
+
+def test_mistakes_are_called_an_error_rate() -> None:
+    reference = losses_profile("accuracy", wrong(10, 2000))
+
+    found = measure(reference, every(wrong(150, 1000)), Scope(rows=1000), tolerance=0.1)
+
+    assert found.detail.startswith("error rate 0.15 over 1000 labels, worse than 0.005")
+
+
+def test_sure_mistakes_of_probabilities_are_found_whatever_large_losses_were_capped() -> None:
+    likely = np.random.default_rng(5).beta(60, 0.6, 6000)
+    losses = -np.log(np.clip(likely, 1e-6, 1))
+    losses[::400] = 4.0
+    reference, window = losses_profile("log_loss", losses[:5000]), losses[5000:].copy()
+
+    assert not measure(reference, every(window), Scope(rows=1000), tolerance=0.1).is_worse
+    window[::5] = 4.0
+    assert measure(reference, every(window), Scope(rows=1000), tolerance=0.1).is_worse
+
+
+def chance_of_worse(held_out: int, rows: int, rate: float) -> float:
+    """That a window is called worse though its rows are wrong as often as the held-out ones."""
+    k, m = np.arange(held_out + 1), np.arange(rows + 1)
+    below = np.array([n / rows - share_least(float(n), float(rows), ALPHA / LOOKS) for n in m])
+    above = 1 - k / held_out
+    above -= [share_least(float(held_out - n), float(held_out), ALPHA / LOOKS) for n in k]
+    apart = (m / rows)[:, None] - (k / held_out)[None, :]
+    worse = apart > np.hypot(below[:, None], above[None, :])
+    return float(throws(rows, rate) @ worse @ throws(held_out, rate))
+
+
+def throws(rows: int, rate: float) -> Floats:
+    ways = [
+        math.lgamma(rows + 1) - math.lgamma(k + 1) - math.lgamma(rows - k + 1)
+        for k in range(rows + 1)
+    ]
+    k = np.arange(rows + 1)
+    likely = np.array(ways) + k * math.log(rate) + (rows - k) * math.log1p(-rate)
+    return np.asarray(np.exp(likely))
+
+
+@pytest.mark.parametrize(("held_out", "rows"), [(30, 500), (100, 500), (500, 100), (300, 300)])
+def test_mistakes_that_are_as_frequent_as_before_keep_to_the_level_exactly(
+    held_out: int, rows: int
+) -> None:
+    for rate in (0.002, 0.01, 0.05, 0.3):
+        assert chance_of_worse(held_out, rows, rate) <= ALPHA / LOOKS
+
+
+def test_the_test_is_the_one_whose_level_is_known() -> None:
+    for mistakes in range(0, 60, 5):
+        reference = losses_profile("accuracy", np.repeat([1.0, 0.0], [2, 198]))
+        reference = replace(reference, inflation=1.0)
+        found = measure(reference, every(wrong(mistakes, 300)), Scope(rows=300), tolerance=0.0)
+
+        share = mistakes / 300
+        below = share - share_least(float(mistakes), 300.0, ALPHA / LOOKS)
+        above = 0.99 - share_least(198.0, 200.0, ALPHA / LOOKS)
+        assert found.margin == pytest.approx(share - 0.01 - math.hypot(below, above))
+
+
+@pytest.mark.parametrize(
+    ("losses", "low", "high"),
+    [
+        ([0.0] * 2, 0.0, 0.842),
+        ([0.0] * 30, 0.0, 0.116),
+        ([1.0, 0.0], 0.0126, 0.987),
+        ([1.0] * 3, 0.292, 1.0),
+    ],
+)
+def test_the_interval_of_a_few_mistakes_is_exact(
+    losses: list[float], low: float, high: float
+) -> None:
+    reference = replace(losses_profile("accuracy", wrong(100, 1000)), inflation=1.0)
+
+    found = measure(reference, Labelled.of(losses), Scope(rows=100), tolerance=0.1)
+
+    assert [found.low, found.high] == pytest.approx([low, high], abs=1e-3)
+
+
+def test_an_interval_is_never_narrower_than_a_few_like_losses_can_know() -> None:
+    reference = losses_profile("brier", np.linspace(0, 0.2, 500))
+
+    found = measure(reference, every(np.full(5, 0.1)), Scope(rows=100), tolerance=0.1)
+
+    assert found.low is not None
+    assert found.high is not None
+    assert found.low < 0.05
+    assert 0.15 < found.high <= 1.0
+
+
+@pytest.mark.parametrize(("rows", "rule"), [(2, "unclear"), (5, "unclear"), (40, "worse")])
+def test_a_rule_that_was_right_a_few_times_is_not_surely_better(rows: int, rule: str) -> None:
+    reference = losses_profile("accuracy", wrong(100, 1000))
+    labelled = Labelled.of([1.0] * rows, [0.0] * rows)
+
+    assert measure(reference, labelled, Scope(rows=rows), tolerance=0.1).rule == rule
+
+
+# --- no more labels -----------------------------------------------------------------------------
+
+
+def some_delays(level: float) -> Delays:
+    came = counted([600.0] * round(1000 * level))
+    left = censored([int(np.searchsorted(EDGES, 5 * 86400.0))], [round(1000 * (1 - level))])
+    found = Delays.of(came, left)
+    assert found is not None
+    return found
+
+
+def test_a_window_is_final_although_chance_has_left_it_a_few_labels_short() -> None:
+    scope = Scope(rows=1000, youngest=1200.0, oldest=1800.0, delays=some_delays(0.8))
+
+    assert not is_settled(scope, 750)
+    assert is_settled(scope, 770)
+    assert is_settled(scope, 800)
+    assert not is_settled(replace(scope, youngest=300.0, oldest=600.0), 800)
+
+
+def test_labels_that_are_long_overdue_are_not_waited_for() -> None:
+    scope = Scope(rows=1000, youngest=7200.0, oldest=7800.0, delays=some_delays(0.8))
+
+    assert is_settled(scope, 100)
+    assert not is_settled(replace(scope, youngest=3000.0, oldest=3600.0), 100)

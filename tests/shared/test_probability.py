@@ -66,3 +66,21 @@ def test_throws_of_a_coin_are_counted_exactly() -> None:
     found = probability.binomial_sf(600, 1000)
 
     assert found == pytest.approx(stats.binom.sf(599, 1000, 0.5), rel=1e-9)
+
+
+@pytest.mark.parametrize("level", [0.025, 1.25e-4, 1e-9])
+@pytest.mark.parametrize(
+    ("x", "n"), [(1, 1), (3, 100), (150, 1000), (0.4, 7.5), (2.5, 30.2), (99_000, 100_000)]
+)
+def test_the_least_share_is_where_so_many_become_improbable(
+    x: float, n: float, level: float
+) -> None:
+    assert probability.share_least(x, n, level) == pytest.approx(
+        stats.beta.ppf(level, x, n - x + 1), rel=1e-7
+    )
+
+
+def test_nothing_at_all_has_no_least_share() -> None:
+    assert probability.share_least(0, 100, 0.025) == 0.0
+    assert probability.share_least(0, 0, 0.025) == 0.0
+    assert 1 - probability.share_least(100, 100, 0.025) == pytest.approx(1 - 0.025 ** (1 / 100))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from typing import Any
 
 import numpy as np
@@ -11,6 +12,7 @@ from numpy.typing import NDArray
 
 from shared.errors import Unprocessable
 from shared.manifest import Column
+from shared.probability import t_quantile
 from shared.reference import (
     ANSWER,
     SCORE,
@@ -169,6 +171,75 @@ def test_losses_that_are_not_finite_are_left_out() -> None:
     profile = losses_profile("mae", np.array([1.0, np.nan, np.inf, 3.0]))
 
     assert (profile.rows, profile.mean) == (2, 2.0)
+
+
+def test_losses_that_are_bounded_by_themselves_have_no_smaller_cap() -> None:
+    rare, never = np.repeat([1.0, 0.0], [5, 995]), np.zeros(1000)
+
+    assert [losses_profile("accuracy", one).cap for one in (rare, never)] == [1.0, 1.0]
+    assert losses_profile("brier", rare / 2).capped_mean == rare.mean() / 2
+    assert losses_profile("mae", rare).cap < 1
+
+
+def test_rows_without_a_mistake_do_not_show_that_there_are_none() -> None:
+    never = losses_profile("accuracy", np.zeros(100))
+
+    assert never.bounded_high == pytest.approx(1 - 0.025 ** (1 / 100))
+    assert never.spread == pytest.approx((1 / 101 * 100 / 101) ** 0.5)
+    assert losses_profile("mae", np.full(100, 2.0)).spread > 0
+
+
+@pytest.mark.parametrize("metric", ["accuracy", "brier"])
+def test_profiles_of_former_releases_are_read_without_the_cap_that_blinded_them(
+    metric: str,
+) -> None:
+    losses = np.random.default_rng(2).permutation(np.repeat([1.0, 0.1, 0.0], [4, 40, 956]))
+    losses = (losses > 0.5).astype(np.float64) if metric == "accuracy" else losses
+    now = losses_profile(metric, losses)
+    mean, deviation = losses.mean(), losses.std(ddof=1)
+    size = len(losses) / now.inflation
+    former = {
+        "metric": metric,
+        "rows": 1000,
+        "mean": mean,
+        "cap": 5 * mean,
+        "capped_mean": np.minimum(losses, 5 * mean).mean(),
+        "capped_deviation": np.minimum(losses, 5 * mean).std(ddof=1),
+        "inflation": now.inflation,
+    }
+    known = {
+        "unit": 1.0,
+        "bounded_mean": mean,
+        "bounded_high": mean + t_quantile(0.025, size - 1) * deviation / size**0.5,
+    }
+
+    for plain in (former, former | known):
+        found = read_reference(a_profile_with(plain)).losses
+
+        assert (found.cap, found.capped_mean, found.unit) == (1.0, now.mean, 1.0)
+        assert found.capped_deviation >= deviation * 0.999
+        assert found.bounded_high >= now.bounded_high * 0.999
+    assert found.capped_deviation == pytest.approx(deviation, rel=1e-3)
+    assert read_reference(a_profile_with(asdict(now))).losses == now
+
+
+def a_profile_with(losses: dict[str, Any]) -> bytes:
+    """The profile of a few rows, its losses replaced."""
+    answers = np.linspace(0.0, 1.0, 40)
+    plain = orjson.loads(
+        build_reference(
+            columns=[],
+            train={},
+            holdout_answers=Answered(answers),
+            holdout_targets=answers,
+            holdout_losses=answers,
+            metric="mae",
+            classes=(),
+            seed=1,
+            time_ordered=False,
+        )
+    )
+    return orjson.dumps(plain | {"losses": losses}, option=orjson.OPT_SERIALIZE_NUMPY)
 
 
 @pytest.mark.parametrize("data", [b"", b"{}", b"[]", orjson.dumps({"format": "other"})])

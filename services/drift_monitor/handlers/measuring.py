@@ -22,7 +22,7 @@ from services.drift_monitor.quality import (
     measure,
     step_of,
 )
-from services.drift_monitor.quality.estimating import in_unit
+from services.drift_monitor.quality.units import in_unit, shown
 from services.drift_monitor.store import Key, PostgresStore
 from services.drift_monitor.store.outcomes import Due, Fed
 from services.drift_monitor.store.qualities import BEGINNING, Look, Running
@@ -86,11 +86,7 @@ class Measuring:
         found = None
         if yardstick.scores is not None:
             found = estimate(
-                version.metric,
-                yardstick.scores,
-                yardstick.cells.edges,
-                per_cell[:-1],
-                yardstick.losses.inflation,
+                yardstick.losses, yardstick.scores, yardstick.cells.edges, per_cell[:-1]
             )
         await self.store.save_estimate(_place(version, window.number), found, per_cell)
         return (found, _estimated(version, window.number, found)) if found else None
@@ -321,8 +317,8 @@ def below_rule(version: Watched, number: int, found: Measured) -> QualityDegrade
         bound=found.rule_bound or 0.0,
         labels=found.labels,
         by="rule",
-        detail=f"{version.metric} {found.value:.4g} over {found.labels} labels; the baseline rule "
-        f"would have had {found.baseline or 0.0:.4g} on the same rows",
+        detail=f"{shown(version.metric)} {found.value:.4g} over {found.labels} labels; the "
+        f"baseline rule would have had {found.baseline or 0.0:.4g} on the same rows",
     )
 
 

@@ -15,7 +15,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
 
-from shared.reference import Losses
+from services.drift_monitor.quality.units import tolerated_losses
+from shared.reference import LEAST_LOSSES, Losses
 
 GRID: Final = (0.01, 0.02, 0.05, 0.10, 0.20, 0.40, 0.60)
 """How much worse the losses may have become, one bet for each."""
@@ -51,11 +52,13 @@ class Limit:
 
     @classmethod
     def of(cls, losses: Losses, tolerance: float) -> "Limit | None":
-        """Of a profile; None where losses cannot be bounded or always are at their bound."""
-        limit = losses.bounded_high + tolerance * losses.bounded_mean
-        if losses.unit <= 0 or losses.rows < 1 or limit >= GREATEST_LIMIT:
+        """Of a profile; None for few rows, or where losses have no bound or always are at it."""
+        mean = losses.bounded_mean
+        spared = tolerated_losses(losses.metric, mean, tolerance) - mean
+        limit = losses.bounded_high + spared
+        if losses.unit <= 0 or losses.rows < LEAST_LOSSES or limit >= GREATEST_LIMIT:
             return None
-        return cls(unit=losses.unit, mean=losses.bounded_mean, limit=max(limit, LEAST_LIMIT))
+        return cls(unit=losses.unit, mean=mean, limit=max(limit, LEAST_LIMIT))
 
     @property
     def stakes(self) -> tuple[float, ...]:

@@ -15,8 +15,10 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
+from services.drift_monitor.quality.units import in_unit
 from shared import probability
 from shared.events import EstimatedMetric
+from shared.reference import BOUNDED, Losses
 from shared.scores import THRESHOLD, Scores
 from shared.sketch import Counts
 
@@ -43,16 +45,16 @@ class Estimated:
 
 
 def estimate(
-    metric: str, scores: Scores, edges: Sequence[float], counts: Counts, inflation: float = 1.0
+    reference: Losses, scores: Scores, edges: Sequence[float], counts: Counts
 ) -> Estimated | None:
     """Estimate the metrics of a window; None when it has no scores.
 
     Args:
-        metric: of the losses in `scores`.
+        reference: of the held-out rows that `scores` are of.
         edges: of the cells of the score.
         counts: rows of the window per cell, missing scores left out.
-        inflation: variance of a mean of neighbours over that of independent ones.
     """
+    metric, inflation = reference.metric, reference.inflation
     window = counts[: len(scores.rows)].astype(np.float64)
     if window.sum() <= 0:
         return None
@@ -61,21 +63,18 @@ def estimate(
     share = window / window.sum()
     value = float(share @ losses)
     chance = deviations**2 * (share / window.sum() + share**2 / np.maximum(held_out, 1))
-    reach = _z() * float(chance.sum() * inflation) ** 0.5
-    reference = float(held_out @ losses / held_out.sum())
+    least = reference.unseen * float(1 / window.sum() + 1 / held_out.sum())
+    reach = _z() * (max(float(chance.sum()), least) * inflation) ** 0.5
+    before = float(held_out @ losses / held_out.sum())
+    highest = 1.0 if metric in BOUNDED else np.inf
     return Estimated(
         metric=metric,
         value=in_unit(metric, value),
         low=in_unit(metric, max(0.0, value - reach)),
-        high=in_unit(metric, value + reach),
-        reference=in_unit(metric, reference),
+        high=in_unit(metric, min(value + reach, highest)),
+        reference=in_unit(metric, before),
         others=_of_two_classes(scores, edges, window, inflation) if scores.rates else (),
     )
-
-
-def in_unit(metric: str, mean: float) -> float:
-    """A mean of losses as the metric has it."""
-    return float(mean**0.5) if metric == "rmse" else mean
 
 
 def _z() -> float:
@@ -137,7 +136,8 @@ def _auc(p: Floats, q: Floats) -> tuple[float, Floats]:
 def _of_two_classes(
     scores: Scores, edges: Sequence[float], window: Floats, inflation: float
 ) -> tuple[EstimatedMetric, ...]:
-    held_out, rates = np.array(scores.rows, dtype=np.float64), np.array(scores.rates)
+    held_out = np.array(scores.rows, dtype=np.float64)
+    rates = unsure(np.array(scores.rates), held_out)
     before = metrics_of(table(scores.rates, edges, held_out))
     chance = rates * (1 - rates) * (window + window**2 / np.maximum(held_out, 1)) * inflation
     found: list[EstimatedMetric] = []
@@ -155,13 +155,29 @@ def _of_two_classes(
     return tuple(found)
 
 
+def unsure(rates: Floats, held_out: Floats) -> Floats:
+    """Rates as far as chance goes: none is nearer to 0 or 1 than one row more can tell.
+
+    Neighbouring cells of one rate were taken together to find it, and are here.
+
+    Args:
+        rates: shape (cells,).
+        held_out: rows of each.
+    """
+    together = np.concatenate([[0], np.cumsum(rates[1:] != rates[:-1])])
+    rows = np.bincount(together, weights=held_out)[together]
+    least = 1 / np.maximum(rows + 1, 2)
+    found: Floats = np.clip(rates, least, 1 - least)
+    return found
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Gap:
-    """Mean loss of labelled rows less what their scores let expect.
+    """The metric of labelled rows less what their scores let expect, in its own unit.
 
     Attributes:
-        expected: by the scores, in the unit of the metric.
-        low, high: interval of the difference of mean losses.
+        expected: by the scores.
+        low, high: interval of the difference.
     """
 
     expected: float
@@ -175,18 +191,18 @@ class Gap:
 
 
 def gap(
-    metric: str,
+    reference: Losses,
     scores: Scores,
     cells: NDArray[np.int64],
     losses: Floats,
     weights: Floats,
     *,
-    inflation: float,
     alpha: float,
 ) -> Gap | None:
     """Hold the losses of labelled rows against what their scores meant; None for fewer than two.
 
     Args:
+        reference: of the held-out rows that `scores` are of.
         cells: of the score of each labelled row, shape (n,); -1 where it has none.
         losses: shape (n,).
         weights: of each row in the mean, shape (n,).
@@ -200,13 +216,20 @@ def gap(
     expected = np.array(scores.losses)[cells]
     off = losses - expected
     mean = float(shares @ off)
-    own = max(float(off.var(ddof=1)), float(shares @ np.array(scores.deviations)[cells] ** 2))
+    usual = max(float(shares @ np.array(scores.deviations)[cells] ** 2), reference.unseen)
+    own = max(float(off.var(ddof=1)), usual)
     per_cell = np.bincount(cells, weights=shares, minlength=len(scores.rows))
     deviations, held_out = np.array(scores.deviations), np.array(scores.rows, dtype=np.float64)
     learned = float((per_cell**2 * deviations**2 / np.maximum(held_out, 1)).sum())
-    variance = (own * float(shares @ shares) + learned) * inflation
-    df = max(2.0, float(known.sum()) / inflation - 1)
+    learned = max(learned, reference.unseen / max(float(held_out.sum()), 1))
+    variance = (own * float(shares @ shares) + learned) * reference.inflation
+    df = max(2.0, float(known.sum()) / reference.inflation - 1)
     reach = probability.t_quantile(alpha / 2, df) * float(variance**0.5)
-    return Gap(
-        expected=in_unit(metric, float(shares @ expected)), low=mean - reach, high=mean + reach
-    )
+    return _in_unit(reference.metric, float(shares @ expected), mean - reach, mean + reach)
+
+
+def _in_unit(metric: str, expected: float, low: float, high: float) -> Gap:
+    """Of differences of mean losses: what the metric would be at either end, less the expected."""
+    usual = in_unit(metric, expected)
+    ends = [in_unit(metric, max(expected + off, 0.0)) - usual for off in (low, high)]
+    return Gap(expected=usual, low=ends[0], high=ends[1])

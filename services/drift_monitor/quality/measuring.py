@@ -2,22 +2,22 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from math import fsum
+from math import fsum, sqrt
 from typing import Final, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
+from services.drift_monitor.quality.bounds import Rule, beside_rule, interval, reach
 from services.drift_monitor.quality.delays import SETTLED, Delays
-from services.drift_monitor.quality.estimating import ENDS, Gap, gap, in_unit
-from shared import probability
+from services.drift_monitor.quality.estimating import Gap, gap
+from services.drift_monitor.quality.units import in_unit, shown, tolerated, tolerated_losses
 from shared.reference import LEAST_LOSSES, Losses
 from shared.scores import Scores
 from shared.sketch import Counts
 
 Floats = NDArray[np.float64]
 State = Literal["provisional", "final", "censored"]
-Rule = Literal["", "better", "worse", "unclear"]
 
 ALPHA: Final = 5e-4
 """Probability of calling a window worse that is not, all its looks together."""
@@ -31,6 +31,12 @@ LEAST_COVERED: Final = 0.2
 """Share of labels in a band below which it is not known what the others would say."""
 LEAST_IN_BAND: Final = 20
 """Rows of a window below which a band joins its neighbour."""
+BY_CHANCE: Final = 3.0
+"""Standard errors by which the labels of a window may stay below what is expected of them."""
+OVERDUE: Final = 2
+"""Times the age at which labels are there: what has not come then is not waited for."""
+LEAST_OVERDUE: Final = 3600.0
+"""Seconds; however quickly labels come, whoever sends them may be away for a while."""
 
 
 def step_of(labels: int, rows: int) -> int:
@@ -96,12 +102,14 @@ class Measured:
         reference: the same over the held-out rows.
         bound: what the value, single losses capped, must exceed to be called worse; None when
             nothing can be said.
-        margin: by how much it does, as a mean of losses; negative where it does not.
+        margin: by how much it does; negative where it does not.
         is_worse: whether it is positive.
         is_fine: whether the value lies within the tolerance.
         state: `censored` where some scores have too few labels for the value to be told at all.
         completeness, expected: share of rows with a label, and the share there should be.
         baseline, rule: the same metric of the baseline rule, and which of both is better.
+        rule_margin: by how much single losses, capped, are surely above the rule's on the same
+            rows, in the unit of the metric; negative where they are not.
         gap: losses beside what scores let expect; None where scores tell nothing.
     """
 
@@ -121,6 +129,7 @@ class Measured:
     baseline: float | None = None
     rule: Rule = ""
     rule_bound: float | None = None
+    rule_margin: float | None = None
     gap: Gap | None = None
 
 
@@ -135,9 +144,11 @@ def measure(
 ) -> Measured:
     """Compare the losses of a window with those of the held-out rows, and with the rule's.
 
-    The test is Student's on capped losses: a capped mean is never larger than the mean, so a
-    bound that exceeds the limit holds for the mean too. Standard errors are widened by how alike
-    neighbouring losses are in the reference.
+    Capped losses are compared with capped ones. What a window is at least and what the held-out
+    rows are at most are bounds of their own, each by how many rows there are: of mistakes exact
+    ones, otherwise Student's, widened by how alike neighbouring losses are in the reference.
+
+    Source: Zou and Donner (2008), Statistics in Medicine 27, for the difference of two bounds.
 
     Args:
         reference: of the version's held-out rows.
@@ -149,43 +160,42 @@ def measure(
     weights, is_covered = weigh(scores, scope, labelled)
     metric, losses = reference.metric, labelled.losses
     mean = fsum((weights * losses).tolist())
-    limit = reference.mean * (1 + tolerance)
-    low, high = _interval(reference, losses, weights)
+    before = in_unit(metric, reference.mean)
+    limit = tolerated_losses(metric, reference.capped_mean, tolerance)
+    low, high = interval(reference, losses, weights)
     tested = is_covered and reference.rows >= LEAST_LOSSES and len(losses) > 1
     capped = np.minimum(losses, reference.cap)
-    reach = _reach(reference, capped, weights, tolerance, alpha) if tested else 0.0
-    margin = fsum((weights * capped).tolist()) - limit - reach
+    capped_mean = fsum((weights * capped).tolist())
+    off = reach(reference, capped, weights, limit, alpha) if tested else 0.0
+    bound = in_unit(metric, limit + off)
+    margin = in_unit(metric, capped_mean) - bound
     is_worse = tested and margin > 0
-    rule, rule_mean, rule_bound = _beside_rule(reference, labelled, weights, alpha, tested)
+    value, limit = in_unit(metric, mean), tolerated(before, tolerance)
+    beside = beside_rule(reference, losses, labelled.rule, weights, alpha, tested)
     found_gap = None
     if scores is not None and tested:
-        found_gap = gap(
-            metric,
-            scores,
-            labelled.cells,
-            losses,
-            weights,
-            inflation=reference.inflation,
-            alpha=alpha,
-        )
+        found_gap = gap(reference, scores, labelled.cells, losses, weights, alpha=alpha)
     return Measured(
-        value=in_unit(metric, mean),
+        value=value,
         low=None if low is None else in_unit(metric, low),
         high=None if high is None else in_unit(metric, high),
-        reference=in_unit(metric, reference.mean),
+        reference=before,
         labels=len(losses),
-        bound=in_unit(metric, limit + reach) if tested else None,
+        bound=bound if tested else None,
         margin=margin if tested else None,
         is_worse=is_worse,
-        is_fine=is_covered and mean <= limit,
+        is_fine=is_covered and not is_worse and value <= limit,
         state=_state(scope, len(losses), is_covered),
         completeness=len(losses) / max(scope.rows, 1),
         expected=expected_share(scope),
-        baseline=None if rule_mean is None else in_unit(metric, rule_mean),
-        rule=rule,
-        rule_bound=None if rule_bound is None else in_unit(metric, rule_bound),
+        baseline=None if beside.mean is None else in_unit(metric, beside.mean),
+        rule=beside.rule,
+        rule_bound=None if beside.bound is None else in_unit(metric, beside.bound),
+        rule_margin=beside.margin,
         gap=found_gap,
-        detail=_detail(reference, mean, len(losses), is_worse, tested, tolerance, alpha),
+        detail=_detail(
+            reference, mean, capped_mean, len(losses), is_worse, tested, tolerance, alpha
+        ),
     )
 
 
@@ -251,8 +261,12 @@ def is_settled(scope: Scope, labels: int) -> bool:
         return True
     if scope.delays is None:
         return False
+    if scope.youngest >= max(OVERDUE * scope.delays.settled, LEAST_OVERDUE):
+        return True
     is_old = scope.delays.at(scope.youngest) >= SETTLED * scope.delays.level
-    return is_old and labels >= scope.delays.expected(scope.youngest, scope.oldest) * scope.rows
+    share = scope.delays.expected(scope.youngest, scope.oldest)
+    by_chance = BY_CHANCE * sqrt(scope.rows * share * (1 - share))
+    return is_old and labels >= share * scope.rows - by_chance
 
 
 def _state(scope: Scope, labels: int, is_covered: bool) -> State:
@@ -261,59 +275,13 @@ def _state(scope: Scope, labels: int, is_covered: bool) -> State:
     return "final" if is_settled(scope, labels) else "provisional"
 
 
-# --- tests ----------------------------------------------------------------------------------
-
-
-def _reach(
-    reference: Losses, capped: Floats, weights: Floats, tolerance: float, alpha: float
-) -> float:
-    """How far a capped mean lies above its limit by chance, at most, but for `alpha`."""
-    # In a run of bad answers neighbours are alike because the world changed, which is what is
-    # looked for; so how alike they are by chance is taken from the reference alone.
-    deviation = max(float(capped.std(ddof=1)), reference.capped_deviation)
-    own = deviation**2 * reference.inflation * float(weights @ weights)
-    known = (reference.capped_deviation * (1 + tolerance)) ** 2 * reference.inflation
-    df = max(2.0, min(len(capped), reference.rows) / reference.inflation - 1)
-    return probability.t_quantile(alpha, df) * float((own + known / reference.rows) ** 0.5)
-
-
-def _interval(
-    reference: Losses, losses: Floats, weights: Floats
-) -> tuple[float | None, float | None]:
-    if len(losses) < 2:
-        return None, None
-    mean = fsum((weights * losses).tolist())
-    variance = float(losses.var(ddof=1)) * reference.inflation * float(weights @ weights)
-    df = max(2.0, len(losses) / reference.inflation - 1)
-    reach = probability.t_quantile(ENDS, df) * float(variance**0.5)
-    return max(0.0, mean - reach), mean + reach
-
-
-def _beside_rule(
-    reference: Losses, labelled: Labelled, weights: Floats, alpha: float, tested: bool
-) -> tuple[Rule, float | None, float | None]:
-    """Which is better on the same rows, the rule's mean loss, and its upper bound by chance."""
-    known = np.isfinite(labelled.rule)
-    if not known.any():
-        return "", None, None
-    shares = weights[known] / weights[known].sum()
-    mean = fsum((shares * labelled.rule[known]).tolist())
-    if not tested or known.sum() < 2:
-        return "", mean, None
-    capped = np.minimum(labelled.losses[known], reference.cap)
-    off = capped - np.minimum(labelled.rule[known], reference.cap)
-    variance = float(off.var(ddof=1)) * reference.inflation * float(shares @ shares)
-    df = max(2.0, float(known.sum()) / reference.inflation - 1)
-    reach = probability.t_quantile(alpha, df) * float(variance**0.5)
-    middle = float(shares @ off)
-    if middle - reach > 0:
-        return "worse", mean, mean + reach
-    return ("better" if middle + reach < 0 else "unclear"), mean, mean + reach
+# --- words ----------------------------------------------------------------------------------
 
 
 def _detail(
     reference: Losses,
     mean: float,
+    capped_mean: float,
     labels: int,
     is_worse: bool,
     tested: bool,
@@ -323,8 +291,12 @@ def _detail(
     if not tested:
         return f"not judged: {reference.rows} held-out and {labels} labelled rows"
     words = "worse than" if is_worse else "not shown worse than"
-    value, before = in_unit(reference.metric, mean), in_unit(reference.metric, reference.mean)
-    return (
-        f"{reference.metric} {value:.4g} over {labels} labels, {words} {before:.4g} by more than "
-        f"{tolerance:.0%}; alpha {alpha:.2g}"
-    )
+    told = f"{shown(reference.metric)} {in_unit(reference.metric, mean):.4g} over {labels} labels"
+    before = in_unit(reference.metric, reference.mean)
+    if is_worse and mean <= tolerated_losses(reference.metric, reference.mean, tolerance):
+        # A few large losses of the held-out rows hide what most have become.
+        capped, before = (
+            in_unit(reference.metric, one) for one in (capped_mean, reference.capped_mean)
+        )
+        told = f"{told}; {capped:.4g} with the largest losses capped"
+    return f"{told}, {words} {before:.4g} by more than {tolerance:.0%}; alpha {alpha:.2g}"
