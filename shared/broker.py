@@ -49,6 +49,8 @@ Consumer = Any
 
 HEADERS: Final = [("content-type", codec.CONTENT_TYPE.encode())]
 _FAILURES: Final = (KafkaError, OSError, TimeoutError)
+_OF_TOPIC: Final = 1
+"""Kafka's number for settings that a topic has of its own."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -271,15 +273,34 @@ class Admin:
             and (not led or all(part["leader"] >= 0 for part in topic["partitions"]))
         }
 
-    async def configuration(self, names: Iterable[str]) -> dict[str, dict[str, str]]:
-        """All settings of each topic, as the broker has them."""
+    async def configuration(
+        self, names: Iterable[str], *, own: bool = False
+    ) -> dict[str, dict[str, str]]:
+        """All settings of each topic as the broker has them, or those that are the topic's own."""
         resources = [ConfigResource(ConfigResourceType.TOPIC, name) for name in names]
         try:
             responses = await self._client.describe_configs(resources)
         except _FAILURES as error:
             raise BrokerUnavailable(f"{type(error).__name__}: {error}") from error
         return {
-            name: {entry[0]: entry[1] for entry in entries}
+            name: {entry[0]: entry[1] for entry in entries if not own or entry[3] == _OF_TOPIC}
             for response in responses
             for _code, _message, _kind, name, entries in response.resources
         }
+
+    async def change(self, name: str, config: Mapping[str, str]) -> None:
+        """Change these settings of a topic; the others that it has stay as they are.
+
+        Raises:
+            BrokerUnavailable: the broker did not answer or refused.
+        """
+        # Kafka takes all settings of its own from a topic that are not said again.
+        known = (await self.configuration([name], own=True)).get(name, {})
+        wanted = ConfigResource(ConfigResourceType.TOPIC, name, {**known, **config})
+        try:
+            responses = await self._client.alter_configs([wanted])
+        except _FAILURES as error:
+            raise BrokerUnavailable(f"{type(error).__name__}: {error}") from error
+        for code, message, *_ in (one for response in responses for one in response.resources):
+            if code:
+                raise BrokerUnavailable(f"topic {name} was not changed: error {code} {message}")

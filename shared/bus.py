@@ -27,10 +27,10 @@ from shared.broker import (
 from shared.errors import TidewheelError, Unavailable
 from shared.events import Event, Heard
 from shared.inbox import Inbox, Limits
-from shared.letters import Record
+from shared.letters import Record, stamped
 from shared.outbox import Relay
 from shared.parking import Parked, count_parked, list_parked
-from shared.partitions import FULL, LOW, Worker
+from shared.partitions import FULL, LOW, Worker, standing_still
 from shared.patience import Patience
 from shared.postgres import Database, passes
 from shared.provisioning import TopicsDiffer, check_topics, ensure_topics
@@ -285,6 +285,7 @@ class Bus:
             consumer.resume(part)
 
     def _record(self, record: Any) -> Record:
+        sent_at = record.timestamp / 1000 if record.timestamp else None
         return Record(
             topic=record.topic.removeprefix(self._prefix),
             partition=record.partition,
@@ -292,7 +293,8 @@ class Bus:
             key=record.key,
             value=record.value,
             headers=tuple((name, value or b"") for name, value in record.headers),
-            sent_at=record.timestamp / 1000 if record.timestamp else None,
+            sent_at=sent_at,
+            came_at=stamped(sent_at, record.timestamp_type),
         )
 
     async def _watch(self, consumer: Any) -> None:
@@ -347,15 +349,15 @@ class Bus:
         return set(self._consumer.assignment()) if self._consumer is not None else set()
 
     async def _measure(self, consumer: Any) -> None:
-        now = time.monotonic()
+        now, longest = time.monotonic(), self._timing.stalled_seconds
         self._lag = {part: self._lag_of(consumer, part) for part in consumer.assignment()}
         self._tell_lag()
-        for part, lag in self._lag.items():
-            worker = self._workers.get(part)
-            idle = now - worker.moved_at if worker and lag else 0.0
-            # A partition that knows what it waits for would not be helped by a new process.
-            if worker and not worker.waits_for and idle > self._timing.stalled_seconds:
-                raise Stalled(f"{_name(part)} has {lag} events and has not moved for {idle:.0f} s")
+        stands = standing_still(
+            self._workers, longest, lambda part: self._is_starved(consumer, part)
+        )
+        if stands is not None:
+            lag = self._lag.get(stands, 0)
+            raise Stalled(f"{_name(stands)} has {lag} events and has not moved for {longest:.0f} s")
         with contextlib.suppress(Unavailable):
             parked = await count_parked(self._database, self._name)
             self._parked = sum(parked.values())
@@ -379,6 +381,11 @@ class Bus:
             labels = {"group": self._name, "topic": topic}
             telemetry.gauge("tidewheel_consumer_lag_messages", messages, **labels)
             telemetry.gauge("tidewheel_consumer_lag_seconds", seconds, **labels)
+
+    def _is_starved(self, consumer: Any, part: Any) -> bool:
+        """Whether the broker has events that do not come; those held behind missing ones came."""
+        end, heard = consumer.highwater(part), self._workers[part].heard
+        return end is not None and heard is not None and int(end) > heard
 
     def _lag_of(self, consumer: Any, part: Any) -> int:
         end = consumer.highwater(part)

@@ -46,6 +46,9 @@ class Heard(Generic[E]):
         causation: id of the event that caused this one.
         key: what an outsider's event is told apart by here, which is not on the wire: anybody may
             use any id, so the content is part of it. None where the id itself tells.
+        came_at: when an outsider's event came, which is not on the wire: anybody may write any
+            `time`. The broker's clock says it, so that it is the same whenever the event is heard
+            again. None where the time itself tells.
     """
 
     event: E
@@ -58,6 +61,7 @@ class Heard(Generic[E]):
     traceparent: str | None = None
     signature: str | None = None
     key: UUID | None = None
+    came_at: datetime | None = None
 
     @property
     def told_apart_by(self) -> UUID:

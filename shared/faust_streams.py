@@ -23,21 +23,26 @@ from shared import telemetry
 from shared.broker import Admin
 from shared.errors import BrokerUnavailable
 from shared.inbox import Limits
-from shared.letters import Record
+from shared.letters import Record, stamped
+from shared.partitions import standing_still
 from shared.patience import Patience
 from shared.postgres import Database
 from shared.reactions import Reaction, topics_heard
-from shared.streams import Lanes, Stream
+from shared.streams import Lanes, Place, Stream
 
 with warnings.catch_warnings():
     warnings.simplefilter("ignore")
     import faust
     from faust.app.base import BootStrategy
+    from faust.transport.drivers.aiokafka import Consumer
+    from faust.types import TP
 
 LOOK_EVERY_SECONDS: Final = 2.0
 STALLED_SECONDS: Final = 60.0
 EXIT_STALLED: Final = 70
 FETCH_WAIT_MILLISECONDS: Final = 100
+HELD_WAIT_SECONDS: Final = 0.5
+"""Partitions that are asked for again may wait so long for a poll to end."""
 
 
 class _Boot(BootStrategy):  # type: ignore[misc] # the library has no types
@@ -47,8 +52,34 @@ class _Boot(BootStrategy):  # type: ignore[misc] # the library has no types
     enable_kafka_producer = False
 
 
+class _Consumer(Consumer):  # type: ignore[misc] # the library has no types
+    """Asks the broker for no records of partitions that wait and have too many already.
+
+    What Faust itself calls pausing drops records that are on their way.
+    """
+
+    def on_init(self) -> None:
+        super().on_init()
+        self.held: set[Any] = set()
+
+    async def _getmany(self, active_partitions: Any, timeout: float) -> Any:
+        asked = active_partitions - self.held
+        if asked:
+            longest = min(timeout, HELD_WAIT_SECONDS) if self.held else timeout
+            return await super()._getmany(asked, longest)
+        # Without this the group would take whoever asks for nothing for dead.
+        with self._thread._consumer._fetcher._subscriptions.fetch_context():
+            await self.sleep(FETCH_WAIT_MILLISECONDS / 1000)
+        return {}
+
+
 class _App(faust.App):  # type: ignore[misc] # the library has no types
     BootStrategy = _Boot
+
+    def _new_transport(self) -> Any:
+        transport = super()._new_transport()
+        transport.Consumer = _Consumer
+        return transport
 
     def _create_directories(self) -> None:
         """It keeps no tables, so it needs no folders."""
@@ -84,6 +115,7 @@ class FaustStreams:
         session_seconds: float = 10.0,
         drain_seconds: float = 10.0,
         limits: Limits | None = None,
+        stalled_seconds: float = STALLED_SECONDS,
         stalled: Callable[[], None] = lambda: os._exit(EXIT_STALLED),
     ) -> None:
         self._bootstrap = bootstrap
@@ -92,9 +124,12 @@ class FaustStreams:
         self._instance = f"{topic_prefix}{service}-streams-{replica}"
         self._session = session_seconds
         self._drain = drain_seconds
+        self._stalled_seconds = stalled_seconds
         self._stalled = stalled
         self._topics = [*topics_heard(reactions, service), *(stream.topic for stream in streams)]
-        self._lanes: Lanes[_Carried] = Lanes(database, service, reactions, streams, limits)
+        self._lanes: Lanes[_Carried] = Lanes(
+            database, service, reactions, streams, limits, self._hold
+        )
         self._app: Any = None
         self._stopping = asyncio.Event()
         self._stopped = asyncio.Event()
@@ -142,7 +177,7 @@ class FaustStreams:
             telemetry.log("streams_wait", level="warning", reason="a topic does not exist yet")
             return
         app = self._app = self._build(names)
-        watch = _Watch(app, self._lanes, self._stalled)
+        watch = _Watch(app, self._lanes, self._stalled_seconds, self._stalled)
         try:
             await self._live(app, watch)
             patience.reset()
@@ -227,6 +262,12 @@ class FaustStreams:
         app.agent(topic, name=f"{self._service}-streams", concurrency=1)(self._agent)
         return app
 
+    def _hold(self, place: Place, held: bool) -> None:
+        consumer = self._app.consumer if self._app is not None else None
+        if consumer is not None:
+            part = TP(self._prefix + place[0], place[1])
+            (consumer.held.add if held else consumer.held.discard)(part)
+
     async def _on_revoked(self, _sender: Any, revoked: Any, **_: Any) -> None:
         places = [(part.topic.removeprefix(self._prefix), part.partition) for part in revoked]
         await self._lanes.let_go(places, self._drain)
@@ -243,6 +284,7 @@ class FaustStreams:
                 value=message.value,
                 headers=tuple(_headers(message.headers)),
                 sent_at=message.timestamp,
+                came_at=stamped(message.timestamp, message.timestamp_type),
             )
             await self._lanes.put(record, _Carried(event))
 
@@ -266,9 +308,12 @@ class _Watch:
     to ask for them a failed consumer would look alive and hear nothing.
     """
 
-    def __init__(self, app: Any, lanes: Lanes[_Carried], stalled: Callable[[], None]) -> None:
+    def __init__(
+        self, app: Any, lanes: Lanes[_Carried], seconds: float, stalled: Callable[[], None]
+    ) -> None:
         self._app = app
         self._lanes = lanes
+        self._seconds = seconds
         self._stalled = stalled
         self._ended = threading.Event()
         self._thread = threading.Thread(target=self._run, name="stream-watch", daemon=True)
@@ -281,13 +326,19 @@ class _Watch:
         self._ended.set()
 
     def _run(self) -> None:
-        while not self._ended.wait(LOOK_EVERY_SECONDS):
+        while not self._ended.wait(min(LOOK_EVERY_SECONDS, self._seconds / 4)):
             consumer = self._consumer()
             if consumer is None:
                 continue
             self._app.consumer._thread.thread_loop.call_soon_threadsafe(self._check, consumer)
-            if self._stands_still():
-                telemetry.log("streams_stalled", level="error", seconds=STALLED_SECONDS)
+            if (place := self.stands()) is not None:
+                telemetry.log(
+                    "streams_stalled",
+                    level="error",
+                    seconds=self._seconds,
+                    topic=place[0],
+                    partition=place[1],
+                )
                 self._stalled()
 
     def _consumer(self) -> Any:
@@ -305,17 +356,20 @@ class _Watch:
             if coordinator._coordination_task.done():
                 self.broken = error
 
-    def _stands_still(self) -> bool:
-        now = time.monotonic()
-        for (topic, number), worker in self._lanes.workers().items():
-            if worker.waits_for or now - worker.moved_at < STALLED_SECONDS:
-                continue
-            if worker.queued or self.behind(topic, number, worker.position):
-                return True
-        return False
+    def stands(self) -> Place | None:
+        """A partition that stands still; None while none does."""
+        workers = self._lanes.workers()
+
+        def is_starved(place: Place) -> bool:
+            # What does not come because another partition is full will come.
+            return self._lanes.is_asking(self._seconds) and (
+                self.behind(*place, workers[place].heard) > 0
+            )
+
+        return standing_still(workers, self._seconds, is_starved)
 
     def behind(self, topic: str, number: int, position: int | None) -> int:
-        """Records on the broker that are not finished here; 0 where nobody can tell."""
+        """Records on the broker from this position on; 0 where nobody can tell."""
         consumer = self._consumer()
         for part in consumer.assignment() if consumer is not None else ():
             if part.topic.endswith(topic) and part.partition == number:

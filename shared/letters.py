@@ -3,12 +3,13 @@
 import hashlib
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
+from datetime import UTC, datetime
 from typing import Any, Final
 from uuid import UUID
 
 import orjson
 
-from shared import codec
+from shared import clock, codec
 from shared.errors import InvalidEvent, UnknownType, Unprocessable
 from shared.events import BY_TYPE, Event, Heard
 from shared.ids import derived
@@ -32,7 +33,9 @@ class Record:
     value: bytes | None
     headers: tuple[tuple[str, bytes], ...] = ()
     sent_at: float | None = None
-    """When the broker got it, as a Unix time."""
+    """As a Unix time; where the broker does not stamp records, whatever their writer says."""
+    came_at: datetime | None = None
+    """When the broker got it, by the broker's clock; None where it does not stamp records."""
 
     @property
     def size_bytes(self) -> int:
@@ -120,7 +123,7 @@ class Reader:
         heard = codec.interpret(attributes, data) if reaction else None
         if heard is not None and topic.outsiders:
             _check_size(record)
-            heard = replace(heard, key=_key_of(topic, heard, data))
+            heard = _from_outside(record, topic, heard, attributes, data)
         subject = heard.event.subject if heard else str(attributes.get("subject", ""))
         if record.key is None or record.key != subject.encode("utf-8", "replace"):
             raise InvalidEvent(f"the key is {record.key!r}, the event is about {subject!r}")
@@ -151,6 +154,25 @@ def _check_size(record: Record) -> None:
         )
 
 
+def _from_outside(
+    record: Record,
+    topic: Topic,
+    heard: Heard[Event],
+    attributes: Mapping[str, Any],
+    data: Mapping[str, Any],
+) -> Heard[Event]:
+    """With what nobody outside can choose; without a time of its own that is when it came."""
+    came_at = record.came_at or clock.now()
+    # A request without a time is as old as can be: its signature is over what it carries.
+    is_timed = topic.signed or "time" in attributes
+    return replace(
+        heard,
+        key=_key_of(topic, heard, data),
+        came_at=came_at,
+        time=heard.time if is_timed else came_at,
+    )
+
+
 def _key_of(topic: Topic, heard: Heard[Event], data: Mapping[str, Any]) -> UUID:
     """Another for every content: who is first with an id keeps nobody else's event out.
 
@@ -177,6 +199,17 @@ def _sequence_or_none(topic: Topic, attributes: Mapping[str, Any]) -> int | None
         return _sequence(topic, attributes)
     except InvalidEvent:
         return None
+
+
+LOG_APPEND_TIME: Final = 1
+"""Kafka's number for stamps of the broker; 0 are those of whoever wrote a record."""
+
+
+def stamped(seconds: float | None, kind: int | None) -> datetime | None:
+    """When the broker got a record that has this stamp of this kind; None where nobody knows."""
+    if seconds is None or kind != LOG_APPEND_TIME:
+        return None
+    return datetime.fromtimestamp(seconds, UTC)
 
 
 def plain(text: str) -> str:

@@ -39,8 +39,8 @@ _MOVE: Final = (
 )
 _INSERT: Final = (
     'insert into dead_letter (consumer, topic, partition, "offset", subject, event, sequence, '
-    "failure, reason, trace, key, payload, headers) "
-    "values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13) "
+    "failure, reason, trace, key, payload, headers, came_at) "
+    "values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14) "
     "on conflict do nothing returning id"
 )
 _COUNT: Final = """
@@ -208,6 +208,7 @@ class Parking:
             record.key,
             record.value,
             [[plain(name), base64.b64encode(value).decode()] for name, value in record.headers],
+            letter.heard.came_at if letter.heard else record.came_at,
         )
 
     def _announcement(self, letter: Letter, error: Exception | None) -> EventParked:

@@ -9,6 +9,7 @@ from shared.errors import BrokerUnavailable, TidewheelError
 from shared.topics import ALL, Topic
 
 _NO_LIMIT: Final = "-1"
+_STAMP: Final = "message.timestamp.type"
 
 
 class TopicsDiffer(TidewheelError):
@@ -22,18 +23,25 @@ class TopicsDiffer(TidewheelError):
 def declared_config(topic: Topic, replication: int) -> dict[str, str]:
     """The settings of a topic that Tidewheel relies on."""
     milliseconds = int(topic.retention.total_seconds() * 1000) if topic.retention else None
-    return {
+    config = {
         "cleanup.policy": "delete",
         "retention.ms": _NO_LIMIT if milliseconds is None else str(milliseconds),
         "retention.bytes": str(topic.retention_bytes or _NO_LIMIT),
         "min.insync.replicas": "2" if replication >= 3 else "1",
     }
+    if topic.outsiders:
+        # When a stranger's record came, and how long it is kept, is not for the stranger to say.
+        config[_STAMP] = "LogAppendTime"
+    return config
 
 
 async def ensure_topics(
     bootstrap: str, *, prefix: str = "", replication: int = 1, partitions: int | None = None
 ) -> None:
     """Create every declared topic that is not there; repeating it changes nothing.
+
+    Topics that a release before has created are told to stamp records where they should: nothing
+    that lies on them hangs on it.
 
     Args:
         bootstrap: where the broker is.
@@ -51,9 +59,26 @@ async def ensure_topics(
         if missing:
             await admin.create({name: declared[name] for name in missing}, replication=replication)
             await _until_led(admin, missing)
+        await _stamp(admin, declared)
         differences = await _compare(admin, declared)
     if differences:
         raise TopicsDiffer(differences)
+
+
+async def _stamp(admin: Admin, declared: Mapping[str, tuple[int, Mapping[str, str]]]) -> None:
+    """A broker tells itself of a change before it shows it."""
+    wanted = {name: config[_STAMP] for name, (_, config) in declared.items() if _STAMP in config}
+    for name in await _unstamped(admin, wanted):
+        await admin.change(name, {_STAMP: wanted[name]})
+    for _ in range(100):
+        if not await _unstamped(admin, wanted):
+            return
+        await asyncio.sleep(0.1)
+
+
+async def _unstamped(admin: Admin, wanted: Mapping[str, str]) -> list[str]:
+    found = await admin.configuration(wanted)
+    return [name for name, kind in wanted.items() if found.get(name, {}).get(_STAMP) != kind]
 
 
 async def check_topics(

@@ -225,4 +225,6 @@ def _record(row: Row) -> Record:
         key=row["key"],
         value=row["payload"],
         headers=tuple((name, base64.b64decode(value)) for name, value in row["headers"]),
+        # It came when it came, however much later it is tried again.
+        came_at=row["came_at"] or row["parked_at"],
     )

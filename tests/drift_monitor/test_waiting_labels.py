@@ -9,7 +9,7 @@ from datetime import timedelta
 
 import pytest
 
-from services.drift_monitor.handlers.labels import sane_of
+from services.drift_monitor.handlers.accepting import sane_of
 from services.drift_monitor.store import PostgresStore, waiting
 from services.drift_monitor.store.horizon import TOGETHER
 from shared.events import GroundTruthObserved, ModelName

@@ -43,6 +43,31 @@ def test_topics_that_keep_for_ever_have_no_limit_and_streams_have_both() -> None
     assert declared_config(PREDICTIONS, 1)["retention.ms"] == str(7 * 24 * 3600 * 1000)
 
 
+def test_what_outsiders_write_is_stamped_by_the_broker() -> None:
+    stamped = {
+        topic.name
+        for topic in ALL
+        if declared_config(topic, 1).get("message.timestamp.type") == "LogAppendTime"
+    }
+
+    assert stamped == {topic.name for topic in ALL if topic.outsiders}
+
+
+@pytest.mark.real
+async def test_a_topic_of_a_release_before_is_stamped_and_keeps_what_else_it_was_told(
+    kafka: str, topic_prefix: str
+) -> None:
+    name = topic_prefix + OFFERS.name
+    before = {k: v for k, v in declared_config(OFFERS, 1).items() if not k.startswith("message.")}
+    async with Admin(kafka) as admin:
+        await admin.create({name: (2, {**before, "segment.bytes": "50000000"})}, replication=1)
+
+        await ensure_topics(kafka, prefix=topic_prefix, partitions=2)
+
+        own = (await admin.configuration([name], own=True))[name]
+    assert own == {**declared_config(OFFERS, 1), "segment.bytes": "50000000"}
+
+
 @pytest.mark.real
 async def test_all_topics_are_created_as_declared_and_repeating_it_changes_nothing(
     kafka: str, topic_prefix: str

@@ -9,12 +9,16 @@ from datetime import timedelta
 
 import pytest
 
+from shared import clock
 from shared.codec import MAX_EVENT_BYTES, encode
-from shared.events import Event, Heard
+from shared.errors import Unprocessable
+from shared.events import DatasetOffered, Event, Heard
 from shared.inbox import Inbox, Limits, place_of
 from shared.letters import Letter, Record
 from shared.parking import list_parked
 from shared.postgres import Database
+from shared.reactions import Reaction
+from shared.retrying import retry_parked
 from shared.topics import DATASETS, OFFERS, SERVING
 from tests.conftest import OpenDatabase
 from tests.support.bus_kit import (
@@ -216,6 +220,37 @@ async def test_whatever_headers_a_record_has_its_copy_can_be_published(
     said = await database.fetch("select length(payload) as size from said")
     assert len(said) == 2
     assert max(row["size"] for row in said) < MAX_EVENT_BYTES
+
+
+@pytest.mark.real
+@pytest.mark.parametrize("is_stamped", [True, False])
+async def test_a_strangers_event_has_come_when_it_came_however_late_it_is_tried_again(
+    service: tuple[Database, Skipper], is_stamped: bool
+) -> None:
+    database, _ = service
+    came_at = clock.now() - timedelta(days=40)
+    taken: list[Heard[Event]] = []
+
+    async def take(one: Heard[Event]) -> Sequence[Event]:
+        if not taken:
+            raise Unprocessable("not yet")
+        taken.append(one)
+        return []
+
+    reactions = [Reaction(DatasetOffered, take)]
+    inbox = Inbox(database, "trainer", reactions)
+    sent = replace(record(heard(an_offer("a", 1)), 0), came_at=came_at if is_stamped else None)
+    first = inbox.read(sent)
+    await inbox.take([first], give_up)
+    assert first.heard is not None
+    taken.append(first.heard)
+
+    await retry_parked(database, reactions, OFFERS.name, "a", consumer="trainer")
+
+    told = [one.came_at for one in taken]
+    assert len(told) == 2
+    assert told[0] == told[1]
+    assert (told[0] == came_at) is is_stamped
 
 
 @pytest.mark.real

@@ -1,19 +1,19 @@
 """Labels find their predictions: late, early, twice, revised; order makes no difference."""
 
 import asyncio
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import MAXYEAR, MINYEAR, datetime
-from math import isfinite
-from typing import Final
+from functools import partial
+from typing import Any, TypeVar
 
 from services.drift_monitor.handlers import failing
+from services.drift_monitor.handlers.accepting import sane_of
 from services.drift_monitor.handlers.apart import apart
 from services.drift_monitor.handlers.judging import Judging
 from services.drift_monitor.handlers.news import News
 from services.drift_monitor.handlers.telling import Telling
 from services.drift_monitor.handlers.weighing import Versions, Weighing
-from services.drift_monitor.quality import Joined, Observed, Value, join
+from services.drift_monitor.quality import Joined, Value, join
 from services.drift_monitor.quality.delays import counted_each
 from services.drift_monitor.quality.firsts import NOTHING, Firsts, join_many
 from services.drift_monitor.store import Key, PostgresStore
@@ -22,8 +22,7 @@ from shared import telemetry
 from shared.events import Event, GroundTruthObserved, Heard
 from shared.streams import Positions
 
-MOST_CHARACTERS: Final = 1000
-MOST_REVISIONS: Final = 2**31
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -39,7 +38,7 @@ class Labels:
     ) -> Iterable[Event]:
         """Join labels to predictions, keep those without one, measure the windows they complete."""
         observed = sane_of(heards)
-        _count("invalid", len(heards) - len(observed))
+        self._tell(_count, {"invalid": len(heards) - len(observed)})
         if not observed:
             return []
         await self.store.lock({one.model for one in observed})
@@ -47,8 +46,8 @@ class Labels:
         versions = await self._versions(set(zip(answers.model, answers.version, strict=True)))
         firsts, joined = join_many(answers, observed, _classes(versions))
         kept = await self.store.wait_for(joined.parked)
-        count_orphaned(await self.store.make_room())
-        _count("duplicate", joined.became["unknown"] - kept)
+        self._tell(count_orphaned, await self.store.make_room())
+        self._tell(_count, {"duplicate": joined.became["unknown"] - kept})
         joined.became["unknown"] = kept
         return await self._conclude(joined, versions, firsts)
 
@@ -65,7 +64,7 @@ class Labels:
         answers = await self.store.answers(list({one.prediction for one in observed}))
         versions = await self._versions(set(zip(answers.model, answers.version, strict=True)))
         joined = join(answers.given(), observed, _classes(versions))
-        _count("early", joined.became["joined"])
+        self._tell(_count, {"early": joined.became["joined"]})
         joined.became["joined"] = 0
         return await self._conclude(joined, versions)
 
@@ -83,6 +82,10 @@ class Labels:
 
     # --- steps ------------------------------------------------------------------------------------
 
+    def _tell(self, tell: Callable[[Mapping[str, T]], None], what: Mapping[Any, T]) -> None:
+        """Once it is committed: what fails and is tried again is told once."""
+        self.store.database.after_commit(partial(tell, what))
+
     async def _versions(self, answered_by: Iterable[tuple[str, int | None]]) -> Versions:
         keys = {(model, version) for model, version in answered_by if version is not None}
         return await self.judging.profiles.versions(self.store, keys) if keys else {}
@@ -92,8 +95,7 @@ class Labels:
     ) -> list[Event]:
         """Keep what was joined, and what follows; delays of labels that are not new are known."""
         joined.became["joined"] += firsts.labels
-        for became, count in joined.became.items():
-            _count(became, count)
+        self._tell(_count, joined.became)
         outcomes = list(joined.now.values())
         weighing = Weighing(store=self.store, profiles=self.judging.profiles)
         weighed = await weighing.weigh([*outcomes, *joined.past], versions)
@@ -110,7 +112,7 @@ class Labels:
         await self.store.count_labels(news.joined)
         if delays:
             await self.store.add_delays(delays)
-            _tell_delays(news.delays)
+            self._tell(_tell_delays, news.delays)
         said = await self.judging.after_labels(news.joined, news.revised)
         said += await self._feed(news, versions)
         compared = [*firsts.compared, *(one.given.id for one in outcomes if one.given.is_compared)]
@@ -135,65 +137,6 @@ class Labels:
         return await apart(self.store.database, sorted(keys), feed, note)
 
 
-def sane_of(heards: Sequence[Heard[GroundTruthObserved]]) -> list[Observed]:
-    """The labels that can be kept at all; anybody may have sent them."""
-    observed = [
-        Observed(
-            told.prediction,
-            told.model,
-            told.value,
-            told.revision,
-            told.observed_at,
-            heard.id,
-            heard.time,
-        )
-        for heard in heards
-        for told in (heard.event,)
-    ]
-    return observed if _are_plain(observed) else [one for one in observed if _is_sane(one)]
-
-
-def _are_plain(observed: Sequence[Observed]) -> bool:
-    """Whether all can be kept, of one kind of values; looking at columns is cheap."""
-    if not observed:
-        return True
-    predictions, models, values, revisions, moments, _, known = zip(*observed, strict=True)
-    kinds, texts = set(map(type, values)), {*predictions, *models}
-    if kinds <= {str, bool}:
-        texts.update(map(str, values))
-    elif kinds != {float} or not all(map(isfinite, values)):
-        return False
-    return (
-        max(map(len, texts)) <= MOST_CHARACTERS
-        and "\0" not in "".join(texts)
-        and min(revisions) >= 0
-        and max(revisions) < MOST_REVISIONS
-        and all(map(_is_moment, moments))
-        and all(map(_is_moment, known))
-    )
-
-
-def _is_sane(one: Observed) -> bool:
-    value = one.value
-    return (
-        _is_short(one.prediction)
-        and _is_short(one.model)
-        and (isfinite(value) if isinstance(value, float) else _is_short(str(value)))
-        and 0 <= one.revision < MOST_REVISIONS
-        and _is_moment(one.observed_at)
-        and _is_moment(one.known_at)
-    )
-
-
-def _is_moment(at: datetime) -> bool:
-    """Whether it can be kept: at the ends of time an offset leads out of it."""
-    return at.tzinfo is not None and MINYEAR < at.year < MAXYEAR
-
-
-def _is_short(text: str) -> bool:
-    return len(text) <= MOST_CHARACTERS and "\0" not in text
-
-
 def _classes(versions: Versions) -> Mapping[Key, Sequence[Value]]:
     return {key: version.classes for key, version in versions.items()}
 
@@ -205,11 +148,12 @@ def _tell_delays(delays: Mapping[str, Sequence[float]]) -> None:
 
 def count_orphaned(dropped: Mapping[str, int]) -> None:
     """Labels that wait no longer, by the models that they named."""
+    _count({"orphaned": sum(dropped.values())})
     for model, labels in dropped.items():
-        _count("orphaned", labels)
         telemetry.count("tidewheel_labels_orphaned_total", labels, model=model)
 
 
-def _count(outcome: str, labels: int) -> None:
-    if labels:
-        telemetry.count("tidewheel_labels_total", labels, outcome=outcome)
+def _count(became: Mapping[Any, int]) -> None:
+    for outcome, labels in became.items():
+        if labels:
+            telemetry.count("tidewheel_labels_total", labels, outcome=outcome)
