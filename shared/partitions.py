@@ -3,9 +3,9 @@
 import asyncio
 import time
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from itertools import islice
-from typing import Final
+from typing import Final, TypeVar
 
 from shared import clock
 from shared.inbox import Inbox
@@ -19,6 +19,9 @@ MOST_HELD: Final = 1_000
 """Letters held behind missing ones, above which the partition stands still."""
 
 
+P = TypeVar("P")
+
+
 class _Abandoned(Exception):
     """The partition is wanted elsewhere while its event waits for another try."""
 
@@ -27,9 +30,15 @@ class Worker:
     """Works off one partition, one batch after the other."""
 
     def __init__(self, inbox: Inbox, slots: asyncio.Semaphore, on_move: Callable[[], None]) -> None:
+        """Begin to work off what will be put.
+
+        Args:
+            slots: turns that it shares with the workers of other partitions.
+            on_move: called when letters are finished, and when they have to be tried again.
+        """
         self._inbox = inbox
-        self._slots = slots
-        self._has_slot = False
+        self.slots = slots
+        self.has_slot = False
         self._on_move = on_move
         self._queue: deque[Letter] = deque()
         self._filled = asyncio.Event()
@@ -39,7 +48,8 @@ class Worker:
         self.committed: int | None = None
         self.waits_for = ""
         """Why the first letter is being tried again; empty while everything works."""
-        self.moved_at = time.monotonic()
+        self.alive_at = time.monotonic()
+        """Last sign of life: it had work again, got its turn, ended a try, or finished letters."""
         self._task = asyncio.create_task(self._run())
 
     @property
@@ -47,6 +57,11 @@ class Worker:
         """The offset that may be committed: nothing before it is unfinished."""
         held = [one.record.offset for letters in self._held.values() for one in letters.values()]
         return min([*held, *([self._done] if self._done is not None else [])], default=None)
+
+    @property
+    def heard(self) -> int | None:
+        """The offset of the next record that is still to come, once all that came are taken."""
+        return self._done if not self._queue else self._queue[-1].record.offset + 1
 
     @property
     def queued(self) -> int:
@@ -69,9 +84,13 @@ class Worker:
     def put(self, records: Sequence[Record]) -> None:
         """Queue records as they came."""
         if not self._queue:
-            self.moved_at = time.monotonic()
+            self.live()
         self._queue.extend(self._inbox.read(record) for record in records)
         self._filled.set()
+
+    def live(self) -> None:
+        """Note that something has happened."""
+        self.alive_at = time.monotonic()
 
     def check(self) -> None:
         """Raise what ended the worker, if something did."""
@@ -116,8 +135,8 @@ class Worker:
         for _ in batch:
             self._queue.popleft()
         self._done = batch[-1].record.offset + 1
-        self.moved_at = time.monotonic()
         self.waits_for = ""
+        self.live()
 
     async def _catch_up(self, letter: Letter) -> None:
         """A missing event came after all: those held behind it follow, as far as they go."""
@@ -141,7 +160,9 @@ class Worker:
     async def _wait(self, seconds: float) -> None:
         """Sleep between two tries; others may use the connection meanwhile."""
         self.waits_for = "a part of the system that does not answer"
+        self.live()
         self._vacate()
+        self._on_move()
         try:
             async with asyncio.timeout(seconds):
                 await self._stopping.wait()
@@ -151,10 +172,39 @@ class Worker:
             raise _Abandoned
 
     async def _occupy(self) -> None:
-        await self._slots.acquire()
-        self._has_slot = True
+        await self.slots.acquire()
+        self.has_slot = True
+        self.live()
 
     def _vacate(self) -> None:
-        if self._has_slot:
-            self._has_slot = False
-            self._slots.release()
+        if self.has_slot:
+            self.has_slot = False
+            self.slots.release()
+
+
+def standing_still(
+    workers: Mapping[P, Worker], seconds: float, is_starved: Callable[[P], bool]
+) -> P | None:
+    """A partition that a new process might help; None where there is none.
+
+    Whoever has a turn gives a sign of life within these seconds. Whoever waits for a turn stands
+    still only when nobody gives one whom turns are shared with: many partitions may wait long for
+    one turn. Whoever knows what it waits for would find the same in a new process.
+
+    Args:
+        workers: all of one consumer.
+        is_starved: whether the broker has records for a partition that has none here, and they
+            are asked for.
+    """
+    since = time.monotonic() - seconds
+    lively = {worker.slots for worker in workers.values() if worker.alive_at > since}
+    for place, worker in workers.items():
+        if worker.alive_at > since:
+            continue
+        if worker.has_slot:
+            return place
+        if worker.waits_for:
+            continue
+        if worker.slots not in lively if worker.queued else is_starved(place):
+            return place
+    return None

@@ -134,17 +134,26 @@ class Cause:
 
 @dataclass(slots=True, kw_only=True)
 class Transaction:
-    """An open transaction of one task, with the cause of what is said in it."""
+    """An open transaction of one task, with the cause of what is said in it.
+
+    Attributes:
+        causes: of what is said about these subjects, where several events are reacted to at once.
+    """
 
     connection: Any
     service: str
     cause: Cause
+    causes: Mapping[str, Cause] = field(default_factory=dict)
     said: list[Heard[Event]] = field(default_factory=list)
     hearing: list[str] = field(default_factory=list)
     """Types of the events being reacted to; fault points know the transaction by them."""
     after_commit: list[Callable[[], None]] = field(default_factory=list)
     _deferred: dict[str, list[Sequence[Any]]] = field(default_factory=dict)
     _spoken: Counter[UUID] = field(default_factory=Counter)
+
+    def cause_of(self, subject: str) -> Cause:
+        """Why something is said about a subject in this transaction."""
+        return self.causes.get(subject, self.cause)
 
     async def say(
         self,
@@ -159,7 +168,7 @@ class Transaction:
 
         Args:
             events: what became true, in order.
-            cause: instead of the transaction's own.
+            cause: instead of the transaction's own for their subjects.
             step: tells sayings of one cause in several transactions apart; each keeps its id.
             base: what the events' ids are derived from, instead of the cause.
             sign: puts a signature on each event, over everything but its sequence.
@@ -167,8 +176,7 @@ class Transaction:
         Raises:
             InvalidEvent: one of them cannot be published; the transaction must not commit.
         """
-        why = cause or self.cause
-        said = [(why, event) for event in events]
+        said = [(cause or self.cause_of(event.subject), event) for event in events]
         return await self.say_each(said, step=step, base=base, sign=sign)
 
     async def say_each(

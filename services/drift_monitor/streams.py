@@ -3,6 +3,7 @@
 from typing import Final
 
 from services.drift_monitor.handlers import Labels, Predictions
+from shared.events import PredictionsLogged
 from shared.faust_streams import FaustStreams
 from shared.inbox import Limits
 from shared.postgres import Database
@@ -19,10 +20,15 @@ BESIDE: Final = 2
 worked out. What labels change is in the database alone, under the locks of their models."""
 
 
+def models_in(batch: PredictionsLogged) -> set[str]:
+    """Whose answers a replica has sent."""
+    return {row.model for row in batch.rows}
+
+
 def streams_of(predictions: Predictions, labels: Labels) -> list[Stream]:
     """Which topic goes where."""
     return [
-        Stream(topic=PREDICTIONS, handle=predictions.take, together=BATCHES),
+        Stream(topic=PREDICTIONS, handle=predictions.take, together=BATCHES, about=models_in),
         Stream(topic=FEEDBACK, handle=labels.take, together=LABELS, beside=BESIDE),
     ]
 

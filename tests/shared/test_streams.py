@@ -3,20 +3,31 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Sequence
+import threading
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from shared import clock
+from shared import clock, codec
 from shared.bus import Publisher, ensure_topics, list_parked
-from shared.events import Event, Heard, ModelName, PredictionRow, PredictionsLogged
+from shared.errors import StoreUnavailable
+from shared.events import (
+    Event,
+    GroundTruthObserved,
+    Heard,
+    ModelName,
+    PredictionRow,
+    PredictionsLogged,
+    RetrainingRequested,
+)
 from shared.faust_streams import FaustStreams
 from shared.postgres import Database
 from shared.streams import Positions, Stream
-from shared.topics import PREDICTIONS
+from shared.topics import FEEDBACK, PREDICTIONS
 from tests.conftest import OpenDatabase
 from tests.support.bus_kit import heard
 from tests.support.waiting import eventually
@@ -24,12 +35,12 @@ from tests.support.waiting import eventually
 pytestmark = pytest.mark.real
 
 
-def a_batch(number: int, rows: int = 3, replica: str = "r") -> Heard[Any]:
+def a_batch(number: int, rows: int = 3, replica: str = "r", *, columns: int = 1) -> Heard[Any]:
     return heard(
         PredictionsLogged(
             replica=replica,
             batch=number,
-            columns=(("x",),),
+            columns=(tuple(f"column_{number}" for number in range(columns)),),
             rows=tuple(
                 PredictionRow(
                     id=f"{number}-{row}",
@@ -41,7 +52,7 @@ def a_batch(number: int, rows: int = 3, replica: str = "r") -> Heard[Any]:
                     generation=1,
                     entity=None,
                     columns=0,
-                    features=(1.0,),
+                    features=(1.0,) * columns,
                     answer=2.0,
                     score=None,
                     at=clock.now(),
@@ -209,6 +220,196 @@ async def test_as_many_transactions_run_beside_each_other_as_the_stream_allows(
     await publisher.close()
 
     assert meeting.most == beside
+
+
+@asynccontextmanager
+async def carried(
+    database: Database,
+    kafka: str,
+    prefix: str,
+    stream: Stream,
+    *,
+    stalled_seconds: float = 60.0,
+    stalled: Callable[[], None] = lambda: None,
+) -> AsyncIterator[FaustStreams]:
+    """One stream at work; a standstill is told instead of ending this process."""
+    streams = FaustStreams(
+        database,
+        kafka,
+        "drift_monitor",
+        streams=[stream],
+        topic_prefix=prefix,
+        session_seconds=2.0,
+        drain_seconds=0.5,
+        stalled_seconds=stalled_seconds,
+        stalled=stalled,
+    )
+    running = asyncio.create_task(streams.run())
+    try:
+        yield streams
+    finally:
+        await streams.stop()
+        await running
+
+
+@dataclass(slots=True)
+class SlowDisk:
+    """Each transaction takes a while; the one of batch 0 never ends by itself."""
+
+    database: Database
+    handled: list[int] = field(default_factory=list)
+    gate: asyncio.Event = field(default_factory=asyncio.Event)
+
+    async def handle(self, heards: Sequence[Heard[PredictionsLogged]], _: Positions) -> list[Event]:
+        await self.database.execute("select pg_sleep(0.35)")
+        if heards[0].event.batch == 0:
+            await self.gate.wait()
+        self.handled += [one.event.batch for one in heards]
+        return []
+
+
+async def test_waiting_for_a_turn_is_no_standstill_and_a_turn_without_end_is_one(
+    open_database: OpenDatabase, kafka: str, topic_prefix: str
+) -> None:
+    """The last of these partitions gets its turn long after the time a transaction may take."""
+    await ensure_topics(kafka, prefix=topic_prefix, partitions=12)
+    publisher = Publisher(kafka, topic_prefix)
+    database = await open_database("drift_monitor")
+    disk, stalled = SlowDisk(database), threading.Event()
+    stream = Stream(topic=PREDICTIONS, handle=disk.handle, together=1)
+
+    async def are_handled() -> bool:
+        return len(disk.handled) == 12
+
+    async def is_told() -> bool:
+        return stalled.is_set()
+
+    async with carried(
+        database, kafka, topic_prefix, stream, stalled_seconds=1.5, stalled=stalled.set
+    ):
+        await send(publisher, [a_batch(n, rows=0, replica=f"r{n}") for n in range(1, 13)])
+        await eventually(are_handled, what="all batches to be handled")
+        told_early = stalled.is_set()
+
+        await send(publisher, [a_batch(0, rows=0)])
+        await eventually(is_told, what="the standstill to be told")
+        disk.gate.set()
+    await publisher.close()
+
+    assert not told_early
+
+
+@dataclass(slots=True)
+class Waiting:
+    """What one replica sends cannot be written for a while; all else can."""
+
+    gate: asyncio.Event = field(default_factory=asyncio.Event)
+    tries: int = 0
+    handled: dict[str, int] = field(default_factory=dict)
+
+    async def handle(self, heards: Sequence[Heard[PredictionsLogged]], _: Positions) -> list[Event]:
+        replica = heards[0].event.replica
+        if replica == "waits" and not self.gate.is_set():
+            self.tries += 1
+            raise StoreUnavailable("too much is parked")
+        self.handled[replica] = self.handled.get(replica, 0) + len(heards)
+        return []
+
+
+async def test_a_partition_that_waits_holds_up_no_other_and_grows_no_further(
+    open_database: OpenDatabase, kafka: str, topic_prefix: str
+) -> None:
+    await ensure_topics(kafka, prefix=topic_prefix, partitions=2)
+    publisher = Publisher(kafka, topic_prefix)
+    state, stalled = Waiting(), threading.Event()
+    stream = Stream(topic=PREDICTIONS, handle=state.handle, together=50)
+    waiting = [a_batch(n, replica="waits", columns=100) for n in range(5_000)]
+    others = [a_batch(n, rows=0, replica="works") for n in range(2_000)]
+
+    def have(waits: int, works: int) -> Callable[[], Any]:
+        async def so_many() -> bool:
+            known = state.handled
+            return (known.get("waits", 0), known.get("works", 0)) == (waits, works)
+
+        return so_many
+
+    async def has_tried() -> bool:
+        return state.tries >= 6
+
+    await send(publisher, waiting)
+    async with carried(
+        await open_database("drift_monitor"),
+        kafka,
+        topic_prefix,
+        stream,
+        stalled_seconds=1.5,
+        stalled=stalled.set,
+    ) as streams:
+        await eventually(has_tried, what="some tries")
+        await send(publisher, others)
+        await eventually(have(0, 2_000), what="the other partition")
+        told = streams.state()
+        state.gate.set()
+        await eventually(have(5_000, 2_000), what="what had waited")
+    await publisher.close()
+
+    assert list(told["waiting"].values()) == ["a part of the system that does not answer"]
+    assert told["queued"] < 3_500
+    assert not stalled.is_set()
+
+
+def a_label(model: str) -> Heard[Any]:
+    return heard(
+        GroundTruthObserved(
+            model=ModelName(model), prediction="p", value=1.0, observed_at=clock.now()
+        )
+    )
+
+
+async def test_what_is_said_of_a_model_belongs_to_the_cascade_of_its_own_record(
+    open_database: OpenDatabase, kafka: str, topic_prefix: str
+) -> None:
+    await ensure_topics(kafka, prefix=topic_prefix, partitions=1)
+    publisher = Publisher(kafka, topic_prefix)
+    database = await open_database("drift_monitor")
+    labels = [a_label("a"), a_label("a"), a_label("b")]
+    gate = asyncio.Event()
+
+    async def ask(heards: Sequence[Heard[Any]], _: Positions) -> list[Event]:
+        if heards[0].event.model == "first":
+            await gate.wait()
+            return []
+        return [
+            RetrainingRequested(
+                model=ModelName(model), version=1, reason="drift", window=len(heards), detail=""
+            )
+            for model in ("a", "b", "c")
+        ]
+
+    async def are_said() -> bool:
+        return bool(await database.fetchval("select count(*) = 3 from said"))
+
+    await publisher.send([(FEEDBACK, one) for one in (a_label("first"), *labels)])
+    stream = Stream(topic=FEEDBACK, handle=ask)
+    async with carried(database, kafka, topic_prefix, stream) as streams:
+
+        async def are_queued() -> bool:
+            return bool(streams.state()["queued"] == 4)
+
+        await eventually(are_queued, what="all labels behind the first")
+        gate.set()
+        await eventually(are_said, what="three requests")
+    await publisher.close()
+
+    rows = await database.fetch("select payload from said order by subject")
+    said = [codec.decode(bytes(row["payload"])) for row in rows]
+    assert {one.event.window for one in said} == {len(labels)}
+    assert [(one.causation, one.correlation) for one in said] == [
+        (labels[1].id, labels[1].correlation),
+        (labels[2].id, labels[2].correlation),
+        (labels[2].id, labels[2].correlation),
+    ]
+    assert len({one.id for one in said}) == 3
 
 
 async def test_no_port_is_opened(
