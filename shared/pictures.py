@@ -12,8 +12,10 @@ from typing import Final, Literal
 
 from shared.plain_text import html, plain
 
-Role = Literal["candidate", "champion", "baseline"]
+Role = Literal["candidate", "champion", "baseline", "estimated"]
 Point = tuple[float, float]
+Reach = tuple[float, float, float]
+"""A place on the horizontal axis, and a lower and an upper end there."""
 
 WIDTH: Final = 420
 HEIGHT: Final = 280
@@ -28,6 +30,7 @@ class Line:
         points: from left to right.
         band: lower and upper end at each point, where there is such.
         dots: marks at the points.
+        whiskers: intervals, each by itself.
     """
 
     name: str
@@ -35,6 +38,7 @@ class Line:
     points: tuple[Point, ...]
     band: tuple[Point, ...] = ()
     dots: bool = False
+    whiskers: tuple[Reach, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -91,6 +95,7 @@ def drawn(picture: Picture) -> str:
         *_axes(picture, view),
         *_guide(picture, view),
         *[part for line in picture.lines for part in _band(line, view)],
+        *[part for line in picture.lines for part in _whiskers(line, view)],
         *[part for line in picture.lines for part in _line(line, view)],
         "</svg>",
     ]
@@ -165,6 +170,11 @@ def _band(line: Line, view: _View) -> list[str]:
     upper = [view.at((x, ends[1])) for x, ends in zip(places, line.band, strict=True)]
     lower = [view.at((x, ends[0])) for x, ends in zip(places, line.band, strict=True)]
     return [f'<path class="band {line.role}" d="M{"L".join([*upper, *reversed(lower)])}Z"/>']
+
+
+def _whiskers(line: Line, view: _View) -> list[str]:
+    ends = [f"M{view.at((x, low))}V{view.y(high)}" for x, low, high in line.whiskers]
+    return [f'<path class="whiskers {line.role}" d="{"".join(ends)}"/>'] if ends else []
 
 
 def _line(line: Line, view: _View) -> list[str]:

@@ -9,8 +9,11 @@ NOTHING: Final = "\N{EN DASH}"
 MOST_CHARACTERS: Final = 300
 """Of one value; a card is read by people and stays small."""
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
-_UNSEEN: Final = re.compile("[\x00-\x1f\x7f-\x9f\u200e\u200f\u2028-\u202e\u2066-\u2069\ufeff]+")
-"""Control characters, and those that turn the direction of the text around them."""
+_UNSEEN: Final = re.compile(
+    "[\x00-\x1f\x7f-\x9f\u200e\u200f\u2028-\u202e\u2066-\u2069\ufeff\ud800-\udfff\ufffe\uffff]+"
+)
+"""Control characters, those that turn the direction of the text around them, and what XML may not
+hold at all."""
 _MARKS: Final = re.compile(r"([\\`*_{}\[\]#|~$])")
 _LISTED: Final = re.compile(r"^(\d*)([-+.)])(?=\s|$)")
 """What would begin a list."""

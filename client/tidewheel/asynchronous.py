@@ -410,15 +410,23 @@ class AsyncClient:
         """Compute the verdict about a window again: what differs, by its own rules or by others."""
         return await self.send(calls.replayed_window(name, version, window, alpha, shift))
 
-    async def drift(self, name: str, *, limit: int = 20) -> Json:
-        """How far the inputs have moved."""
-        return await self.send(calls.drift(name, "drift", limit))
+    async def drift(
+        self, name: str, *, limit: int = 20, version: int | None = None, cursor: str | None = None
+    ) -> Json:
+        """How far the inputs have moved: the champion first, then the newest versions."""
+        return await self.send(calls.drift(name, "drift", limit, version, cursor))
 
     async def picture(
-        self, name: str, what: str, *, version: int | None = None, feature: str | None = None
+        self,
+        name: str,
+        what: str,
+        *,
+        version: int | None = None,
+        feature: str | None = None,
+        window: int | None = None,
     ) -> bytes:
         """What the monitor saw, as SVG: `drift`, `quality`, or the `distribution` of a feature."""
-        return await self.read(calls.picture(name, what, version, feature))
+        return await self.read(calls.picture(name, what, version, feature, window))
 
     async def ask_report(
         self, name: str, *, version: int | None = None, window: int | None = None
@@ -434,13 +442,17 @@ class AsyncClient:
         """A finished report as HTML; open it as a file, it holds what others chose."""
         return await self.read(calls.report_page(report_id))
 
-    async def quality(self, name: str, *, limit: int = 20) -> Json:
-        """How wrong the answers were, as far as labels have come."""
-        return await self.send(calls.drift(name, "quality", limit))
+    async def quality(
+        self, name: str, *, limit: int = 20, version: int | None = None, cursor: str | None = None
+    ) -> Json:
+        """How wrong the answers were as far as labels have come, or are estimated to be."""
+        return await self.send(calls.drift(name, "quality", limit, version, cursor))
 
-    async def windows(self, name: str, *, limit: int = 20) -> Json:
+    async def windows(
+        self, name: str, *, limit: int = 20, version: int | None = None, cursor: str | None = None
+    ) -> Json:
         """Windows of predictions that were compared with the reference."""
-        return await self.send(calls.drift(name, "windows", limit))
+        return await self.send(calls.drift(name, "windows", limit, version, cursor))
 
     async def dead_letters(self, service: str, limit: int = 100) -> Json:
         """Events that a service set aside."""

@@ -227,10 +227,13 @@ def feedback(name: str, observations: Sequence[Row]) -> Call:
     return post("serving", "/v1/feedback", f"the ground truth for {name} is not taken", body)
 
 
-def drift(name: str, what: str, limit: int) -> Call:
-    """`drift`, `quality` or `windows` of a model."""
-    path = f"/v1/models/{quoted(name)}/{what}"
-    return get("drift_monitor", path, f"the {what} of {name} cannot be shown", limit=limit)
+def drift(
+    name: str, what: str, limit: int, version: int | None = None, cursor: str | None = None
+) -> Call:
+    """`drift`, `quality` or `windows` of a model, or of one version of it."""
+    path, sorry = f"/v1/models/{quoted(name)}/{what}", f"the {what} of {name} cannot be shown"
+    query = given(limit=limit, version=version, cursor=cursor)
+    return get("drift_monitor", path, sorry, **query)
 
 
 def replayed_window(
@@ -242,10 +245,12 @@ def replayed_window(
     return get("drift_monitor", path, what, **given(alpha=alpha, shift=shift))
 
 
-def picture(name: str, what: str, version: int | None, feature: str | None) -> Call:
+def picture(
+    name: str, what: str, version: int | None, feature: str | None, window: int | None = None
+) -> Call:
     """What the monitor saw, as SVG: `drift`, `quality`, or the `distribution` of a feature."""
     path = f"/v1/models/{quoted(name)}/pictures/{what}.svg"
-    query = given(version=version, feature=feature)
+    query = given(version=version, feature=feature, window=window)
     return get("drift_monitor", path, f"{name} cannot be pictured", **query)
 
 

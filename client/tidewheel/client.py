@@ -394,15 +394,23 @@ class Client:
         """Compute the verdict about a window again: what differs, by its own rules or by others."""
         return self.send(calls.replayed_window(name, version, window, alpha, shift))
 
-    def drift(self, name: str, *, limit: int = 20) -> Json:
-        """How far the inputs have moved."""
-        return self.send(calls.drift(name, "drift", limit))
+    def drift(
+        self, name: str, *, limit: int = 20, version: int | None = None, cursor: str | None = None
+    ) -> Json:
+        """How far the inputs have moved: the champion first, then the newest versions."""
+        return self.send(calls.drift(name, "drift", limit, version, cursor))
 
     def picture(
-        self, name: str, what: str, *, version: int | None = None, feature: str | None = None
+        self,
+        name: str,
+        what: str,
+        *,
+        version: int | None = None,
+        feature: str | None = None,
+        window: int | None = None,
     ) -> bytes:
         """What the monitor saw, as SVG: `drift`, `quality`, or the `distribution` of a feature."""
-        return self.read(calls.picture(name, what, version, feature))
+        return self.read(calls.picture(name, what, version, feature, window))
 
     def ask_report(
         self, name: str, *, version: int | None = None, window: int | None = None
@@ -418,13 +426,17 @@ class Client:
         """A finished report as HTML; open it as a file, it holds what others chose."""
         return self.read(calls.report_page(report_id))
 
-    def quality(self, name: str, *, limit: int = 20) -> Json:
-        """How wrong the answers were, as far as labels have come."""
-        return self.send(calls.drift(name, "quality", limit))
+    def quality(
+        self, name: str, *, limit: int = 20, version: int | None = None, cursor: str | None = None
+    ) -> Json:
+        """How wrong the answers were as far as labels have come, or are estimated to be."""
+        return self.send(calls.drift(name, "quality", limit, version, cursor))
 
-    def windows(self, name: str, *, limit: int = 20) -> Json:
+    def windows(
+        self, name: str, *, limit: int = 20, version: int | None = None, cursor: str | None = None
+    ) -> Json:
         """Windows of predictions that were compared with the reference."""
-        return self.send(calls.drift(name, "windows", limit))
+        return self.send(calls.drift(name, "windows", limit, version, cursor))
 
     def dead_letters(self, service: str, limit: int = 100) -> Json:
         """Events that a service set aside."""

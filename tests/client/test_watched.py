@@ -142,3 +142,111 @@ def test_a_season_that_has_drifted_is_named(tidewheel: Run, recorded: Recorded) 
     ran = tidewheel("drift", "pump")
 
     assert "  seasons   h12 critical (window 6)" in ran.out.splitlines()
+
+
+def test_what_was_not_tested_is_not_called_like_the_reference(
+    tidewheel: Run, recorded: Recorded
+) -> None:
+    reason = "24 training rows are too few"
+    last = WINDOW | {"mode": "insufficient", "detail": f"no verdict; not tested: {reason}"}
+    version = VERSION | {"drift": None, "is_degraded": False, "last_window": last}
+    untested = version | {"not_judged": reason}
+    of_a_season = untested | {"version": 1, "last_window": last | {"season": "h03"}}
+    recorded.says("GET /v1/models/pump/drift", (200, FOUND | {"versions": [untested, of_a_season]}))
+
+    ran = tidewheel("drift", "pump")
+
+    assert f"pump v2, champion: not judged: {reason}" in ran.out.splitlines()
+    assert f"not judged in the season h03: {reason}" in ran.out
+    assert "like the reference" not in ran.out
+
+
+def test_candidates_that_never_answered_take_one_line(tidewheel: Run, recorded: Recorded) -> None:
+    unseen = VERSION | {
+        "drift": None, "is_degraded": False, "is_champion": False, "last_window": None,
+        "open_window": None, "worst": [],
+    }  # fmt: skip
+    versions = [VERSION, unseen | {"version": 9}, unseen | {"version": 8}]
+    recorded.says("GET /v1/models/pump/drift", (200, FOUND | {"versions": versions, "next": "8"}))
+
+    ran = tidewheel("drift", "pump", "--limit", "3")
+
+    assert "pump v9, v8: no answers yet" in ran.out.splitlines()
+    assert ran.out.startswith("pump v2, champion: critical")
+    assert "there are more versions" in ran.err
+    assert recorded.asked[-1].path == "/v1/models/pump/drift?limit=3"
+
+
+QUALITY = {"version": 2, "rows": 50, "completeness": 1.0, "labels": 50}
+ESTIMATE = {"value": 0.5, "low": 0.4, "high": 0.625, "reference": 0.45}
+
+
+def test_estimates_stand_beside_what_labels_said(tidewheel: Run, recorded: Recorded) -> None:
+    labelled = QUALITY | {
+        "window": 1, "state": "final", "estimate": ESTIMATE,
+        "quality": {"value": 0.25, "low": 0.125, "high": 0.375, "reference": 0.45, "expected": 0.8},
+    }  # fmt: skip
+    early = QUALITY | {"window": 2, "state": None, "quality": None, "estimate": ESTIMATE,
+                       "labels": 0, "completeness": 0.0}  # fmt: skip
+    censored = labelled | {"window": 3, "state": "censored", "estimate": None}
+    items = [censored, early, labelled]
+    recorded.says("GET /v1/models/pump/quality", (200, {"items": items}), (200, {"items": []}))
+
+    ran = tidewheel("drift", "pump", "--quality", "--version", "2")
+    empty = tidewheel("drift", "pump", "--quality")
+
+    rows = [line for line in ran.out.splitlines() if line.strip().startswith("2 ")]
+    assert "0.25" not in rows[0]
+    assert "no labels yet" in rows[1]
+    assert "0.5 (0.4 to 0.625)" in rows[1]
+    assert "0.25 (0.125 to 0.375)" in rows[2]
+    assert "0.8" in rows[2]
+    assert "version=2" in recorded.asked[0].path
+    assert "no closed window has labels, or scores to estimate from" in empty.err
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (("drift", "pump", "--alpha", "0.01"), "go with --replay"),
+        (("drift", "pump", "--quality", "--shift", "0.1"), "go with --replay"),
+        (("drift", "pump", "--quality", "--replay", "1"), "not --quality"),
+        (("picture", "pump", "--window", "1", "--out", "a.svg"), "goes with --feature"),
+        (("picture", "pump", "quality", "--feature", "a", "--out", "a.svg"), "not quality"),
+        (("report", "pump", "--window", "1", "--out", "a.html"), "goes with --version"),
+    ],
+)
+def test_options_that_would_do_nothing_are_refused(
+    tidewheel: Run, recorded: Recorded, arguments: tuple[str, ...], words: str
+) -> None:
+    ran = tidewheel(*arguments)
+
+    assert (ran.code, recorded.asked) == (64, [])
+    assert words in ran.err
+
+
+@pytest.mark.parametrize("command", ["picture", "report", "batch"])
+def test_a_file_that_cannot_be_written_is_refused_before_anything_is_drawn(
+    tidewheel: Run, recorded: Recorded, command: str
+) -> None:
+    ran = tidewheel(command, "pump", "--out", "missing/x")
+
+    assert (ran.code, recorded.asked) == (65, [])
+    assert "missing/x cannot be written" in ran.err
+    assert "there is no folder missing" in ran.err
+
+
+def test_a_report_of_what_was_not_tested_says_so(
+    tidewheel: Run, recorded: Recorded, tmp_path: Path
+) -> None:
+    summary = {"drifted": [], "not_tested": "24 training rows are too few", "not_drawn": ["b"]}
+    done = {"state": "done", "version": 2, "window": 7, "summary": summary}
+    recorded.says("POST /v1/models/pump/reports", (202, {"report": "r-1"}))
+    recorded.says("GET /v1/reports/r-1", (200, done))
+    recorded.says("GET /v1/reports/r-1/html", (200, b"<html/>"))
+
+    ran = tidewheel("report", "pump", "--out", str(tmp_path / "r.html"))
+
+    said = "pump v2, window 7: not tested: 24 training rows are too few; not drawn, without values"
+    assert f"{said}: b" in ran.err
+    assert "drifted" not in ran.err

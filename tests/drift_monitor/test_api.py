@@ -61,9 +61,12 @@ async def test_the_state_of_drift_is_shown(client: httpx.AsyncClient) -> None:
 async def test_quality_is_shown_with_its_completeness(client: httpx.AsyncClient) -> None:
     shown = (await client.get("/v1/models/pump/quality")).json()
 
-    assert [item["window"] for item in shown["items"]] == [1]
-    assert shown["items"][0]["completeness"] == 1.0
-    assert shown["items"][0]["quality"]["value"] == pytest.approx(0.1)
+    unlabelled, labelled = shown["items"]
+    assert (labelled["window"], labelled["completeness"]) == (1, 1.0)
+    assert labelled["quality"]["value"] == pytest.approx(0.1)
+    # Before labels come there is an estimate, and it is shown.
+    assert (unlabelled["window"], unlabelled["labels"], unlabelled["quality"]) == (2, 0, None)
+    assert unlabelled["estimate"]["low"] < unlabelled["estimate"]["high"]
 
 
 @pytest.mark.usefixtures("watched")
@@ -97,6 +100,33 @@ async def test_windows_are_forgotten_after_their_horizon(
     assert after[0]["closed_at"] is None
 
 
+async def test_a_champion_is_shown_first_however_many_candidates_came_after_it(
+    client: httpx.AsyncClient, watched: Site
+) -> None:
+    for version in range(2, 24):
+        await watched.hear(registered(watched.artifacts, PROFILE, version))
+    await watched.store.crown(PUMP, 1, watched.now)
+    path = "/v1/models/pump"
+
+    first = (await client.get(f"{path}/drift", params={"limit": 20})).json()
+    rest = (await client.get(f"{path}/drift", params={"limit": 20, "cursor": first["next"]})).json()
+    named = (await client.get(f"{path}/drift", params={"version": 3})).json()
+    at = {"at": "2100-01-01T00:00:00Z"}
+    known = await client.get(f"{path}/versions/1/windows/1/quality", params=at)
+    drift = await client.get(f"{path}/pictures/drift.svg")
+    other = await client.get(f"{path}/pictures/drift.svg", params={"version": 23})
+    report = (await client.post(f"{path}/reports")).json()
+
+    assert [one["version"] for one in first["versions"]] == [1, *range(23, 4, -1)]
+    assert [one["version"] for one in rest["versions"]] == [4, 3, 2]
+    assert (rest["next"], [one["version"] for one in named["versions"]]) == (None, [3])
+    assert first["versions"][0]["worst"][0]["feature"] == "a"
+    assert (known.status_code, known.json()["quality"]["labels"]) == (200, 50)
+    assert b"pump v1: drift" in drift.content
+    assert b"pump v23: drift" in other.content
+    assert (report["version"], report["window"]) == (1, 2)
+
+
 @pytest.mark.usefixtures("watched")
 async def test_windows_are_listed_newest_first_page_by_page(client: httpx.AsyncClient) -> None:
     first = (await client.get("/v1/models/pump/windows?limit=2")).json()
@@ -114,6 +144,8 @@ async def test_windows_are_listed_newest_first_page_by_page(client: httpx.AsyncC
         ("GET", "/v1/models/none/drift", None, 404, "not_found"),
         ("GET", "/v1/models/a%00b/drift", None, 422, "invalid_input"),
         ("GET", "/v1/models/pump/windows?cursor=x.y", None, 422, "invalid_input"),
+        ("GET", "/v1/models/pump/drift?cursor=x", None, 422, "invalid_input"),
+        ("GET", "/v1/models/pump/drift?version=9", None, 404, "not_found"),
         ("GET", "/v1/models/pump/windows?limit=0", None, 422, "invalid_input"),
         ("GET", "/v1/models/pump/windows?version=99999999999", None, 422, "invalid_input"),
         ("POST", "/v1/models/none/reports", {}, 404, "not_found"),
@@ -286,14 +318,17 @@ async def test_what_was_seen_is_shown_as_pictures(client: httpx.AsyncClient) -> 
     quality = await client.get(f"{path}/quality.svg")
     one = await client.get(f"{path}/distribution.svg", params={"feature": "a"})
     none = await client.get(f"{path}/distribution.svg", params={"feature": "<b>"})
+    opened = await client.get(f"{path}/distribution.svg", params={"feature": "a", "window": 3})
 
-    for answer in (drift, quality, one):
+    for answer in (drift, quality, one, opened):
         assert answer.status_code == 200, answer.text
         assert answer.headers["content-type"] == "image/svg+xml"
         assert answer.headers["content-security-policy"].startswith("sandbox")
         ElementTree.fromstring(answer.content)
     assert b'class="critical"' in drift.content
-    assert b"Window 2" in one.content
+    assert b"Window 2: critical: a " in one.content
+    assert b"Window 3 is open with 20 rows and not judged yet" in opened.content
+    assert b'class="dot estimated"' in quality.content
     assert (none.status_code, none.json()["errors"][0]["pointer"]) == (422, "/query/feature")
 
 

@@ -7,11 +7,18 @@ from dataclasses import asdict
 import numpy as np
 import pytest
 
-from services.drift_monitor.api.features import worst_of
+from services.drift_monitor.api.features import (
+    cells_of,
+    columns_of,
+    reason_of,
+    said_of,
+    worst_of,
+)
 from services.drift_monitor.detection import Comparison, compare, severity_of
+from services.drift_monitor.pictures.heat import MOST_COLUMNS
 from shared.events import Json
 from shared.reference import read_reference
-from tests.drift_monitor.building import Floats, a_profile
+from tests.drift_monitor.building import NOON, Floats, a_profile
 
 SHIFT = 0.05
 
@@ -19,8 +26,22 @@ SHIFT = 0.05
 def a_window(found: Comparison) -> Json:
     """A compared window as it is kept."""
     features = [asdict(one) for one in found.features]
-    return {"window": 1, "mode": found.mode, "alpha": found.alpha,
+    return {"window": 1, "mode": found.mode, "alpha": found.alpha, "detail": found.detail,
             "severity": found.severity, "features": features}  # fmt: skip
+
+
+FOUND: Json = {"feature": "a", "test": "location", "statistic": 9.0, "p_value": 1e-9,
+               "effect": 0.5, "low": 0.3, "high": 0.7}  # fmt: skip
+CALM: Json = FOUND | {"p_value": 1.0, "effect": 0.01, "low": None, "high": None}
+REASON = "24 training rows are too few"
+
+
+def a_row(number: int, *found: Json, **changes: object) -> Json:
+    """A window as it is read."""
+    known: Json = {"window": number, "mode": "block", "alpha": 5e-4, "features": [*found],
+                   "closed_at": NOON, "judge_at": None, "ended_at": NOON, "rows": 50,
+                   "detail": f"no verdict; not tested: {REASON}; alpha 0.0005"}  # fmt: skip
+    return known | changes
 
 
 def tiers(profile: bytes, rows: Floats) -> tuple[str, dict[str, str]]:
@@ -70,3 +91,47 @@ def test_a_share_is_tolerated_less_than_a_shift(
 
     assert found == severity
     assert severity_of(test, is_drift=False, low=low, high=high, shift=SHIFT) is None
+
+
+@pytest.mark.parametrize(
+    ("window", "words"),
+    [
+        (a_row(3, features=None, closed_at=None, rows=20),
+         "Window 3 is open with 20 rows and not judged yet"),
+        (a_row(3, features=None, judge_at=NOON), "Window 3 is closed and waits for its verdict"),
+        (a_row(3, mode="insufficient", alpha=None, detail="judged in vain 12 times: ValueError"),
+         "Window 3 was not judged: judged in vain 12 times: ValueError"),
+        (a_row(3, CALM | {"test": "mostly_outside"}, mode="insufficient"),
+         f"Window 3 was not judged: {REASON}"),
+        (a_row(3, FOUND), "Window 3: critical: a lies 0.50 standard deviations above"),
+        (a_row(3, CALM), "Window 3: like the reference: a lies 0.01"),
+        (a_row(3, CALM | {"feature": "b"}), "Window 3: a was not tested, it has too few rows"),
+        (a_row(3, *(CALM | {"feature": f"f{n}"} for n in range(50))),
+         "Window 3: a is not among the 50 that differ most"),
+    ],
+)  # fmt: skip
+def test_what_a_window_says_of_a_feature_is_what_was_judged(window: Json, words: str) -> None:
+    assert said_of(window, "a", SHIFT).startswith(words)
+
+
+def test_a_verdict_that_is_none_says_why() -> None:
+    given_up = a_row(1, detail="judged in vain 12 times: x; y")
+
+    assert reason_of(a_row(1)) == REASON
+    assert reason_of(given_up) == "judged in vain 12 times: x; y"
+
+
+def test_of_more_windows_than_the_map_is_wide_the_worst_of_neighbours_is_shown() -> None:
+    count = 2 * MOST_COLUMNS + 1
+    closed = [a_row(number + 1, FOUND if number == 7 else CALM) for number in range(count)]
+    gone = a_row(0, mode="insufficient", detail="judged in vain 12 times")
+
+    columns, cells = columns_of([gone, *closed]), cells_of([gone, *closed], SHIFT)
+
+    assert len(columns) <= MOST_COLUMNS
+    assert [columns[0].first, columns[-1].last] == [0, count]
+    (worst,) = [cell for cell in cells if cell.tier == "critical"]
+    assert columns[worst.column].first <= 8 <= columns[worst.column].last
+    assert worst.words.startswith("window 8: a lies")
+    assert columns_of([gone])[0].unjudged == "judged in vain 12 times"
+    assert columns_of([*closed, gone])[-1].unjudged == ""

@@ -11,6 +11,8 @@ from hypothesis import strategies as st
 
 from services.drift_monitor.pictures import (
     Cell,
+    Column,
+    Guessed,
     Judged,
     Shares,
     distribution,
@@ -18,10 +20,12 @@ from services.drift_monitor.pictures import (
     quality,
 )
 from services.drift_monitor.pictures.heat import MOST_ROWS, strength
+from services.drift_monitor.pictures.sheet import broken, width_of
 from tests.drift_monitor.building import NOON
 
 HOSTILE = '</title><script>alert("1")</script>\u202e<b onload=x>'
-MOMENTS = [NOON + timedelta(hours=n) for n in range(3)]
+COLUMNS = [Column(first=n + 1, last=n + 1, at=NOON + timedelta(hours=n)) for n in range(3)]
+LONG = "a-model-whose-name-has-as-many-characters-as-are-allowed-xxxxxx v12"
 
 
 def a_cell(**changes: object) -> Cell:
@@ -35,10 +39,14 @@ def texts(svg: bytes) -> list[str]:
     return ["".join(part.itertext()) for part in ElementTree.fromstring(svg).iter()]
 
 
+def described(svg: bytes) -> str:
+    return ElementTree.fromstring(svg).findtext("{*}desc") or ""
+
+
 def test_the_worst_feature_is_on_top() -> None:
     cells = [a_cell(feature="mild", p=0.2, tier="clean"), a_cell(feature="worst")]
 
-    svg = heat("pump v1", MOMENTS, cells, alpha=1e-3).decode()
+    svg = heat("pump v1", COLUMNS, cells, alpha=1e-3).decode()
 
     assert svg.index(">worst<") < svg.index(">mild<")
     assert "2 features" in svg
@@ -55,7 +63,7 @@ def test_what_is_more_surprising_is_painted_more_strongly() -> None:
 def test_what_does_not_fit_is_counted() -> None:
     cells = [a_cell(feature=f"f{n}") for n in range(MOST_ROWS + 5)]
 
-    assert b"5 further features are not shown." in heat("pump", MOMENTS, cells, alpha=1e-3)
+    assert b"5 further features are not shown." in heat("pump", COLUMNS, cells, alpha=1e-3)
 
 
 def test_names_that_others_chose_stay_text() -> None:
@@ -63,9 +71,10 @@ def test_names_that_others_chose_stay_text() -> None:
         feature=HOSTILE, names=(HOSTILE, "missing"), window=(0.7, 0.3), reference=(0.9, 0.1)
     )
     pictures = [
-        heat(HOSTILE, MOMENTS, [a_cell(feature=HOSTILE, words=HOSTILE)], alpha=1e-3),
+        heat(HOSTILE, COLUMNS, [a_cell(feature=HOSTILE, words=HOSTILE)], alpha=1e-3),
         distribution(HOSTILE, shares, HOSTILE),
         quality(HOSTILE, HOSTILE, []),
+        quality(HOSTILE, HOSTILE, [a_judged(0)]),
     ]
 
     for svg in pictures:
@@ -74,8 +83,8 @@ def test_names_that_others_chose_stay_text() -> None:
         assert b"<script" not in svg
 
 
-def a_judged(hour: int, value: float = 0.5, **changes: float | None) -> Judged:
-    plain: dict[str, float | None] = {
+def a_judged(hour: int, value: float | None = 0.5, **changes: float | Guessed | None) -> Judged:
+    plain: dict[str, float | Guessed | None] = {
         "low": 0.4, "high": 0.6, "reference": 0.45, "baseline": 0.9, "completeness": 0.75
     }  # fmt: skip
     return Judged(at=NOON + timedelta(hours=hour), value=value, **(plain | changes))  # type: ignore[arg-type] # as above
@@ -104,15 +113,15 @@ def test_a_long_sentence_is_broken_into_lines_and_what_is_missing_has_its_name()
 
 
 def test_every_colour_of_the_map_is_explained_and_the_last_moment_stays_within() -> None:
-    said = texts(heat("pump v1", MOMENTS, [a_cell()], alpha=1e-3))
+    said = texts(heat("pump v1", COLUMNS, [a_cell()], alpha=1e-3))
 
     assert {"like the reference", "warning", "critical", "not judged"} <= {*said}
-    assert f"{MOMENTS[-1]:%Y-%m-%d %H:%M}" in said
+    assert f"{COLUMNS[-1].at:%Y-%m-%d %H:%M}" in said
 
 
 def test_pictures_of_nothing_say_so() -> None:
     assert "No window has been compared yet." in texts(heat("pump", [], [], alpha=1.0))
-    assert "No window has labels yet." in texts(quality("pump", "mae", []))
+    assert "No window has labels or an estimate yet." in " ".join(texts(quality("pump", "mae", [])))
 
 
 @given(
@@ -141,3 +150,120 @@ def test_distributions_have_a_bar_for_every_cell(count: int) -> None:
     svg = distribution("pump", Shares(feature="a", names=names, window=even, reference=even), "x")
 
     assert svg.count(b"<rect") == count
+
+
+GUESS = Guessed(value=0.5, low=0.4, high=0.6, reference=0.45)
+UNLABELLED: dict[str, float | None] = {
+    "low": None, "high": None, "reference": None, "baseline": None, "completeness": 0.0
+}  # fmt: skip
+
+
+def test_an_estimate_is_drawn_and_told_before_any_label_comes() -> None:
+    svg = quality("pump v1", "mae", [a_judged(0, None, **UNLABELLED, estimate=GUESS)])
+
+    assert b'class="dot estimated"' in svg
+    assert b'class="whiskers estimated"' in svg
+    assert {"estimated", "promised"} <= {*texts(svg)}
+    assert (
+        "mae is estimated 0.5 (0.4 to 0.6) by scores alone in the newest window (promised 0.45); "
+        "none of its rows has a label." in described(svg)
+    )
+
+
+def test_an_interval_is_seen_of_one_window_and_beside_others_without() -> None:
+    alone = quality("pump", "mae", [a_judged(0)])
+    beside = quality("pump", "mae", [a_judged(0), a_judged(1, low=None, high=None)])
+
+    for svg in (alone, beside):
+        path = ElementTree.fromstring(svg).find(".//{*}path[@class='whiskers candidate']")
+        assert path is not None
+        assert path.attrib["d"].count("V") == 1
+
+
+def test_titles_and_names_keep_clear_of_what_is_beside_them() -> None:
+    columns, cells = COLUMNS[:1], [a_cell(feature="W" * 60)]
+    shares = Shares(feature="x" * 300, names=("missing",), window=(1.0,), reference=(1.0,))
+    pictures = {
+        876: heat(LONG, columns, cells, alpha=1e-3),
+        764: distribution(LONG, shares, "as before"),
+        420: quality(LONG, "mae", [a_judged(0)]),
+    }
+
+    for width, svg in pictures.items():
+        root = ElementTree.fromstring(svg)
+        assert int(root.attrib["width"]) == width
+        title = [part for part in root.findall("{*}text") if part.attrib["class"] == "name"]
+        legend = [part for part in root.findall("{*}text") if part.attrib["class"] == "soft"]
+        assert all(12 + 1.1 * width_of(part.text or "") <= width for part in title)
+        # What the colours mean begins below a title that has no room beside it.
+        assert max(float(t.attrib["y"]) for t in title) < min(float(x.attrib["y"]) for x in legend)
+    # Names of rows have a frame of their own, left of the cells.
+    frame = ElementTree.fromstring(pictures[876]).find("{*}svg")
+    assert frame is not None
+    assert float(frame.attrib["width"]) < 220
+    assert width_of(frame[0].text or "") < 220
+
+
+def test_what_xml_may_not_hold_spoils_no_picture() -> None:
+    name = "a\uffff\ufffe\x07\ud800b"
+    shares = Shares(feature=name, names=(name,), window=(1.0,), reference=(1.0,))
+
+    for svg in (
+        heat(name, COLUMNS, [a_cell(feature=name, words=name)], alpha=1e-3),
+        distribution(name, shares, name),
+        quality(name, name, [a_judged(0)]),
+    ):
+        ElementTree.fromstring(svg)
+
+
+def test_how_serious_a_cell_is_can_be_seen_without_colours() -> None:
+    tiers = ("clean", "warning", "critical", "insufficient")
+    columns = [Column(first=n, last=n, at=NOON) for n in range(1, 5)]
+    cells = [a_cell(column=n, tier=tier) for n, tier in enumerate(tiers)]
+
+    root = ElementTree.fromstring(heat("pump", columns, cells, alpha=1e-3))
+
+    drawn = {part.attrib["class"]: part.attrib for part in root.findall("{*}rect")}
+    assert {*drawn} == {*tiers}
+    assert len({(one["y"], one["height"]) for one in drawn.values()}) == 4
+
+
+def test_the_map_names_the_features_that_drifted_to_those_who_do_not_see_it() -> None:
+    cells = [
+        a_cell(feature="flow"), a_cell(feature="flow", column=2),
+        a_cell(feature="heat", column=1, tier="warning"), a_cell(feature="calm", tier="clean", p=1),
+    ]  # fmt: skip
+
+    said = described(heat("pump v1", COLUMNS, cells, alpha=1e-3))
+
+    assert "3 windows, 3 features: flow critical in 2 of 3 columns, last in window 3; " in said
+    assert "heat warning in 1 of 3 columns, last in window 2." in said
+    assert "calm" not in said
+
+
+def test_a_window_that_was_given_up_is_no_blank() -> None:
+    gone = Column(first=2, last=2, at=NOON, unjudged="judged in vain 12 times: ValueError")
+    columns = [COLUMNS[0], gone]
+
+    said = texts(heat("pump", columns, [a_cell(tier="clean", p=1.0)], alpha=1e-3))
+    alone = texts(heat("pump", [gone], [], alpha=1e-3))
+
+    assert "window 2: not judged: judged in vain 12 times: ValueError" in said
+    assert "No window was judged: judged in vain 12 times: ValueError." in alone
+
+
+def test_neighbours_that_are_alike_are_drawn_as_one() -> None:
+    cells = [a_cell(column=n, tier="clean", p=1.0) for n in range(3)]
+
+    svg = heat("pump", COLUMNS, cells, alpha=1e-3)
+
+    assert svg.count(b"<rect") == 1
+    assert "windows 1 to 3: like the reference" in texts(svg)
+
+
+@given(st.text(max_size=60), st.integers(20, 200))
+def test_broken_lines_fit_and_lose_nothing(words: str, width: int) -> None:
+    found = broken(words, width)
+
+    assert all(width_of(line) <= width or len(line) == 1 for line in found)
+    assert "".join(found).replace(" ", "") == "".join(broken(words, 1e9)).replace(" ", "")

@@ -6,7 +6,16 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from tidewheel.commands.common import AsJson, Limit, Model, client, show, tell
+from tidewheel.commands.common import (
+    AsJson,
+    Limit,
+    Model,
+    check_writable,
+    client,
+    show,
+    tell,
+    write,
+)
 from tidewheel.exits import Exit
 
 if TYPE_CHECKING:
@@ -28,6 +37,8 @@ def batch(
     """Have every row of a dataset version answered."""
     from tidewheel import screen
 
+    if out is not None:
+        check_writable(out)
     with client() as tidewheel:
         asked = tidewheel.ask_batch(
             model, version=version, dataset=dataset, dataset_version=data_version
@@ -36,7 +47,7 @@ def batch(
         if out is not None:
             found = _ended(tidewheel, found)
             if found["output"]:
-                out.write_bytes(tidewheel.batch_output(str(found["batch"])))
+                write(out, tidewheel.batch_output(str(found["batch"])))
     if json:
         screen.as_json(found)
     else:

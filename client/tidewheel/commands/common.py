@@ -1,5 +1,7 @@
 """What every verb shares."""
 
+import os
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -44,6 +46,39 @@ def _shortened(event: dict[str, Any]) -> dict[str, Any]:
 
     moment = str(event.get("time", "")).replace("T", " ")[:19]
     return {**event, "type": short_type(event), "time": moment}
+
+
+def check_writable(file: Path) -> None:
+    """Refuse a file that cannot be written, before anything is done to fill it.
+
+    Raises:
+        Failure: its folder is not there, or is not ours; or it is a folder itself.
+    """
+    from tidewheel.errors import Failure
+
+    why = ""
+    if file.is_dir():
+        why = "it is a folder"
+    elif not file.parent.is_dir():
+        why = f"there is no folder {file.parent}"
+    elif not os.access(file if file.exists() else file.parent, os.W_OK):
+        why = "permission denied"
+    if why:
+        raise Failure(f"{file} cannot be written", why=(why,))
+
+
+def write(file: Path, content: bytes) -> None:
+    """Write a file.
+
+    Raises:
+        Failure: it cannot be written.
+    """
+    from tidewheel.errors import Failure, plainly
+
+    try:
+        file.write_bytes(content)
+    except OSError as error:
+        raise Failure(f"{file} cannot be written", why=(plainly(error),)) from error
 
 
 def tell(line: str) -> None:

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from tidewheel.commands.common import AsJson, Model, client, show, tell
+from tidewheel.commands.common import AsJson, Model, client, show, tell, write
 from tidewheel.exits import Exit
 
 if TYPE_CHECKING:
@@ -149,7 +149,7 @@ def card(
         number = version or _present(tidewheel, model)
         content = tidewheel.card(model, number, format_=kind)
     file = out or Path(f"{model}-{number}.{kind}")
-    _write(file, content)
+    write(file, content)
     if json:
         screen.as_json({"model": model, "version": number, "file": str(file)})
     else:
@@ -177,15 +177,6 @@ def _present(tidewheel: "Client", model: str) -> int:
             fix=f"tidewheel runs {model} tells what was trained",
         )
     return int(number)
-
-
-def _write(file: Path, content: bytes) -> None:
-    from tidewheel.errors import Failure, plainly
-
-    try:
-        file.write_bytes(content)
-    except OSError as error:
-        raise Failure(f"{file} cannot be written", why=(plainly(error),)) from error
 
 
 @anchor.command("show")

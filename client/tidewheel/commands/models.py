@@ -113,9 +113,15 @@ def drift(
     replay: Annotated[
         int | None, typer.Option("--replay", help="Compute this window's verdict again.")
     ] = None,
-    version: Annotated[int | None, typer.Option(help="Of the window; the champion.")] = None,
-    alpha: Annotated[float | None, typer.Option(help="Level to try in place of its own.")] = None,
-    shift: Annotated[float | None, typer.Option(help="Tolerance to try in place of it.")] = None,
+    version: Annotated[
+        int | None, typer.Option(help="This one; of --replay the champion without.")
+    ] = None,
+    alpha: Annotated[
+        float | None, typer.Option(help="Level to --replay with, in place of its own.")
+    ] = None,
+    shift: Annotated[
+        float | None, typer.Option(help="Tolerance to --replay with, in place of its own.")
+    ] = None,
     limit: Limit = 10,
     json: AsJson = False,
 ) -> None:
@@ -126,16 +132,27 @@ def drift(
     from tidewheel import screen, watched
 
     if replay is not None:
+        if quality:
+            raise typer.BadParameter("--replay computes a verdict about drift, not --quality")
         _replay(model, version, replay, alpha, shift, json)
         return
+    if alpha is not None or shift is not None:
+        raise typer.BadParameter("--alpha and --shift try other rules: they go with --replay")
     with client() as tidewheel:
-        found = tidewheel.quality(model, limit=limit) if quality else tidewheel.drift(model)
+        if quality:
+            found = tidewheel.quality(model, limit=limit, version=version)
+        else:
+            found = tidewheel.drift(model, limit=min(limit, _MOST_VERSIONS), version=version)
+    if quality and not json:
+        found = {**found, "items": watched.quality(found["items"])}
     if quality:
-        show(found, _QUALITY, json=json, none=f"no window of {model} was full yet", key="items")
+        show(found, _QUALITY, json=json, none=f"{model}: {_NO_QUALITY}")
     elif json:
         screen.as_json(found["versions"])
     else:
         screen.out.print("\n".join(watched.drift(found)), markup=False)
+    if not quality and found.get("next"):
+        screen.talk.print("there are more versions: raise --limit, or name one with --version")
 
 
 def _replay(
@@ -150,7 +167,7 @@ def _replay(
     from tidewheel import screen, watched
 
     with client() as tidewheel:
-        number = version or watched.champion(tidewheel.drift(model))
+        number = version or watched.champion(tidewheel.drift(model, limit=1))
         found = tidewheel.replay_window(model, number, window, alpha=alpha, shift=shift)
     if json:
         screen.as_json(found)
@@ -163,17 +180,19 @@ def _replay(
         raise typer.Exit(Exit.DIFFERS)
 
 
+_MOST_VERSIONS = 100
 _QUALITY = {
     "version": "version",
     "window": "window",
     "rows": "rows",
     "labels": "labels",
     "of all": "completeness",
+    "expected": "quality.expected",
     "state": "state",
-    "value": "quality.value",
-    "from": "quality.low",
-    "to": "quality.high",
-    "promised": "quality.reference",
+    "value": "value",
+    "estimated": "estimated",
+    "promised": "promised",
     "rule": "quality.baseline",
     "worse": "quality.is_worse",
 }
+_NO_QUALITY = "no closed window has labels, or scores to estimate from"

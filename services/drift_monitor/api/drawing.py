@@ -8,7 +8,7 @@ from fastapi import APIRouter, Depends, Request
 from fastapi.responses import Response
 from pydantic import BaseModel, ConfigDict, Field
 
-from services.drift_monitor.api.common import Looking, versions_of
+from services.drift_monitor.api.common import Looking, admit, champion_of
 from services.drift_monitor.reports import with_words
 from services.drift_monitor.store import Asked, PostgresStore, Reading, Reporting
 from shared.access import Principal, Role, act
@@ -64,11 +64,11 @@ def _drawing(store: PostgresStore, reading: Reading, reporting: Reporting, jobs:
     async def report(
         model: ModelNameText, request: Request, principal: Requester, wanted: Wanted | None = None
     ) -> Response:
-        await versions_of(store, model, principal)
+        await admit(store, model, principal)
         act(principal, await store.owner(model), MAY_ASK)
 
         async def action() -> tuple[int, Json]:
-            window = await _window_to_draw(reading, model, wanted or Wanted())
+            window = await _window_to_draw(store, reading, model, wanted or Wanted())
             if not await store.has_rows((model, window["version"]), window["window"]):
                 raise Conflict(_FORGOTTEN.format(**window))
             asked = Asked(
@@ -122,9 +122,11 @@ def _fetching(store: PostgresStore, reporting: Reporting, opened: Opened) -> API
     return routes
 
 
-async def _window_to_draw(reading: Reading, model: str, wanted: Wanted) -> Json:
+async def _window_to_draw(
+    store: PostgresStore, reading: Reading, model: str, wanted: Wanted
+) -> Json:
     if wanted.window is None:
-        found = await reading.last_closed(model, wanted.version)
+        found = await _newest(store, reading, model, wanted.version)
         if found is None:
             raise Conflict("No window of this model is full yet; ask again when one is.")
         return found
@@ -137,6 +139,17 @@ async def _window_to_draw(reading: Reading, model: str, wanted: Wanted) -> Json:
     if found["closed_at"] is None:
         raise Conflict(f"Window {wanted.window} has {found['rows']} rows; ask when it is full.")
     return found
+
+
+async def _newest(
+    store: PostgresStore, reading: Reading, model: str, version: int | None
+) -> Json | None:
+    """Of the version that was named, else of the champion, else of whichever was compared last."""
+    if version is not None:
+        return await reading.last_closed(model, version)
+    champion = await champion_of(store, model)
+    found = await reading.last_closed(model, champion.version) if champion else None
+    return found or await reading.last_of_any(model)
 
 
 async def _report(

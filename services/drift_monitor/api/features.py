@@ -1,14 +1,16 @@
-"""What is known of features across windows: in words, and as a short history."""
+"""What is known of features across windows: in words, as a short history, as cells of a map."""
 
+from collections.abc import Iterator, Sequence
 from typing import Final
 
-from services.drift_monitor.detection import in_words, severity_of
-from services.drift_monitor.pictures.heat import Tier
+from services.drift_monitor.detection import MOST_FEATURES, NOT_TESTED, in_words, severity_of
+from services.drift_monitor.pictures.heat import MOST_COLUMNS, Cell, Column, Tier
 from shared.events import FeatureDrift, Json
 
 MOST_TOLD: Final = 8
 HISTORY: Final = 20
 """Windows whose effects are listed for each feature."""
+_RANKS: Final = {"critical": 0, "warning": 1, "clean": 2, "insufficient": 3}
 
 
 def words_of(found: Json) -> str:
@@ -31,6 +33,34 @@ def tier_of(window: Json, found: Json, shift: float) -> Tier:
         shift=shift,
     )
     return severity or ("insufficient" if window["mode"] == "insufficient" else "clean")
+
+
+def reason_of(window: Json) -> str:
+    """Why a window was not judged statistically."""
+    detail = str(window["detail"] or "nobody wrote down why")
+    _, found, reason = detail.partition(NOT_TESTED)
+    return (reason.rpartition("; alpha ")[0] or reason) if found else detail
+
+
+def said_of(window: Json, feature: str, shift: float) -> str:
+    """How one feature of a window compares, as far as the window was judged at all."""
+    name = f"Window {window['window']}"
+    if window["closed_at"] is None:
+        return f"{name} is open with {window['rows']} rows and not judged yet"
+    if window["judge_at"] is not None:
+        return f"{name} is closed and waits for its verdict"
+    features = window["features"] or ()
+    found = next((one for one in features if one["feature"] == feature), None)
+    tier = tier_of(window, found, shift) if found else None
+    if found and tier in ("warning", "critical"):
+        return f"{name}: {tier}: {words_of(found)}"
+    if window["mode"] == "insufficient":
+        return f"{name} was not judged: {reason_of(window)}"
+    if found:
+        return f"{name}: like the reference: {words_of(found)}"
+    if len(features) < MOST_FEATURES:
+        return f"{name}: {feature} was not tested, it has too few rows"
+    return f"{name}: {feature} is not among the {MOST_FEATURES} that differ most"
 
 
 def worst_of(windows: list[Json], shift: float) -> list[Json]:
@@ -63,3 +93,61 @@ def _effect(window: Json, feature: str) -> float | None:
     found = (one for one in window["features"] or () if one["feature"] == feature)
     effect: float | None = next((one["effect"] for one in found), None)
     return effect
+
+
+# --- the map ----------------------------------------------------------------------------------
+
+
+def columns_of(closed: Sequence[Json]) -> list[Column]:
+    """Compared windows, the oldest first, as columns of the map; of many, several share one."""
+    return [
+        Column(
+            first=some[0]["window"],
+            last=some[-1]["window"],
+            at=some[-1]["ended_at"],
+            unjudged="" if any(map(_has_figures, some)) else reason_of(some[-1]),
+        )
+        for some in _shared(closed)
+    ]
+
+
+def _has_figures(window: Json) -> bool:
+    return bool(window["features"]) or window["mode"] != "insufficient"
+
+
+def cells_of(closed: Sequence[Json], shift: float) -> list[Cell]:
+    """The worst that is known of each feature in each column."""
+    cells: list[Cell] = []
+    for place, some in enumerate(_shared(closed)):
+        worst: dict[str, tuple[tuple[int, float], Tier, Json, Json]] = {}
+        for window in some:
+            for found in window["features"] or ():
+                tier, known = tier_of(window, found, shift), worst.get(found["feature"])
+                rank = (_RANKS[tier], found["p_value"])
+                if known is None or rank < known[0]:
+                    worst[found["feature"]] = (rank, tier, window, found)
+        cells += [
+            Cell(
+                feature=name,
+                column=place,
+                p=found["p_value"],
+                tier=tier,
+                words=f"window {window['window']}: {_of_cell(tier, window, found)}",
+            )
+            for name, (_, tier, window, found) in worst.items()
+        ]
+    return cells
+
+
+def _of_cell(tier: Tier, window: Json, found: Json) -> str:
+    return f"not judged: {reason_of(window)}" if tier == "insufficient" else words_of(found)
+
+
+def _shared(closed: Sequence[Json]) -> Iterator[Sequence[Json]]:
+    each = max(1, -(-len(closed) // MOST_COLUMNS))
+    # The newest one has its place at the right, and the oldest column may hold fewer.
+    first = len(closed) % each
+    if first:
+        yield closed[:first]
+    for start in range(first, len(closed), each):
+        yield closed[start : start + each]

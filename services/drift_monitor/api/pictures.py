@@ -1,20 +1,22 @@
 """HTTP: what the monitor saw, as pictures."""
 
+import asyncio
 from typing import Annotated, Any, Final
 
 import numpy as np
 from fastapi import APIRouter, Query
 from fastapi.responses import Response
 
-from services.drift_monitor.api.common import Looking, versions_of
-from services.drift_monitor.api.features import tier_of, words_of
+from services.drift_monitor.api.common import Looking, admit, chosen
+from services.drift_monitor.api.features import cells_of, columns_of, said_of
 from services.drift_monitor.handlers import Profiles
-from services.drift_monitor.pictures import Cell, Judged, Shares, distribution, heat, quality
+from services.drift_monitor.pictures import Guessed, Judged, Shares, distribution, heat, quality
 from services.drift_monitor.store import PostgresStore, Reading
 from services.drift_monitor.windows import Watched
 from shared.errors import Conflict, Fault, InvalidInput, NotFound
 from shared.events import Json
 from shared.names import ModelNameText
+from shared.reference import Reference
 from shared.sketch import Cells, NumberCells
 
 Limit = Annotated[int, Query(ge=1, le=500)]
@@ -28,7 +30,7 @@ _HEADERS: Final = {
 
 
 def router(store: PostgresStore, reading: Reading, profiles: Profiles) -> APIRouter:
-    """The routes of pictures."""
+    """The routes of pictures: of the champion, unless a version is named."""
     routes = APIRouter(prefix="/models/{model}/pictures")
 
     @routes.get("/drift.svg")
@@ -36,24 +38,22 @@ def router(store: PostgresStore, reading: Reading, profiles: Profiles) -> APIRou
         model: ModelNameText, principal: Looking, version: Number = None, limit: Limit = 60
     ) -> Response:
         """Features by time, the worst on top."""
-        chosen = await _chosen(store, await versions_of(store, model, principal), version)
-        closed = (await reading.closed(model, chosen.version, limit))[::-1]
-        shift = chosen.policy.shift
-        cells = [cell for place, one in enumerate(closed) for cell in cells_of(place, one, shift)]
-        moments = [one["ended_at"] for one in closed]
-        # A window that could not be compared has none.
-        alpha = next((one["alpha"] for one in reversed(closed) if one["alpha"]), 1.0)
-        return _svg(heat(_name(chosen), moments, cells, alpha=alpha))
+        await admit(store, model, principal)
+        shown = await chosen(store, model, version)
+        closed = (await reading.closed(model, shown.version, limit))[::-1]
+        # Of many windows and features it takes longer than others should wait.
+        return _svg(await asyncio.to_thread(_map, shown, closed))
 
     @routes.get("/quality.svg")
     async def over_time(
         model: ModelNameText, principal: Looking, version: Number = None, limit: Limit = 60
     ) -> Response:
-        """Realised quality, window by window, beside what was promised and the rule."""
-        chosen = await _chosen(store, await versions_of(store, model, principal), version)
-        found = await reading.windows(model, version=chosen.version, limit=limit, labelled=True)
-        judged = [_judged(one) for one in reversed(found) if one["quality"]]
-        return _svg(quality(_name(chosen), chosen.metric, judged))
+        """Realised and estimated quality by window, beside what was promised and the rule."""
+        await admit(store, model, principal)
+        shown = await chosen(store, model, version)
+        found = await reading.windows(model, version=shown.version, limit=limit, measured=True)
+        judged = [_judged(one) for one in reversed(found)]
+        return _svg(quality(_name(shown), shown.metric, judged))
 
     @routes.get("/distribution.svg")
     async def one_feature(
@@ -64,10 +64,11 @@ def router(store: PostgresStore, reading: Reading, profiles: Profiles) -> APIRou
         window: Number = None,
     ) -> Response:
         """One feature, the worst by default, of a window, the newest by default."""
-        chosen = await _chosen(store, await versions_of(store, model, principal), version)
-        seen = await _window(reading, chosen, window)
-        place = (str(chosen.model), chosen.version, int(seen["window"]))
-        reference = await profiles.of(chosen.reference)
+        await admit(store, model, principal)
+        shown = await chosen(store, model, version)
+        seen = await _window(reading, shown, window)
+        place = (str(shown.model), shown.version, int(seen["window"]))
+        reference = await profiles.of(shown.reference)
         names = [cell.name for cell in reference.layout.features]
         feature = feature or _worst(seen, names)
         if feature not in names:
@@ -75,26 +76,24 @@ def router(store: PostgresStore, reading: Reading, profiles: Profiles) -> APIRou
             raise InvalidInput("This version has no such feature.", [fault])
         sketch = reference.layout.read((await store.sketches([place]))[place])
         index = names.index(feature)
-        cells = reference.layout.features[index]
-        counts = reference.layout.split(sketch.counts)[index]
-        shares = shares_of(cells, counts, reference.counts[index])
-        return _svg(distribution(_name(chosen), shares, _said(seen, feature)))
+        shares = shares_of(
+            reference.layout.features[index],
+            reference.layout.split(sketch.counts)[index],
+            counts_of(reference, index, seen["season"]),
+        )
+        said = said_of(seen, feature, shown.policy.shift)
+        about = beside(reference, index, seen["season"])
+        return _svg(distribution(_name(shown), shares, f"{said}{about}"))
 
     return routes
 
 
-def cells_of(place: int, window: Json, shift: float) -> list[Cell]:
-    """What is known of each feature of a compared window."""
-    return [
-        Cell(
-            feature=found["feature"],
-            column=place,
-            p=found["p_value"],
-            tier=tier_of(window, found, shift),
-            words=f"window {window['window']}: {words_of(found)}",
-        )
-        for found in window["features"] or ()
-    ]
+def _map(version: Watched, closed: list[Json]) -> bytes:
+    columns = columns_of(closed)
+    cells = cells_of(closed, version.policy.shift)
+    # A window that could not be compared has none.
+    alpha = next((one["alpha"] for one in reversed(closed) if one["alpha"]), 1.0)
+    return heat(_name(version), columns, cells, alpha=alpha)
 
 
 def _worst(window: Json, names: list[str]) -> str:
@@ -103,9 +102,26 @@ def _worst(window: Json, names: list[str]) -> str:
     return next(found, names[0])
 
 
-def _said(window: Json, feature: str) -> str:
-    found = next((one for one in window["features"] or () if one["feature"] == feature), None)
-    return f"Window {window['window']}: " + (words_of(found) if found else "like the reference")
+# --- what a window is compared with -----------------------------------------------------------
+
+
+def counts_of(reference: Reference, index: int, season: str) -> Any:
+    """Rows per cell of a feature that windows of a season are compared with.
+
+    Where no training row lies in the season that is nothing, and nothing is shown instead of it.
+    """
+    if season and reference.season is not None and season not in reference.seasons:
+        return np.zeros_like(reference.counts[index])
+    return reference.of_season(season).counts[index]
+
+
+def beside(reference: Reference, index: int, season: str) -> str:
+    """What the outline is of, where it is not of all training rows."""
+    if not season or reference.season is None:
+        return ""
+    if not np.sum(counts_of(reference, index, season)):
+        return f". The reference has no rows of it in the season {season}"
+    return f". The reference is of the season {season}"
 
 
 def shares_of(cells: Cells, window: Any, reference: Any) -> Shares:
@@ -129,29 +145,32 @@ def names_of(cells: Cells) -> tuple[str, ...]:
     return ("below", *inner, "above", "missing")
 
 
+# --- quality ----------------------------------------------------------------------------------
+
+
 def _judged(window: Json) -> Judged:
-    found = window["quality"]
+    found, guess = window["quality"] or {}, window["estimate"]
+    # Labels of too few of the scores stand for nothing.
+    told = {} if window["state"] == "censored" else found
     return Judged(
         at=window["ended_at"],
-        value=found["value"],
-        low=found.get("low"),
-        high=found.get("high"),
+        value=told.get("value"),
+        low=told.get("low"),
+        high=told.get("high"),
         reference=found.get("reference"),
-        baseline=found.get("baseline"),
+        baseline=told.get("baseline"),
         completeness=window["completeness"],
         expected=found.get("expected"),
+        estimate=_guessed(guess) if guess else None,
     )
 
 
-async def _chosen(store: PostgresStore, versions: list[Watched], version: int | None) -> Watched:
-    """The version that was named, else the champion, else the newest."""
-    by_number = {one.version: one for one in versions}
-    if version is not None:
-        if version not in by_number:
-            raise NotFound(f"Version {version} of this model is not watched.")
-        return by_number[version]
-    standing = await store.standing(versions[0].model)
-    return by_number.get(standing.champion or 0, versions[0])
+def _guessed(guess: Json) -> Guessed | None:
+    figures = [guess.get(name) for name in ("value", "low", "high", "reference")]
+    value, low, high, reference = (0.0 if one is None else float(one) for one in figures)
+    if None in figures:
+        return None
+    return Guessed(value=value, low=low, high=high, reference=reference)
 
 
 async def _window(reading: Reading, version: Watched, number: int | None) -> Json:

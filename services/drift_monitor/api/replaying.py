@@ -5,9 +5,8 @@ from typing import Annotated
 
 from fastapi import APIRouter, Path, Query
 
-from services.drift_monitor.api.common import Looking, versions_of
+from services.drift_monitor.api.common import Looking, admit, named
 from services.drift_monitor.handlers.replaying import Replay, Replaying
-from shared.errors import NotFound
 from shared.events import Json
 from shared.names import ModelNameText
 
@@ -30,11 +29,8 @@ def router(replaying: Replaying) -> APIRouter:
         shift: Shift = None,
     ) -> Json:
         """What differs from the verdict that was recorded; other rules decide nothing."""
-        await versions_of(replaying.store, model, principal)
-        known = await replaying.store.versions([(model, version)])
-        if (model, version) not in known:
-            raise NotFound(f"Version {version} of this model is not watched.")
-        watched = known[model, version]
+        await admit(replaying.store, model, principal)
+        watched = await named(replaying.store, model, version)
         made = await replaying.replay(watched, window, alpha=alpha, shift=shift)
         return {"model": model, "version": version, "window": window, **_plain(made)}
 

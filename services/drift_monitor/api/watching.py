@@ -6,19 +6,20 @@ from typing import Annotated, Final
 
 from fastapi import APIRouter, Path, Query
 
-from services.drift_monitor.api.common import Looking, versions_of
-from services.drift_monitor.api.features import HISTORY, worst_of
+from services.drift_monitor.api.common import ABOVE_ALL, Looking, admit, champion_of, named
+from services.drift_monitor.api.features import HISTORY, reason_of, worst_of
 from services.drift_monitor.domain import EVERY, Watch
 from services.drift_monitor.handlers.measuring import Measuring
 from services.drift_monitor.store import PostgresStore, Reading
 from services.drift_monitor.store.reading import NEWEST
 from services.drift_monitor.windows import Watched
-from shared.errors import Fault, InvalidInput, NotFound
+from shared.errors import Fault, InvalidInput
 from shared.events import Json
 from shared.http import page
 from shared.names import ModelNameText
 
 Limit = Annotated[int, Query(ge=1, le=1000)]
+Versions = Annotated[int, Query(ge=1, le=100)]
 Number = Annotated[int, Path(ge=1, le=2**31 - 1)]
 Version = Annotated[int | None, Query(ge=1, le=2**31 - 1)]
 _QUALITY: Final = (
@@ -42,10 +43,21 @@ def router(store: PostgresStore, reading: Reading, measuring: Measuring) -> APIR
     routes.include_router(_at_a_moment(store, measuring))
 
     @routes.get("/models/{model}/drift")
-    async def drift(model: ModelNameText, principal: Looking) -> Json:
-        versions = await versions_of(store, model, principal)
+    async def drift(
+        model: ModelNameText,
+        principal: Looking,
+        version: Version = None,
+        limit: Versions = 20,
+        cursor: str = "",
+    ) -> Json:
+        """The champion first, then the newest versions; or the one that is named."""
+        await admit(store, model, principal)
         standing = await store.standing(model)
-        shown = [await _state(reading, version, standing.champion) for version in versions]
+        if version is not None:
+            versions, following = [await named(store, model, version)], None
+        else:
+            versions, following = await _versions(store, model, limit, cursor)
+        shown = [await _state(reading, one, standing.champion) for one in versions]
         course = (await store.course(model)).course
         return {
             "model": model,
@@ -55,6 +67,7 @@ def router(store: PostgresStore, reading: Reading, measuring: Measuring) -> APIR
             "cools_until": course.cools_until,
             "retraining_asked_at": course.asked_at or standing.asked_at,
             "versions": shown,
+            "next": following,
         }
 
     @routes.get("/models/{model}/quality")
@@ -65,9 +78,10 @@ def router(store: PostgresStore, reading: Reading, measuring: Measuring) -> APIR
         limit: Limit = 100,
         cursor: str = "",
     ) -> Json:
-        await versions_of(store, model, principal)
+        """How wrong the answers of each window were, or are estimated to be before labels come."""
+        await admit(store, model, principal)
         found = await reading.windows(
-            model, version=version, before=_place(cursor), limit=limit, labelled=True
+            model, version=version, before=_place(cursor), limit=limit, measured=True
         )
         items = [{name: window[name] for name in _QUALITY} for window in found]
         waiting = await reading.waiting_labels(model)
@@ -81,7 +95,7 @@ def router(store: PostgresStore, reading: Reading, measuring: Measuring) -> APIR
         limit: Limit = 100,
         cursor: str = "",
     ) -> Json:
-        await versions_of(store, model, principal)
+        await admit(store, model, principal)
         found = await reading.windows(model, version=version, before=_place(cursor), limit=limit)
         return page(found, _next(found, limit))
 
@@ -100,11 +114,10 @@ def _at_a_moment(store: PostgresStore, measuring: Measuring) -> APIRouter:
         at: datetime | None = None,
     ) -> Json:
         """How wrong the answers of a window were, as far as could be known at a moment."""
-        by_number = {one.version: one for one in await versions_of(store, model, principal)}
-        if version not in by_number:
-            raise NotFound(f"Version {version} of this model is not watched.")
+        await admit(store, model, principal)
+        watched = await named(store, model, version)
         moment = _aware(at) if at else measuring.now()
-        found = await measuring.as_known(by_number[version], window, moment)
+        found = await measuring.as_known(watched, window, moment)
         plain = None if found is None else asdict(found)
         return {
             "model": model,
@@ -124,10 +137,37 @@ def _aware(at: datetime) -> datetime:
     return at
 
 
+async def _versions(
+    store: PostgresStore, model: str, limit: int, cursor: str
+) -> tuple[list[Watched], str | None]:
+    """The champion, then the others from the newest on, and what leads to more of them."""
+    champion = await champion_of(store, model)
+    first = [champion] if champion and not cursor else []
+    others = await store.newest_versions(
+        model,
+        limit - len(first) + 1,
+        below=_below(cursor),
+        without=champion.version if champion else None,
+    )
+    found = [*first, *others][:limit]
+    if len(first) + len(others) <= limit:
+        return found, None
+    return found, str(ABOVE_ALL if found == first else found[-1].version)
+
+
+def _below(cursor: str) -> int:
+    if not cursor:
+        return ABOVE_ALL
+    if cursor.isascii() and cursor.isdigit() and len(cursor) < 11 and int(cursor) <= ABOVE_ALL:
+        return int(cursor)
+    raise _unknown_cursor()
+
+
 async def _state(reading: Reading, version: Watched, champion: int | None) -> Json:
     key = (str(version.model), version.version)
     opened, told = await reading.filling(*key), await reading.telling(*key)
     seen = await reading.closed(*key, HISTORY, told["season"]) if told else []
+    last = await reading.last_closed(*key)
     return {
         "version": version.version,
         "is_champion": version.version == champion,
@@ -136,7 +176,8 @@ async def _state(reading: Reading, version: Watched, champion: int | None) -> Js
         "metric": version.metric,
         "window_rows": version.policy.window,
         "open_window": _rows(opened) if opened else None,
-        "last_window": await reading.last_closed(*key),
+        "last_window": last,
+        "not_judged": reason_of(last) if last and last["mode"] == "insufficient" else None,
         "drifted_seasons": _seasons(version.watch),
         "worst": worst_of(seen, version.policy.shift),
     }
@@ -165,5 +206,9 @@ def _place(cursor: str) -> tuple[int, int]:
     version, _, window = cursor.partition(".")
     if all(part.isascii() and part.isdigit() and len(part) < 10 for part in (version, window)):
         return int(version), int(window)
+    raise _unknown_cursor()
+
+
+def _unknown_cursor() -> InvalidInput:
     fault = Fault("/query/cursor", "not a cursor", "leave it out to begin anew")
-    raise InvalidInput("This cursor was not given by this list.", [fault])
+    return InvalidInput("This cursor was not given by this list.", [fault])

@@ -34,6 +34,8 @@ from shared.sketch import Sketch
 __all__ = [
     "ALPHA",
     "HISTORY",
+    "MOST_FEATURES",
+    "NOT_TESTED",
     "TOLERATED_SHIFT",
     "Comparison",
     "Mode",
@@ -46,6 +48,8 @@ __all__ = [
 
 HISTORY: Final = 16
 """Windows that are looked at together at most, the newest one among them."""
+NOT_TESTED: Final = "not tested: "
+"""What comes before the reason in the words of a verdict."""
 MOST_FEATURES: Final = 50
 """So many of the features are named in an event, the worst ones."""
 
@@ -122,7 +126,7 @@ def _without_calibration(reference: Reference, window: Sketch, alpha: float) -> 
         "rows vary by chance"
     )
     found = outside_findings(reference, window, alpha)
-    return _concluded(found, alpha, "insufficient", f"not tested: {why}", ())
+    return _concluded(found, alpha, "insufficient", f"{NOT_TESTED}{why}", ())
 
 
 def _basis(base: Prepared, scales: Scales) -> str:

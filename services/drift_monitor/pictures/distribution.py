@@ -4,14 +4,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
 
-from services.drift_monitor.pictures.sheet import LINE, Sign, legend, lines, sheet, shortened, text
+from services.drift_monitor.pictures.sheet import LINE, Entry, head, lines, sheet, shortened, text
 from shared.plain_text import html, plain
 
-_LEFT, _TOP, _PLOT, _RIGHT, _TALL, _FOOT = 48, 56, 640, 76, 220, 84
+_LEFT, _PLOT, _RIGHT, _TALL, _FOOT = 48, 640, 76, 220, 84
 _MOST_NAMES: Final = 12
 _WIDTH: Final = _LEFT + _PLOT + _RIGHT
-_MEANINGS: Final[tuple[tuple[str, Sign, str], ...]] = (
-    ("window", "block", "the window"),
+_MEANINGS: Final[tuple[Entry, ...]] = (
+    ("window", "full", "the window"),
     ("reference", "stroke", "the reference"),
 )
 
@@ -40,9 +40,11 @@ def distribution(model: str, shares: Shares, says: str) -> bytes:
     cells = len(shares.names)
     wide = _PLOT / max(cells, 1)
     highest = max([*shares.window, *shares.reference, 1e-9])
-    told = lines(38, says, _WIDTH)
-    top = _TOP + LINE * max(len(told) - 1, 0)
-    parts = [*told, *legend(_LEFT + _PLOT, 20, _MEANINGS)]
+    title = f"{model}: {shares.feature}"
+    parts, y = head(title, _WIDTH, _MEANINGS)
+    told = lines(y, says, _WIDTH)
+    top = y + LINE * len(told) + 4
+    parts += told
     for place in range(cells):
         parts += _bars(place, shares, wide, highest, top)
     parts.append(_outline(shares.reference, wide, highest, top))
@@ -52,7 +54,6 @@ def distribution(model: str, shares: Shares, says: str) -> bytes:
         text(_LEFT - 6, top, f"{highest:.0%}", "y"),
         text(_LEFT - 6, top + _TALL, "0", "y"),
     ]
-    title = f"{model}: {shares.feature}"
     told_so = f"{says} Filled: the window; outlined: the reference."
     return sheet(title, told_so, _WIDTH, top + _TALL + _FOOT, parts)
 
@@ -86,6 +87,6 @@ def _names(names: Sequence[str], wide: float, top: int) -> list[str]:
     return [
         f'<text class="soft" x="{_LEFT + wide * (place + 0.5):.1f}" y="{y}" '
         f'transform="rotate(35 {_LEFT + wide * (place + 0.5):.1f} {y})">'
-        f"{html(plain(shortened(names[place], 16)))}</text>"
+        f"{html(plain(shortened(names[place], 96)))}</text>"
         for place in dict.fromkeys([*shown, *([last] if last >= 0 else [])])
     ]

@@ -8,7 +8,8 @@ from shared.postgres import Database, Row
 
 _COLUMNS: Final = (
     "w.model, w.version, w.number, w.season, w.rows, w.started_at, w.ended_at, w.closed_at, "
-    "w.severity, w.mode, w.alpha, w.detail, w.features, coalesce(q.labels, 0) as labels, "
+    "w.judge_at, w.severity, w.mode, w.alpha, w.detail, w.features, "
+    "coalesce(q.labels, 0) as labels, "
     "coalesce(q.steps, 0) as steps, coalesce(q.revision, 0) as revision, q.state, q.quality, "
     "q.estimate"
 )
@@ -38,10 +39,10 @@ class Reading:
         version: int | None = None,
         before: tuple[int, int] = NEWEST,
         limit: int = 100,
-        labelled: bool = False,
+        measured: bool = False,
     ) -> list[Json]:
-        """Windows of a model; only those with labels if asked for."""
-        only = "and q.revision > 0 " if labelled else ""
+        """Windows of a model; only those with labels or an estimate if asked for."""
+        only = "and (q.revision > 0 or q.estimate is not null) " if measured else ""
         rows = await self.database.fetch(
             f"{_WINDOWS} {only} order by w.version desc, w.number desc limit $5",
             model,
@@ -62,14 +63,17 @@ class Reading:
         )
         return _plain(row) if row else None
 
-    async def last_closed(self, model: str, version: int | None) -> Json | None:
+    async def last_closed(self, model: str, version: int) -> Json | None:
         """The window that was compared last; that may be one that was opened before others."""
+        return next(iter(await self.closed(model, version, 1)), None)
+
+    async def last_of_any(self, model: str) -> Json | None:
+        """The same, whichever version it is of."""
         row = await self.database.fetchrow(
-            f"{_WINDOWS} and w.closed_at is not null and w.judge_at is null "
-            "order by w.version desc, w.closed_at desc, w.number desc limit 1",
+            f"select {_COLUMNS} from {_TABLES} "  # noqa: S608 - constants only
+            "where w.model = $1 and w.closed_at is not null and w.judge_at is null "
+            "order by w.closed_at desc, w.version desc, w.number desc limit 1",
             model,
-            version,
-            *NEWEST,
         )
         return _plain(row) if row else None
 

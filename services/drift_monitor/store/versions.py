@@ -169,12 +169,23 @@ class VersionTable:
         )
         return {(row["model"], row["version"]): _watched(row) for row in rows}
 
-    async def newest_versions(self, model: str, limit: int) -> list[Watched]:
+    async def newest_versions(
+        self, model: str, limit: int, *, below: int = 2**31 - 1, without: int | None = None
+    ) -> list[Watched]:
+        """Versions of a model, newest first.
+
+        Args:
+            below: only those with lower numbers.
+            without: this one is left out.
+        """
         rows = await self.database.fetch(
             f"select {_WATCHED} from version "  # noqa: S608 - constants only
-            "where model = $1 order by version desc limit $2",
+            "where model = $1 and version < $3 and version is distinct from $4::int "
+            "order by version desc limit $2",
             model,
             limit,
+            below,
+            without,
         )
         return [_watched(row) for row in rows]
 
