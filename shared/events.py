@@ -1168,6 +1168,9 @@ class QualityMeasured(Event):
     scores look the same."""
     rule: Literal["", "better", "worse", "unclear"] = ""
     """Beside the baseline rule on the same rows; empty where it cannot be said."""
+    value_is: str = ""
+    """What `value` and its like are: `error_rate` where the metric is accuracy, otherwise the
+    metric itself; lower is better. Empty in events from before it was told."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -1199,6 +1202,8 @@ class QualityEstimated(Event):
     """The same estimate on the held-out rows."""
     others: tuple[EstimatedMetric, ...] = ()
     """For two classes: roc_auc, accuracy, f1, precision and recall, as far as they exist."""
+    value_is: str = ""
+    """As in `QualityMeasured`."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -1223,6 +1228,8 @@ class QualityDegraded(Event):
     evidence: float | None = None
     """Of the detector: how many times its expectation under no change."""
     detail: str = ""
+    value_is: str = ""
+    """As in `QualityMeasured`."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -1274,6 +1281,8 @@ class QualityRecovered(Event):
     window: int
     metric: str
     value: float
+    value_is: str = ""
+    """As in `QualityMeasured`."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

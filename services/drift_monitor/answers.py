@@ -12,8 +12,8 @@ from services.drift_monitor.domain import (
     with_spell,
 )
 from services.drift_monitor.quality import Alarm, Measured
-from services.drift_monitor.quality.units import shown
 from shared.events import Event, QualityDegraded, QualityRecovered
+from shared.figures import shown, value_is
 
 
 def after_measure(watch: Watch, subject: Subject, metric: str, found: Measured) -> Decided:
@@ -65,6 +65,7 @@ def _recovered(
         version=subject.version,
         window=subject.window,
         metric=metric,
+        value_is=value_is(metric),
         value=value,
     )
     return replace(watch, is_degraded=False), (said,)
@@ -76,6 +77,7 @@ def _after_worse(watch: Watch, subject: Subject, metric: str, found: Measured) -
         version=subject.version,
         window=subject.window,
         metric=metric,
+        value_is=value_is(metric),
         value=found.value,
         reference=found.reference,
         bound=found.bound or 0.0,
@@ -118,6 +120,7 @@ def after_alarm(watch: Watch, subject: Subject, metric: str, alarm: Alarm) -> De
         version=subject.version,
         window=subject.window,
         metric=metric,
+        value_is=value_is(metric),
         value=alarm.level,
         reference=alarm.reference,
         bound=alarm.limit,

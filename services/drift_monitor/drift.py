@@ -17,8 +17,9 @@ from services.drift_monitor.domain import (
     with_spell,
 )
 from services.drift_monitor.quality import Estimated
-from services.drift_monitor.quality.units import shown, tolerated
+from services.drift_monitor.quality.units import tolerated
 from shared.events import DriftCleared, DriftDetected, Event, FeatureDrift
+from shared.figures import shown
 
 MOST_NAMED: Final = 20
 """Features named in `drift.detected`, the worst ones."""

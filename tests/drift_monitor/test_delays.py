@@ -11,6 +11,7 @@ from services.drift_monitor.quality.delays import (
     Delays,
     censored,
     counted,
+    fitted,
     no_delays,
     survival,
 )
@@ -81,6 +82,19 @@ def test_a_window_is_expected_to_have_the_mean_of_what_its_rows_should() -> None
     assert delays.expected(DAY, DAY) == 0.5
     assert 0.5 < delays.expected(5 * DAY, 20 * DAY) < 1.0
     assert delays.expected(15 * DAY, 20 * DAY) == 1.0
+
+
+def test_labels_of_what_is_not_kept_any_more_are_taken_from_all_steps_alike() -> None:
+    came = counted([10.0] * 600 + [DAY] * 300 + [30 * DAY] * 101)
+
+    kept = fitted(came, 333)
+
+    assert kept.sum() == 333
+    assert np.abs(kept - came * 333 / 1001).max() < 1
+    assert (fitted(came, 1001) == came).all()
+    assert (fitted(came, 5000) == came).all()
+    assert fitted(came, 0).sum() == 0
+    assert fitted(no_delays(), 7).sum() == 0
 
 
 def test_of_few_labels_nothing_is_said() -> None:

@@ -429,6 +429,24 @@ async def test_expected_completeness_comes_from_the_models_own_delays(watched: S
     assert delays.at(3 * 86_400) < delays.at(10 * 86_400)
 
 
+async def test_labels_of_windows_that_are_forgotten_do_not_make_more_expected(
+    watched: Site,
+) -> None:
+    await watched.hear(*watched.serving.batches_of(QUIET[:300]))
+    # Of two predictions one gets its label within a day, the other never.
+    await tell(watched, labels_of(watched, step=2), NOON + DAY)
+    await settle(watched, NOON + 20 * DAY)
+
+    for table in ("window_sketch", "window_quality"):
+        await watched.store.database.execute(f"delete from {table} where number <= 2")
+    delays = await watched.judging.measuring.learn_delays(PUMP)
+
+    assert delays is not None
+    assert delays.level == pytest.approx(0.5)
+    came = await watched.store.database.fetchval("select came from label_delay")
+    assert sum(came) == 50
+
+
 def test_a_list_that_was_cut_ends_before_its_last_moment() -> None:
     """More losses of that moment may have been left out; they are due the next time."""
     at = [NOON + timedelta(seconds=n) for n in (0, 1, 2, 2)]

@@ -22,13 +22,14 @@ from services.drift_monitor.quality import (
     measure,
     step_of,
 )
-from services.drift_monitor.quality.units import in_unit, shown
+from services.drift_monitor.quality.units import in_unit
 from services.drift_monitor.store import Key, PostgresStore
 from services.drift_monitor.store.outcomes import Due, Fed
 from services.drift_monitor.store.qualities import BEGINNING, Look, Running
 from services.drift_monitor.windows import Watched, Window
 from shared.clock import Clock
 from shared.events import QualityDegraded, QualityEstimated, QualityMeasured
+from shared.figures import shown, value_is
 from shared.sketch import NumberCells
 from shared.spec_parts import LONGEST
 
@@ -264,6 +265,7 @@ def _estimated(version: Watched, number: int, found: Estimated) -> QualityEstima
         high=found.high,
         reference=found.reference,
         others=found.others,
+        value_is=value_is(found.metric),
     )
 
 
@@ -291,6 +293,7 @@ def _measured(
         gap_low=found.gap.low if found.gap else None,
         gap_high=found.gap.high if found.gap else None,
         rule=found.rule,
+        value_is=value_is(version.metric),
     )
 
 
@@ -317,6 +320,7 @@ def below_rule(version: Watched, number: int, found: Measured) -> QualityDegrade
         bound=found.rule_bound or 0.0,
         labels=found.labels,
         by="rule",
+        value_is=value_is(version.metric),
         detail=f"{shown(version.metric)} {found.value:.4g} over {found.labels} labels; the "
         f"baseline rule would have had {found.baseline or 0.0:.4g} on the same rows",
     )

@@ -66,6 +66,23 @@ def censored(steps: Sequence[int], rows: Sequence[int]) -> Floats:
     return found
 
 
+def fitted(came: Counts, labels: int) -> Counts:
+    """Labels per step, no more than so many: what is too much is taken from all steps alike.
+
+    Args:
+        came: shape (n,); of windows that are kept, and of others that are not kept any more.
+        labels: of the windows that are kept.
+    """
+    total = int(came.sum())
+    if labels >= total:
+        return came
+    shares = came * (labels / total)
+    found: Counts = np.floor(shares).astype(np.int64)
+    broken = np.argsort(found - shares, kind="stable")
+    found[broken[: labels - int(found.sum())]] += 1
+    return found
+
+
 def survival(came: Counts, left: Floats | Counts) -> NDArray[np.float64]:
     """The share that has no label after each step.
 

@@ -11,7 +11,8 @@ from numpy.typing import NDArray
 from services.drift_monitor.quality.bounds import Rule, beside_rule, interval, reach
 from services.drift_monitor.quality.delays import SETTLED, Delays
 from services.drift_monitor.quality.estimating import Gap, gap
-from services.drift_monitor.quality.units import in_unit, shown, tolerated, tolerated_losses
+from services.drift_monitor.quality.units import in_unit, tolerated, tolerated_losses
+from shared.figures import shown
 from shared.reference import LEAST_LOSSES, Losses
 from shared.scores import Scores
 from shared.sketch import Counts

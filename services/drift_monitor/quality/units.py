@@ -1,19 +1,4 @@
-"""What figures of quality are called, their unit, and how much worse they may be without a word."""
-
-from typing import Final
-
-_SHOWN: Final = {"accuracy": "error rate"}
-"""Losses are watched, and the loss of an answer that is wrong is 1: lower is better here."""
-
-
-def shown(metric: str) -> str:
-    """What people are told that the figures of a watched metric are."""
-    return _SHOWN.get(metric, metric)
-
-
-def value_is(metric: str) -> str:
-    """The same for programs: one word."""
-    return shown(metric).replace(" ", "_")
+"""The unit of figures of quality, and how much worse they may be without a word."""
 
 
 def in_unit(metric: str, mean: float) -> float:

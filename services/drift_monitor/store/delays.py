@@ -6,7 +6,14 @@ from typing import Final
 
 import numpy as np
 
-from services.drift_monitor.quality.delays import EDGES, Counts, Floats, censored, no_delays
+from services.drift_monitor.quality.delays import (
+    EDGES,
+    Counts,
+    Floats,
+    censored,
+    fitted,
+    no_delays,
+)
 from shared.postgres import Database, Row
 
 FEW_WINDOWS: Final = 200
@@ -61,6 +68,9 @@ class DelayTable:
     ) -> tuple[Counts, Floats]:
         """Labels per step of delay, and predictions without one by the steps of their ages.
 
+        Both are of windows that are kept: as many labels as these have, with the delays of all
+        that ever came, of which older ones so count less and less.
+
         Args:
             keep: what was counted is written down for the next time; the caller holds the lock.
         """
@@ -74,8 +84,11 @@ class DelayTable:
             return came, np.array(known["left_over"], dtype=np.float64)
         rows = await self.database.fetch(_LEFT, model, now, list(EDGES))
         left = censored([row["step"] for row in rows], [row["left_over"] for row in rows])
-        windows = sum(row["windows"] for row in rows)
-        if keep and windows > FEW_WINDOWS:
+        ever = int(came.sum())
+        came = fitted(came, sum(row["labels"] for row in rows))
+        if keep and came.sum() < ever * (1 - GROWTH):
+            await self._keep_came(model, came)
+        if keep and sum(row["windows"] for row in rows) > FEW_WINDOWS:
             await self._keep_left(model, left, int(came.sum()), rows, now)
         return came, left
 
@@ -93,13 +106,22 @@ class DelayTable:
             later[place] = later.get(place, 0) + row["labels"]
             came[row["step"]] = max(came[row["step"]] - row["labels"], 0)
         windows = await self.database.fetch(_FULL_THEN, model, then, list(EDGES))
-        left = [row["left_over"] + later.get((row["version"], row["number"]), 0) for row in windows]
-        return came, censored([row["step"] for row in windows], left)
+        since_then = [later.get((row["version"], row["number"]), 0) for row in windows]
+        pairs = list(zip(windows, since_then, strict=True))
+        left = [max(row["rows"] - row["labels"] + more, 0) for row, more in pairs]
+        labels = sum(max(row["labels"] - more, 0) for row, more in pairs)
+        return fitted(came, labels), censored([row["step"] for row in windows], left)
+
+    async def _keep_came(self, model: str, came: Counts) -> None:
+        await self.database.execute(
+            "update label_delay set came = $2 where model = $1", model, came.tolist()
+        )
 
     async def _keep_left(
         self, model: str, left: Floats, labels: int, rows: Sequence[Row], now: datetime
     ) -> None:
-        age: timedelta = now - min(row["opened_at"] for row in rows)
+        opened = [row["opened_at"] for row in rows if row["opened_at"] is not None]
+        age: timedelta = now - min(opened, default=now)
         await self.database.execute(
             "update label_delay set left_over = $2, left_at = $3, left_until = $4, "
             "left_labels = $5 where model = $1",
@@ -132,20 +154,21 @@ _SINCE: Final = """
 """
 """First labels by the steps of their delays; as in `counted`, an edge is the end of its step."""
 _FULL_THEN: Final = """
-    select w.version, w.number, w.rows - coalesce(q.labels, 0) as left_over, width_bucket(
+    select w.version, w.number, w.rows, coalesce(q.labels, 0) as labels, width_bucket(
         extract(epoch from $2::timestamptz - w.ended_at)::float8, $3::float8[]) as step
     from window_sketch w left join window_quality q using (model, version, number)
     where w.model = $1 and w.ended_at <= $2
 """
 _LEFT: Final = """
-    select step, sum(left_over)::bigint as left_over, count(*) as windows,
-        min(opened_at) as opened_at
+    select step, sum(left_over)::bigint as left_over, sum(labels)::bigint as labels,
+        count(*) as windows, min(opened_at) filter (where left_over > 0) as opened_at
     from (
-        select w.rows - coalesce(q.labels, 0) as left_over, w.opened_at, width_bucket(
+        select greatest(w.rows - coalesce(q.labels, 0), 0) as left_over,
+            coalesce(q.labels, 0) as labels, w.opened_at, width_bucket(
             extract(epoch from $2::timestamptz - w.ended_at)::float8, $3::float8[]) as step
         from window_sketch w left join window_quality q using (model, version, number)
-        where w.model = $1 and w.rows > coalesce(q.labels, 0)
-    ) as unlabelled group by step
+        where w.model = $1
+    ) as windows group by step
 """
 
 

@@ -29,6 +29,7 @@ from shared.events import (
     ServingRefused,
     WindowEvaluated,
 )
+from shared.figures import shown
 
 
 def of_serving(event: Event) -> str:
@@ -64,23 +65,25 @@ def of_monitoring(event: Event) -> str:
         case DriftCleared(version=version, window=window):
             return f"Inputs of version {version} are like the reference again in window {window}."
         case QualityMeasured(version=version, metric=metric, value=None, labels=labels):
-            return f"{metric} of version {version} cannot be told from {labels} labels yet."
+            return f"{shown(metric)} of version {version} cannot be told from {labels} labels yet."
         case QualityMeasured(version=version, metric=metric, value=value, labels=labels):
-            return f"{metric} of version {version} was {value:.4g} over {labels} labels."
+            return f"{shown(metric)} of version {version} was {value:.4g} over {labels} labels."
         case QualityDegraded():
             return _worsened(event)
         case QualityRecovered(version=version, metric=metric, value=value):
-            return f"{metric} of version {version} is {value:.4g}, as on the held-out rows again."
+            what = f"{shown(metric)} of version {version}"
+            return f"{what} is {value:.4g}, as on the held-out rows again."
         case LossesObserved(champion=champion, challenger=challenger, pairs=pairs, singles=single):
             count = len(pairs) + len(single)
             return f"{count} losses of versions {champion} and {challenger} became known."
         case QualityEstimated(version=version, metric=metric, value=value, window=window):
-            return f"{metric} of version {version} is estimated as {value:.4g} in window {window}."
+            what = f"{shown(metric)} of version {version}"
+            return f"{what} is estimated as {value:.4g} in window {window}."
     return _of_disturbance(event) or _of_retraining(event)
 
 
 def _worsened(event: QualityDegraded) -> str:
-    what = f"{event.metric} of version {event.version}"
+    what = f"{shown(event.metric)} of version {event.version}"
     if event.by == "detector":
         seen = f"{event.evidence or 0:.3g} times what no change lets expect"
         return f"{what} has worsened: losses add up to {seen}."
