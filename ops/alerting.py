@@ -35,7 +35,7 @@ FOLDER: Final = "Tidewheel"
 MUTED: Final = "alertmanager-notifies"
 _EVALUATED_EVERY: Final = "1m"
 _QUERY: Final = re.compile(r"\{\{ with query .*?\{\{ end \}\}000")
-_VALUE: Final = re.compile(r"\{\{ \$value(?: \| (\w+))? \}\}")
+_VALUE: Final = re.compile(r"\{\{ \$value(?: \| ([^}|]+?))? \}\}")
 _EXTERNAL: Final = re.compile(r"\{\{ \$externalLabels\.(\w+) \}\}")
 _BOARD: Final = re.compile(r"/d/([a-z-]+)")
 
@@ -106,6 +106,7 @@ def told_by_grafana(text: str) -> str:
     addresses = external_labels()
     text = _QUERY.sub("", text).replace("from=&to=", "from=now-3h&to=now")
     text = _EXTERNAL.sub(lambda found: addresses[found[1]], text)
+    text = text.replace("{{ if $value }}", "{{ if $values.A.Value }}")
     return _VALUE.sub(_value, text)
 
 

@@ -83,7 +83,7 @@ def alertmanager(places: Places, pace: Pace) -> dict[str, Any]:
         for hook in receiver.get("webhook_configs", ()):
             hook["url"] = f"{places.hook}/{receiver['name']}"
     if pace.wait is not None:
-        # Routes inherit it; one that is told once in half a day is told once at any pace.
+        # Routes inherit it.
         plain["route"] |= {"group_wait": pace.wait, "group_interval": pace.wait}
     return plain
 

@@ -54,19 +54,18 @@ FLEET: Final = Board(
             title="Worse than their rule",
             queries=(
                 (
-                    'count(max by (model, metric) (tidewheel_quality_value{kind="realised"}) > '
-                    'max by (model, metric) (tidewheel_quality_value{kind="baseline"})) '
-                    "or vector(0)",
+                    "count(max by (model, metric) "
+                    '(tidewheel_quality_gap_lower_bound{kind="baseline"}) > 0) or vector(0)',
                     "",
                 ),
             ),
-            help="The baseline rule had the smaller loss on the same labelled rows.",
+            help="The baseline rule had surely the smaller loss on the same labelled rows.",
             kind="number",
         ),
         Panel(
             title="Held back by the brake",
-            queries=(("sum(max by (scope) (tidewheel_brake_models)) or vector(0)", ""),),
-            help="Models whose retraining waits because so many changed at once.",
+            queries=(("max(tidewheel_models_held) or vector(0)", ""),),
+            help="Models that would be retrained, had not so many changed at once.",
             kind="number",
         ),
         Panel(
@@ -89,13 +88,27 @@ FLEET: Final = Board(
         Panel(
             title="Largest sure shifts",
             queries=(("topk(20, max by (model) (tidewheel_drift_effect_lower_bound))", ""),),
-            help="Lower bound of the largest shift, in reference standard deviations.",
+            help="How far a feature lies off at least, in reference standard deviations.",
             kind="rows",
         ),
         Panel(
             title="Data quality alarms",
-            queries=(("max by (model, kind) (tidewheel_data_quality_alarm) > 0", ""),),
+            queries=(
+                ('max by (model, kind) (tidewheel_data_quality_alarm{kind!="stale"}) > 0', ""),
+            ),
             help="Models that are asked with rows they were not made for.",
+            kind="rows",
+        ),
+        Panel(
+            title="Brakes",
+            queries=(("max by (scope) (tidewheel_brake_models) > 0", ""),),
+            help="What a brake is set of, and how many of its models are changed now.",
+            kind="rows",
+        ),
+        Panel(
+            title="Answers that were said to be worse",
+            queries=(("max by (model, metric, by) (tidewheel_quality_alarm) > 0", ""),),
+            help="By windows or by the running test, and not shown to be good again.",
             kind="rows",
         ),
     ),
@@ -128,7 +141,8 @@ MODEL: Final = Board(
                     "sure shift",
                 ),
             ),
-            help="0 clean, 1 warning, 2 critical; and how far the worst feature surely lies off.",
+            help="0 clean, 1 warning, 2 critical; and by how many standard deviations a feature "
+            "surely lies off.",
         ),
         Panel(
             title="Loss: realised, estimated, rule",
@@ -148,18 +162,25 @@ MODEL: Final = Board(
                     "{{metric}} {{kind}}",
                 ),
             ),
-            help="Above 0 it is worse than it was, whatever chance did.",
+            help="Above 0 it is worse than it was, or for baseline than the rule, whatever chance "
+            "did; a mean of losses, squared ones where the metric takes a root.",
         ),
         Panel(
-            title="Labels: come and expected",
+            title="Said to be worse",
+            queries=(('max by (by) (tidewheel_quality_alarm{model="$model"})', "{{by}}"),),
+            help="1 until shown to be good again: by windows, or by the running test on losses.",
+        ),
+        Panel(
+            title="Labels: come and usually come",
             queries=(
                 ('max by (model) (tidewheel_label_coverage_ratio{model="$model"})', "come"),
                 (
                     'max by (model) (tidewheel_label_coverage_expected_ratio{model="$model"})',
-                    "expected",
+                    "usually",
                 ),
             ),
-            help="No figure of quality means anything without its coverage.",
+            help="Of the newest five windows that should have theirs, and of the newest hundred. "
+            "No figure of quality means anything without its coverage.",
             unit="percentunit",
         ),
         Panel(
@@ -587,11 +608,19 @@ BUS: Final = Board(
             help="Of the drift monitor.",
         ),
         Panel(
+            title="Monitor: failed steps per hour, and windows without a verdict",
+            queries=(
+                ("sum by (round) (increase(tidewheel_rounds_failed_total[1h])) > 0", "{{round}}"),
+                ("max(tidewheel_monitor_windows_unjudged)", "windows"),
+            ),
+            help="Worry: any. The log says why.",
+        ),
+        Panel(
             title="Labels, per hour",
             queries=(
                 ("sum by (outcome) (increase(tidewheel_labels_total[1h])) > 0", "{{outcome}}"),
                 ("sum(increase(tidewheel_labels_orphaned_total[1h])) > 0", "orphaned, by model"),
-                ("sum(tidewheel_labels_waiting)", "waiting now"),
+                ("max(tidewheel_labels_waiting)", "waiting now"),
             ),
             help="Unknown ones wait for their predictions.",
         ),

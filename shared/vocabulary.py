@@ -9,7 +9,7 @@ cannot be known, a gauge tells the moment instead.
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from itertools import product
-from typing import Final, Literal
+from typing import Final, Literal, get_args
 
 from shared.topics import SERVICES
 
@@ -69,9 +69,11 @@ GaugeName = Literal[
     "tidewheel_drift_window_seconds",
     "tidewheel_quality_value",
     "tidewheel_quality_gap_lower_bound",
+    "tidewheel_quality_alarm",
     "tidewheel_label_coverage_ratio",
     "tidewheel_label_coverage_expected_ratio",
     "tidewheel_brake_models",
+    "tidewheel_models_held",
     "tidewheel_data_quality_alarm",
 ]
 HistogramName = Literal[
@@ -86,6 +88,24 @@ HistogramName = Literal[
     "tidewheel_report_render_seconds",
 ]
 MetricName = CounterName | GaugeName | HistogramName
+Round = Literal[
+    "ages",
+    "brakes",
+    "courses",
+    "coverage",
+    "idle",
+    "labels",
+    "reports",
+    "rows",
+    "telemetry",
+    "told",
+    "unjudged",
+    "verdicts",
+    "vitals",
+    "waiting",
+    "windows",
+]
+"""Steps of the monitor's rounds."""
 
 _QUICK: Final = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 60)
 _SLOW: Final = (1, 2, 5, 10, 30, 60, 120, 300, 600, 1800, 3600, 7200, 21600, 86400, 604800)
@@ -261,6 +281,7 @@ COUNTERS: Final[Mapping[CounterName, Metric]] = {
         "trace. Worry: above 0.",
         labels=("round",),
         by=("drift_monitor",),
+        known={"round": get_args(Round)},
     ),
     "tidewheel_drift_windows_total": Metric(
         means="Windows compared with the reference, by verdict. Worry: insufficient for ever.",
@@ -388,8 +409,8 @@ GAUGES: Final[Mapping[GaugeName, Metric]] = {
         means="Models that this replica can answer. Worry: falling.", by=("serving",)
     ),
     "tidewheel_model_info": Metric(
-        means="1 for every model, with the team that it belongs to.",
-        labels=("model", "owner"),
+        means="1 for every model, with the team that it belongs to and what it learns from.",
+        labels=("model", "owner", "dataset"),
         by=("registry",),
     ),
     "tidewheel_cascade_oldest_pending_seconds": Metric(
@@ -423,18 +444,20 @@ GAUGES: Final[Mapping[GaugeName, Metric]] = {
         by=("drift_monitor",),
     ),
     "tidewheel_drift_effect_lower_bound": Metric(
-        means="Lower bound of the largest shift of a feature, in reference standard deviations.",
+        means="How far the feature that moved furthest lies off at least, in reference standard "
+        "deviations. Widths, shares and correlations have other units, and no part in it.",
         labels=("model",),
         by=("drift_monitor",),
     ),
     "tidewheel_drift_features": Metric(
-        means="Features that drifted in that window, by level.",
+        means="Features that drifted in that window, by level: critical where the effect is shown "
+        "to be beyond what is tolerated, of shares less than of shifts.",
         labels=("model", "level"),
         by=("drift_monitor",),
         known={"level": ("warning", "critical")},
     ),
     "tidewheel_drift_last_window_timestamp_seconds": Metric(
-        means="When a window of the champion last closed or rolled on, or it was registered or "
+        means="When a window of the champion last began or closed, or it was registered or "
         "promoted.",
         labels=("model",),
         by=("drift_monitor",),
@@ -452,26 +475,38 @@ GAUGES: Final[Mapping[GaugeName, Metric]] = {
         by=("drift_monitor",),
     ),
     "tidewheel_quality_gap_lower_bound": Metric(
-        means="By how much the loss is surely above its reference and tolerance. Worry: above 0.",
+        means="By how much the loss is surely above its reference and tolerance, or for the kind "
+        "baseline above that of the rule. Worry: above 0.",
         labels=("model", "metric", "kind"),
         by=("drift_monitor",),
     ),
+    "tidewheel_quality_alarm": Metric(
+        means="1 from when answers were said to be worse until they are shown to be good again, by "
+        "who said so: windows, or the running test on losses. Worry: 1.",
+        labels=("model", "metric", "by"),
+        by=("drift_monitor",),
+        known={"by": ("window", "detector")},
+    ),
     "tidewheel_label_coverage_ratio": Metric(
-        means="Share of the predictions of the newest windows that have a label.",
+        means="Share of the predictions of the newest five windows, of those old enough to have "
+        "their labels, that have one.",
         labels=("model",),
         by=("drift_monitor",),
     ),
     "tidewheel_label_coverage_expected_ratio": Metric(
-        means="The share that the delays of labels let expect at that age.",
+        means="The usual share: the same over the newest hundred such windows.",
         labels=("model",),
         by=("drift_monitor",),
     ),
     "tidewheel_brake_models": Metric(
-        means="Models that changed together, where a brake holds their retraining; 0 where none "
-        "does. Worry: above 0, look upstream.",
+        means="Models that are changed now, where a brake is set; 0 where none is. Worry: above 0, "
+        "look upstream.",
         labels=("scope",),
         by=("drift_monitor",),
         known={"scope": ("fleet",)},
+    ),
+    "tidewheel_models_held": Metric(
+        means="Models whose retraining is held back by a brake.", by=("drift_monitor",)
     ),
     "tidewheel_data_quality_alarm": Metric(
         means="1 while what a model is asked with is not what it was made for. Worry: 1.",

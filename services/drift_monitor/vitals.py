@@ -10,6 +10,7 @@ from datetime import datetime
 from itertools import islice
 from typing import Any, Final
 
+from services.drift_monitor.quality.units import tolerated
 from shared.vocabulary import GaugeName
 
 UNCOUNTED_SECONDS: Final = 1200.0
@@ -28,10 +29,12 @@ class Standing:
         closed: of the newest closed window; None while there is none.
         crowned_at: when it became champion; None where that was not written down.
         open_rows, open_seconds, open_at: of the newest open one, up to its last row, and when that
-            came.
+            came; `open_since` when the first did.
+        is_alarmed: whether the running test has raised an alarm that stands; `is_degraded` whether
+            windows were worse and are not shown to be good again.
         quality, estimate: what labels and scores said last, as plain data.
-        drifted, critical: features that drifted, and how many of them surely by more than
-            `shift`; `shifted`: how far the worst of all surely lies off, whichever way.
+        drifted, critical: features that drifted, and how many of them surely by more than is
+            tolerated; `shifted`: how far the worst of all surely lies off, whichever way.
         alarms: kinds of data quality that are alarmed.
     """
 
@@ -51,6 +54,9 @@ class Standing:
     open_rows: int | None = None
     open_seconds: float | None = None
     open_at: datetime | None = None
+    open_since: datetime | None = None
+    is_alarmed: bool = False
+    is_degraded: bool = False
     quality: Mapping[str, Any] | None = None
     estimate: Mapping[str, Any] | None = None
     alarms: Sequence[str] = ()
@@ -98,6 +104,7 @@ def series(found: Standing) -> Iterator[Series]:
     """Every gauge of one champion."""
     yield from _drift(found)
     yield from _windows(found)
+    yield from _alarmed(found)
     yield from _realised(found)
     yield from _estimated(found)
     for kind in ("schema", "missing", "range", "unseen", "stale"):
@@ -121,9 +128,20 @@ def _windows(found: Standing) -> Iterator[Series]:
 
 
 def last_sign(found: Standing) -> datetime:
-    """When a window last closed; before there was one, since when there may be rows to count."""
-    moments = (found.registered_at, found.crowned_at, found.closed_at)
-    return max(moment for moment in moments if moment is not None)
+    """When a window last began or closed; before there was one, since when there may be rows.
+
+    A window that has begun is waited for from its first row on: nothing may have come before it for
+    long, while nobody asked or the rung below answered.
+    """
+    return _newest(_last_closed(found), found.open_since if found.open_rows else None)
+
+
+def _last_closed(found: Standing) -> datetime:
+    return _newest(found.registered_at, found.crowned_at, found.closed_at)
+
+
+def _newest(moment: datetime, *others: datetime | None) -> datetime:
+    return max([moment, *(other for other in others if other is not None)])
 
 
 def window_seconds(found: Standing) -> float:
@@ -137,14 +155,20 @@ def window_seconds(found: Standing) -> float:
 def projected(found: Standing) -> float | None:
     """How long the open window takes at the pace of its rows; None while it has none.
 
-    Rows of one moment have no pace: they are what has come since the last sign of life.
+    Rows of one moment have no pace: they are what has come since the last window.
     """
     if not found.open_rows:
         return None
     seconds = found.open_seconds or 0.0
     if not seconds and found.open_at is not None:
-        seconds = max((found.open_at - last_sign(found)).total_seconds(), 0.0)
+        seconds = max((found.open_at - _last_closed(found)).total_seconds(), 0.0)
     return seconds * found.window_rows / found.open_rows
+
+
+def _alarmed(found: Standing) -> Iterator[Series]:
+    for by, stands in (("window", found.is_degraded), ("detector", found.is_alarmed)):
+        labels = {"model": found.model, "metric": found.metric, "by": by}
+        yield "tidewheel_quality_alarm", labels, float(stands)
 
 
 def _realised(found: Standing) -> Iterator[Series]:
@@ -155,16 +179,14 @@ def _realised(found: Standing) -> Iterator[Series]:
         return
     yield from _figures(found, "realised", known["value"], known.get("margin"))
     if known.get("baseline") is not None:
-        bound = known.get("rule_bound")
-        gap = None if bound is None else known["value"] - bound
-        yield from _figures(found, "baseline", known["baseline"], gap)
+        yield from _figures(found, "baseline", known["baseline"], known.get("rule_margin"))
 
 
 def _estimated(found: Standing) -> Iterator[Series]:
     known = found.estimate
     if known is None:
         return
-    limit = known["reference"] * (1 + found.tolerance)
+    limit = tolerated(known["reference"], found.tolerance)
     yield from _figures(found, "estimated", known["value"], known["low"] - limit)
     for other in known.get("others", ()):
         if other["metric"] != found.metric:

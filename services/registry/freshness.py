@@ -6,7 +6,7 @@ the age of the oldest publication that is newer than what its champion learned f
 every hour the clock of an unserved one goes on.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any, Final, Literal
@@ -74,22 +74,6 @@ class Pending:
     weight: int
     at: datetime
     spec: Mapping[str, Any]
-
-
-def percentiles(seconds: Iterable[float]) -> dict[str, float | None]:
-    """p50, p95 and p99, between neighbours by their distance; None without any value."""
-    ordered = sorted(seconds)
-    return {
-        f"p{share}_seconds": round(_quantile(ordered, share / 100), 3) if ordered else None
-        for share in (50, 95, 99)
-    }
-
-
-def _quantile(ordered: Sequence[float], share: float) -> float:
-    place = share * (len(ordered) - 1)
-    below = int(place)
-    above = min(below + 1, len(ordered) - 1)
-    return ordered[below] + (place - below) * (ordered[above] - ordered[below])
 
 
 def read_objective(text: str | None) -> timedelta | None:

@@ -23,6 +23,7 @@ from shared.events import (
 )
 from shared.ids import derived
 from shared.postgres import Cause
+from shared.telemetry import REGISTRY
 from tests.drift_monitor.building import NOON, NOWHERE, PUMP, kinds, published
 from tests.drift_monitor.conftest import Site
 from tests.drift_monitor.test_course import FALLBACK, WORSE
@@ -67,6 +68,46 @@ async def test_a_training_that_begins_does_not_keep_an_unseen_champion_from_bein
     await site.hear(started(version.model, "drift"))
 
     assert (await kept(site, version)).due_at == site.now + MINUTE
+
+
+async def test_the_brake_of_a_source_is_told_while_it_is_set_and_not_a_moment_longer(
+    site: Site,
+) -> None:
+    """A person released it, or another monitor lifted it: nobody here was asked."""
+    await fleet(site, 4)
+    scopes = ("dataset/pumps", "dataset/others")
+    brakes = replace(site.brakes, limits=replace(NOW_LIMITS, least_confirmed=2))
+    await site.database.execute(
+        "insert into course (model, dataset, version, phase, confirmed_at, seen_at, body) "
+        "select 'm-' || n, 'pumps', 1, case when n < 3 then 'held' else 'cooling' end, $1, $1, '{}'"
+        " from generate_series(0, 3) n",
+        site.now,
+    )
+    for scope in scopes:
+        await site.database.execute(
+            "insert into brake (scope, set_at, until, detail, confirmed, watched) "
+            "values ($1, $2, $3, '', 4, 4)",
+            scope,
+            site.now,
+            site.now + 7 * DAY,
+        )
+
+    before = await brakes.look()
+    while_set = [told_of(scope) for scope in ("fleet", *scopes)] + [held()]
+    await site.database.execute("update brake set lifted_at = now() where lifted_at is null")
+    after = await brakes.look()
+
+    assert (before, after) == (1, 0)
+    assert while_set == [0, 4, 0, 3]
+    assert [told_of(scope) for scope in ("fleet", *scopes)] + [held()] == [0, None, None, 0]
+
+
+def told_of(scope: str) -> float | None:
+    return REGISTRY.get_sample_value("tidewheel_brake_models", {"scope": scope})
+
+
+def held() -> float | None:
+    return REGISTRY.get_sample_value("tidewheel_models_held", {})
 
 
 async def test_what_another_clock_lifted_is_found_no_sooner_than_it_is_due(site: Site) -> None:

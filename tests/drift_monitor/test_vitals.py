@@ -2,26 +2,36 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
+import numpy as np
 import pytest
 
 from services.drift_monitor.app import MIGRATIONS
+from services.drift_monitor.detection import severity_of
 from services.drift_monitor.handlers.vitals import Vitals
+from services.drift_monitor.quality import Labelled, Measured, Scope, measure
 from services.drift_monitor.store import PostgresStore
 from services.drift_monitor.store.vitals import VitalsTable
 from services.drift_monitor.vitals import UNCOUNTED_SECONDS, Standing, Usual, series
 from shared.postgres import Database
+from shared.reference import Losses
 from shared.telemetry import REGISTRY
 from tests.conftest import OpenDatabase
 
 NOW = datetime(2026, 11, 21, 12, 0, tzinfo=UTC)
-FEATURES = [
-    {"feature": "a", "p_value": 1e-9, "low": -0.9, "high": -0.4},
-    {"feature": "b", "p_value": 1e-9, "low": 0.01, "high": 0.3},
-    {"feature": "c", "p_value": 0.5, "low": -0.2, "high": 0.2},
-    {"feature": "d", "p_value": 1e-9, "low": None, "high": None},
+FEATURES: list[dict[str, Any]] = [
+    {"feature": "a", "test": "location", "p_value": 1e-9, "low": -0.9, "high": -0.4},
+    {"feature": "b", "test": "location", "p_value": 1e-9, "low": 0.01, "high": 0.3},
+    {"feature": "c", "test": "location", "p_value": 0.5, "low": -0.2, "high": 0.2},
+    {"feature": "d", "test": "together", "p_value": 1e-9, "low": None, "high": None},
+    # Of shares two fifths of what is tolerated of shifts; what they moved by is no deviation.
+    {"feature": "e", "test": "missing", "p_value": 1e-9, "low": 0.021, "high": 0.06},
+    {"feature": "f", "test": "shape", "p_value": 1e-9, "low": -0.9, "high": -0.019},
+    {"feature": "g", "test": "correlation", "p_value": 1e-9, "low": 0.049, "high": 0.6},
+    {"feature": "h", "test": "scale", "p_value": 0.001, "low": 0.95, "high": 1.2},
 ]
 QUALITY = {"value": 2.0, "completeness": 0.4, "expected": 0.5, "state": "provisional"}
 
@@ -51,7 +61,7 @@ def test_without_any_window_a_champion_is_clean_since_its_registration() -> None
     assert found["drift_severity",] == 0
     assert found["drift_last_window_timestamp_seconds",] == NOW.timestamp()
     assert found["drift_window_seconds",] == UNCOUNTED_SECONDS
-    assert not [name for name, *_ in found if name.startswith("quality")]
+    assert not [name for name, *_ in found if name in ("quality_value", "quality_gap_lower_bound")]
 
 
 @pytest.mark.parametrize(("severity", "value"), [(None, 0), ("warning", 1), ("critical", 2)])
@@ -102,6 +112,24 @@ def test_who_was_promoted_long_after_the_registration_has_not_been_silent_since_
     assert found["drift_last_window_timestamp_seconds",] == crowned.timestamp()
 
 
+def test_who_answers_again_after_long_is_waited_for_from_the_first_row_on() -> None:
+    """A night without a question, or days in which the rung below answered."""
+    morning = NOW + timedelta(hours=10)
+    back = a_standing(
+        closed_at=NOW,
+        closed_seconds=1200.0,
+        open_rows=50,
+        open_seconds=60.0,
+        open_at=morning + timedelta(minutes=1),
+        open_since=morning,
+    )
+
+    found = told(back)
+
+    assert found["drift_last_window_timestamp_seconds",] == morning.timestamp()
+    assert found["drift_window_seconds",] == 1200.0
+
+
 def test_a_closed_window_is_the_last_sign_of_life() -> None:
     closed = NOW + timedelta(hours=1)
 
@@ -111,13 +139,55 @@ def test_a_closed_window_is_the_last_sign_of_life() -> None:
 
 
 def test_quality_is_told_beside_the_rule() -> None:
-    quality = QUALITY | {"margin": -0.2, "baseline": 1.5, "rule_bound": 1.8}
+    quality = QUALITY | {"margin": -0.2, "baseline": 1.5, "rule_margin": 0.2}
     found = told(a_standing(quality=quality))
 
     assert found["quality_value", "mae", "realised"] == 2.0
     assert found["quality_gap_lower_bound", "mae", "realised"] == -0.2
     assert found["quality_value", "mae", "baseline"] == 1.5
     assert found["quality_gap_lower_bound", "mae", "baseline"] == pytest.approx(0.2)
+
+
+@pytest.mark.parametrize("rows", [20, 200])
+def test_a_model_that_is_better_than_its_rule_is_not_told_to_be_worse(rows: int, seed: int) -> None:
+    """Its mean is above the rule's in a quarter to two fifths of such windows, by chance."""
+    rng = np.random.default_rng(seed)
+    reference = Losses(
+        metric="mae",
+        rows=2000,
+        mean=0.8,
+        cap=5.0,
+        capped_mean=0.8,
+        capped_deviation=0.6,
+        inflation=1.0,
+    )
+    above, surely = 0, 0
+    for _ in range(200):
+        own, of_rule = np.abs(rng.normal(size=rows)), np.abs(rng.normal(size=rows)) * 1.05
+        labelled = Labelled.of(own.tolist(), of_rule.tolist())
+        found = told(a_standing(quality=asdict(measured(reference, labelled, rows))))
+        above += (
+            found["quality_value", "mae", "realised"] > found["quality_value", "mae", "baseline"]
+        )
+        surely += found["quality_gap_lower_bound", "mae", "baseline"] > 0
+    far = Labelled.of([2.0 + n % 3 for n in range(rows)], [0.5] * rows)
+    worse = told(a_standing(quality=asdict(measured(reference, far, rows))))
+
+    assert above > 20
+    assert surely <= 2
+    assert worse["quality_gap_lower_bound", "mae", "baseline"] > 0
+
+
+def measured(reference: Losses, labelled: Labelled, rows: int) -> Measured:
+    return measure(reference, labelled, Scope(rows=rows), tolerance=0.1)
+
+
+def test_an_alarm_of_the_running_test_is_told_whatever_windows_say() -> None:
+    found = told(a_standing(is_alarmed=True, quality=QUALITY | {"state": "censored"}))
+
+    assert found["quality_alarm", "mae", "detector"] == 1
+    assert found["quality_alarm", "mae", "window"] == 0
+    assert told(a_standing(is_degraded=True))["quality_alarm", "mae", "window"] == 1
 
 
 def test_a_censored_figure_is_not_told() -> None:
@@ -153,6 +223,10 @@ async def test_only_champions_are_told_and_former_ones_no_longer(
     )
     for version in (1, 2):
         await add_version(database, version)
+    await database.execute(
+        "update version set watch = $1 where version = 1",
+        {"detector": True, "is_degraded": True, "series": {"": {"is_degraded": False}}},
+    )
     await add_windows(database)
     vitals = Vitals(VitalsTable(database), lambda: NOW)
 
@@ -166,17 +240,68 @@ async def test_only_champions_are_told_and_former_ones_no_longer(
         sample("tidewheel_drift_features", level="warning"),
         sample("tidewheel_drift_window_seconds"),
     ]
+    alarms = [
+        sample("tidewheel_quality_alarm", metric="mae", by=by) for by in ("detector", "window")
+    ]
     crowned = NOW + timedelta(days=1)
     await PostgresStore(database).crown("pump-v", 2, crowned)
     await vitals.tell()
 
-    assert first == [2, 1, 2.0, 0.4, 1, 2, 300]
+    assert first == [2, 1, 2.0, 0.4, 3, 4, 300]
+    tiers = [
+        severity_of(
+            one["test"],
+            is_drift=one["p_value"] <= 0.001,
+            low=one["low"],
+            high=one["high"],
+            shift=0.05,
+        )
+        for one in FEATURES
+    ]
+    assert (tiers.count("critical"), tiers.count("warning")) == (3, 4)
+    assert alarms == [1, 0]
+    assert sample("tidewheel_quality_alarm", metric="mae", by="detector") == 0
     assert sample("tidewheel_drift_window_seconds") == UNCOUNTED_SECONDS
     assert sample("tidewheel_drift_last_window_timestamp_seconds") == crowned.timestamp()
     assert sample("tidewheel_drift_severity") == 0
     assert sample("tidewheel_data_quality_alarm", kind="range") == 0
     assert sample("tidewheel_quality_value", metric="mae", kind="realised") is None
     assert sample("tidewheel_drift_windows_total", verdict="critical") == 0
+
+
+@pytest.mark.real
+@pytest.mark.parametrize(("season", "value"), [(None, 3.0), ("hour", 1.0)])
+async def test_quality_is_that_of_the_window_with_a_figure_that_was_closed_last(
+    season: str | None, value: float, open_database: OpenDatabase
+) -> None:
+    """Windows of seasons are open beside each other: what was begun first may be closed last."""
+    database = await open_database("drift_monitor", MIGRATIONS)
+    await database.execute("insert into model (model, champion, owner) values ('pump-v', 1, 'r')")
+    await add_version(database, 1)
+    await database.execute("update version set season = $1", season)
+    for number, closed_in in enumerate((9, 2, 3, 10), start=1):
+        await database.execute(
+            "insert into window_sketch (model, version, number, rows, counts, started_at, "
+            "ended_at, closed_at, season) values ('pump-v', 1, $1, 100, '', $2, $2, $2, $3)",
+            number,
+            NOW + timedelta(hours=closed_in),
+            f"h{number:02}" if season else "",
+        )
+        state = "censored" if number == 4 else "final"
+        estimate = {"value": float(number), "low": 0.0, "high": 9.0, "reference": 2.0}
+        await database.execute(
+            "insert into window_quality (model, version, number, quality, state, estimate) "
+            "values ('pump-v', 1, $1, $2, $3, $4)",
+            number,
+            QUALITY | {"value": float(number), "state": state},
+            state,
+            None if number == 4 else estimate,
+        )
+
+    await Vitals(VitalsTable(database), lambda: NOW).tell()
+
+    for kind in ("realised", "estimated"):
+        assert sample("tidewheel_quality_value", metric="mae", kind=kind) == value
 
 
 @pytest.mark.real

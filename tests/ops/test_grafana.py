@@ -76,7 +76,8 @@ def test_every_alert_has_a_copy_that_says_the_same() -> None:
 
         assert unescaped(copy.data[0].model["expr"]) == alert.expr.strip()
         assert (copy.for_, copy.keepFiringFor or "0s") == (alert.for_, alert.keep_firing_for)
-        own = {key: value for key, value in alert.labels.items() if key != "owner"}
+        asked_for = ("owner", "dataset")
+        own = {key: value for key, value in alert.labels.items() if key not in asked_for}
         assert copy.labels == own
         assert unescaped(copy.annotations["summary"]) == told_by_grafana(
             alert.annotations["summary"]

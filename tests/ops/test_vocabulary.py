@@ -19,7 +19,7 @@ from ops.expressions import groupings, selectors, without_variables
 from ops.paths import FOLDER
 from ops.rules import read_groups
 from shared.topics import SERVICES
-from shared.vocabulary import EVERY, told_by
+from shared.vocabulary import EVERY, GAUGES, told_by
 from tests.ops.tools import needs_tools, run
 
 ROOT = FOLDER.parent
@@ -65,6 +65,17 @@ def test_every_metric_of_every_query_is_told_with_the_labels_it_is_asked_by() ->
 def labels_of(metric: str) -> set[str]:
     assert metric in EVERY, f"nobody tells {metric}"
     return set(EVERY[metric].labels)
+
+
+def test_what_every_replica_tells_of_the_whole_is_not_added_up() -> None:
+    of_a_part = {"tidewheel_consumer_lag_messages"}  # each tells of its own partitions
+    added = {
+        name
+        for _, expression in EXPRESSIONS
+        for name in re.findall(r"\bsum(?: by \([^)]*\))? ?\(\s*(tidewheel_\w+)", expression)
+    }
+
+    assert added & set(GAUGES) <= of_a_part
 
 
 @needs_tools

@@ -11,7 +11,6 @@ from services.registry.freshness import (
     Standing,
     allowance,
     longest_waits,
-    percentiles,
     read_objective,
     stage_of,
 )
@@ -56,16 +55,6 @@ def a_standing(**changes: Any) -> Standing:
 def a_story(weight: int, *, minutes: float, state: str = "in_progress") -> Pending:
     at = NOW - timedelta(minutes=minutes)
     return Pending(model="pump", state=state, weight=weight, at=at, spec=SPEC)
-
-
-def test_percentiles_lie_between_neighbours() -> None:
-    found = percentiles(float(second) for second in range(101))
-
-    assert found == {"p50_seconds": 50.0, "p95_seconds": 95.0, "p99_seconds": 99.0}
-
-
-def test_without_any_served_version_there_is_no_percentile() -> None:
-    assert set(percentiles([]).values()) == {None}
 
 
 def test_a_model_is_stale_when_the_oldest_unserved_data_is_older_than_allowed() -> None:
@@ -141,7 +130,20 @@ class TestInService:
         newest, older = found["versions"]
         assert newest["seconds"] == pytest.approx(5, abs=0.01)
         assert older["served_at"] == newest["served_at"]
-        assert found["served"] == 2
+        assert (found["served"], found["waiting"]) == (2, 0)
+
+    async def test_figures_are_of_all_versions_however_few_are_listed(self, house: House) -> None:
+        published = await publish_and_train(house, versions=4)
+        await promote(house, version=2, generation=2, at=published[1] + timedelta(seconds=500))
+
+        found = await house.get("/v1/models/pump/freshness", limit=1)
+        fleet = (await house.get("/v1/freshness"))["fleet"]
+
+        (newest,) = found["versions"]
+        assert newest["served_at"] is None
+        assert (found["served"], found["waiting"]) == (fleet["served"], fleet["waiting"]) == (2, 2)
+        # What waits has no duration yet, and does not pass for quick.
+        assert found["p50_seconds"] == fleet["p50_seconds"] == pytest.approx(500, abs=60)
 
     async def test_data_that_was_published_and_is_not_served_makes_a_model_stale(
         self, house: House
@@ -217,7 +219,8 @@ class TestInService:
 
         await Vitals(house.store, lambda: later).tell()
 
-        assert sample("tidewheel_model_info", model="pump", owner="rotating") == 1
+        labels = {"model": "pump", "owner": "rotating", "dataset": "pumps"}
+        assert sample("tidewheel_model_info", **labels) == 1
         assert sample("tidewheel_model_staleness_seconds", model="pump") == 5400
         assert sample("tidewheel_model_freshness_objective_seconds", model="pump") == 7200
         assert sample("tidewheel_cascade_oldest_pending_seconds", stage="train") == 0

@@ -56,8 +56,11 @@ class Brakes:
                     await transaction.say([said], base=_id_of(brake))
                     lifted.append(said)
                     held[brake.scope] = 0
-        for scope, models in held.items():
-            telemetry.gauge("tidewheel_brake_models", models, scope=scope)
+            waiting = await self.store.held() if len(set_now) > len(lifted) else 0
+        # All of them anew: a brake may have been lifted by a person, or by another monitor.
+        told = [({"scope": scope}, models) for scope, models in held.items()]
+        telemetry.gauges("tidewheel_brake_models", told)
+        telemetry.gauge("tidewheel_models_held", waiting)
         for said in lifted:
             telemetry.log("brake_lifted", scope=said.scope, reason=said.reason, by=said.by)
         return len(set_now) - len(lifted)

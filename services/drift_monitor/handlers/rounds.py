@@ -5,8 +5,9 @@ from collections.abc import Awaitable, Callable, Mapping
 
 from shared import telemetry
 from shared.errors import Unavailable
+from shared.vocabulary import Round
 
-Steps = Mapping[str, Callable[[], Awaitable[object]]]
+Steps = Mapping[Round, Callable[[], Awaitable[object]]]
 """By the names under which the log tells of them."""
 
 

@@ -21,6 +21,7 @@ _OWN: Final[tuple[GaugeName, ...]] = (
     "tidewheel_drift_window_seconds",
     "tidewheel_quality_value",
     "tidewheel_quality_gap_lower_bound",
+    "tidewheel_quality_alarm",
     "tidewheel_data_quality_alarm",
 )
 

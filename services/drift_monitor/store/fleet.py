@@ -117,6 +117,10 @@ class FleetTable:
         fleet = await self.fleet(scope.removeprefix(_SOURCE), now, timedelta(0))
         return fleet.all_models if scope == FLEET else fleet.source
 
+    async def held(self) -> int:
+        """How many models a brake keeps from being retrained."""
+        return int(await self.database.fetchval("select count(*) from course where phase = 'held'"))
+
     async def every_brake(self, limit: int) -> list[Json]:
         """For people: those that are set first, then the newest."""
         rows = await self.database.fetch(

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Final
 
+from services.drift_monitor.detection.finding import NO_SHARES, SHARE_PER_SHIFT
 from services.drift_monitor.memory import Key
 from services.drift_monitor.vitals import Coverage, Standing
 from shared.postgres import Database
@@ -26,14 +27,36 @@ TELLING: Final = """
 """Of a version `v` the window that tells how it stands: of those that its drifted seasons and all
 windows together have closed last the worst. What comes once a day is drifted until it comes again,
 whatever others have shown since. They are looked up one by one, however many a version may have."""
+_SEASONS: Final = 168
+"""Windows that may be open beside each other: the hours of a week."""
+_CLOSED_LAST: Final = f"""
+    order by number desc limit case when v.season is null then 1 else {_SEASONS} end
+) newest
+order by case when v.season is not null then (
+    select closed_at from window_sketch w
+    where w.model = v.model and w.version = v.version and w.number = newest.number
+) end desc nulls last, number desc limit 1
+"""  # noqa: S608 - constants only
+"""Windows follow each other by their numbers, but where seasons fill them beside each other."""
+_TOLERATED: Final = f"""
+    coalesce((v.policy ->> 'shift')::float8, 0)
+        * case when test in ({", ".join(f"'{test}'" for test in sorted(NO_SHARES))}) then 1
+            else {SHARE_PER_SHIFT} end
+"""
+"""What is tolerated of the effect of a test, as `severity_of` says."""
 STANDINGS: Final = f"""
     select m.model, v.metric, v.registered_at, m.crowned_at,
         (v.policy ->> 'window')::int as window_rows,
         extract(epoch from v.close_after)::float8 as close_after,
         coalesce((v.policy ->> 'tolerance')::float8, 0) as tolerance,
+        coalesce((v.watch ->> 'detector')::boolean, false) as is_alarmed,
+        coalesce(jsonb_path_exists(v.watch, '$.series.*.is_degraded ? (@ == true)')
+            or (v.watch ->> 'is_degraded')::boolean and not (v.watch ->> 'detector')::boolean,
+            false) as is_degraded,
         told.severity, found.shifted, found.drifted, found.critical, closed.closed_at,
         closed.seconds as closed_seconds,
         opened.rows as open_rows, opened.seconds as open_seconds, opened.ended_at as open_at,
+        opened.begun_at as open_since,
         measured.quality, estimated.estimate,
         array(select kind from data_alarm a where a.model = m.model and a.version = v.version)
             as alarms
@@ -48,31 +71,35 @@ STANDINGS: Final = f"""
     ) closed on true
     left join lateral ({TELLING}) told on true
     left join lateral (
-        select max(sure) as shifted, count(*) filter (where p_value < told.alpha) as drifted,
-            count(*) filter (where p_value < told.alpha
-                and sure > coalesce((v.policy ->> 'shift')::float8, 0)) as critical
+        select max(sure) filter (where test = 'location') as shifted,
+            count(*) filter (where is_drift) as drifted,
+            count(*) filter (where is_drift and sure > {_TOLERATED}) as critical
         from (
-            select p_value, coalesce(greatest(0, low, -high), 0) as sure
+            select test, p_value <= coalesce(told.alpha, 0) as is_drift,
+                coalesce(greatest(0, low, -high), 0) as sure
             from jsonb_to_recordset(told.features)
-                as f (p_value float8, low float8, high float8)
+                as f (test text, p_value float8, low float8, high float8)
         ) features
     ) found on true
     left join lateral (
-        select rows, ended_at,
+        select rows, ended_at, coalesce(begun_at, started_at) as begun_at,
             extract(epoch from ended_at - coalesce(begun_at, started_at))::float8 as seconds
         from window_sketch w
         where w.model = v.model and w.version = v.version and closed_at is null
         order by number desc limit 1
     ) opened on true
     left join lateral (
-        select quality from window_quality q
-        where q.model = v.model and q.version = v.version and quality is not null
-        order by number desc limit 1
+        select quality from (
+            select number, quality from window_quality q
+            where q.model = v.model and q.version = v.version and quality is not null
+                and state is distinct from 'censored'
+            {_CLOSED_LAST}
     ) measured on true
     left join lateral (
-        select estimate from window_quality q
-        where q.model = v.model and q.version = v.version and estimate is not null
-        order by number desc limit 1
+        select estimate from (
+            select number, estimate from window_quality q
+            where q.model = v.model and q.version = v.version and estimate is not null
+            {_CLOSED_LAST}
     ) estimated on true
 """  # noqa: S608 - constants only
 

@@ -9,7 +9,7 @@ from fastapi.responses import Response
 from services.registry.api.audit import Moment, aware
 from services.registry.api.events import ended
 from services.registry.api.replies import Cursor, Limit
-from services.registry.freshness import Passage, Standing, percentiles
+from services.registry.freshness import Passage, Standing
 from services.registry.store import Store
 from services.registry.store.freshness import Overall
 from shared.access import Principal, see
@@ -19,9 +19,8 @@ from shared.names import ModelNameText
 from shared.outcomes import Outcome
 
 _LOOK_BACK: Final = timedelta(days=30)
-_MOST_PASSAGES: Final = 1000
 Reader = Annotated[Principal, Depends(allow())]
-Shown = Annotated[int, Query(ge=1, le=_MOST_PASSAGES)]
+Shown = Annotated[int, Query(ge=1, le=1000)]
 
 
 def router(store: Store, now: Clock) -> APIRouter:
@@ -32,20 +31,21 @@ def router(store: Store, now: Clock) -> APIRouter:
     async def of_model(
         name: ModelNameText, principal: Reader, since: Moment = None, limit: Shown = 20
     ) -> Response:
-        """From published to served: p50, p95, p99, each version, what waits, and the objective."""
+        """From published to served: p50, p95, p99, the newest versions, and the objective."""
         found = await store.freshness.standings(model=name)
         see(principal, found[0].owner if found else None, "There is no such model.")
         moment = now()
         first = aware(since) or moment - _LOOK_BACK
-        passages = await store.freshness.passages(name, first, _MOST_PASSAGES)
+        passages = await store.freshness.passages(name, first, limit)
+        figures = overall(await store.freshness.overall(None, first, name))
         ends = await store.log.outcomes(
             dataset=found[0].dataset, model=name, state=None, after=("", 0, ""), limit=limit
         )
         return Json(
             standing(found[0], moment)
-            | {"since": first, "served": sum(p.served_at is not None for p in passages)}
-            | percentiles(p.seconds for p in passages if p.seconds is not None)
-            | {"versions": [passage(p, ends, moment) for p in passages[:limit]]}
+            | {"since": first}
+            | figures
+            | {"versions": [passage(p, ends, moment) for p in passages]}
         )
 
     @routes.get("/v1/freshness", operation_id="get_freshness")
@@ -102,7 +102,7 @@ def passage(one: Passage, ends: list[Outcome], now: datetime) -> dict[str, Any]:
 
 
 def overall(found: Overall) -> dict[str, Any]:
-    """The fleet's figures."""
+    """The figures of the fleet, or of one model; of all versions since then."""
     seconds = found.seconds or (None, None, None)
     names = ("p50_seconds", "p95_seconds", "p99_seconds")
     return {"served": found.served, "waiting": found.waiting} | dict(

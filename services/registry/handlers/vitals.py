@@ -23,7 +23,8 @@ class Vitals:
         now = self.now()
         standings = await self.store.freshness.standings()
         telemetry.gauges(
-            "tidewheel_model_info", [({"model": s.model, "owner": s.owner}, 1) for s in standings]
+            "tidewheel_model_info",
+            [({"model": s.model, "owner": s.owner, "dataset": s.dataset}, 1) for s in standings],
         )
         telemetry.gauges(
             "tidewheel_model_staleness_seconds",

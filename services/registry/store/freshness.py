@@ -50,7 +50,8 @@ _IN_ORDER: Final = _PASSAGES + " order by version desc limit $6"
 _OVERALL: Final = f"""
     select count(served_at) as served, count(*) - count(served_at) as waiting,
         percentile_cont(array[0.5, 0.95, 0.99]) within group (
-            order by greatest(0, extract(epoch from served_at - published_at))
+            order by case when served_at is not null
+                then greatest(0, extract(epoch from served_at - published_at)) end
         ) as seconds
     from ({_PASSAGES}) as passages
 """  # noqa: S608 - put together from constants
@@ -137,9 +138,11 @@ class Freshness:
             for row in rows
         ]
 
-    async def overall(self, owners: Sequence[str] | None, since: datetime) -> Overall:
-        """Over all models of these teams; of all teams where none are named."""
-        row = await self.database.fetchrow(_OVERALL, None, owners, "", None, since)
+    async def overall(
+        self, owners: Sequence[str] | None, since: datetime, model: str | None = None
+    ) -> Overall:
+        """Over all models of these teams, of all teams where none are named; or over one model."""
+        row = await self.database.fetchrow(_OVERALL, model, owners, "", None, since)
         assert row is not None  # noqa: S101 - an aggregate has one row
         return Overall(**dict(row))
 
