@@ -74,6 +74,14 @@ _FINISH: Final = (
     "update job set state = $3, detail = $4, lease_until = null, finished_at = now() "  # noqa: S608
     + _MINE
 )
+_WITHDRAW: Final = """
+    update job set state = 'superseded', detail = $3, lease_until = null, finished_at = now()
+    where id = $1 and attempt = $2 and state in ('waiting', 'running')
+"""
+_WAITING: Final = """
+    select * from job where kind = $1 and subject = $2 and state = 'waiting'
+    order by created_at for update
+"""
 _SUPERSEDE: Final = """
     update job set state = 'superseded', detail = $3, finished_at = now()
     where kind = $1 and subject = $2 and state = 'waiting' and ($4::uuid is null or id <> $4)
@@ -162,6 +170,23 @@ class Jobs:
         """Take all waiting jobs of a subject out of the queue, but for one; those it were."""
         rows = await self.database.fetch(_SUPERSEDE, self.kind, subject, detail, keep)
         return [_job(row) for row in rows]
+
+    async def waiting_of(self, subject: str) -> list[Job]:
+        """Jobs of a subject that wait, locked: nobody claims them before this transaction ends."""
+        rows = await self.database.fetch(_WAITING, self.kind, subject)
+        return [_job(row) for row in rows]
+
+    async def withdraw(self, job: Job, detail: str) -> bool:
+        """Take a job out of the queue that waits, or is claimed and not begun; False if it is gone.
+
+        Args:
+            detail: why, and what takes its place.
+        """
+        async with self.database.transaction() as transaction:
+            if not await self._changed(_WITHDRAW, job, detail[:2000]):
+                return False
+            transaction.after_commit.append(self.wake.set)
+        return True
 
     async def claim(self, worker: str) -> Job | None:
         """The next job that is due or whose worker has gone silent; None when there is none.

@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from datetime import datetime
 from typing import Any, Literal
 from uuid import UUID
@@ -56,10 +56,11 @@ class Reference:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Known:
-    """A run of one natural key."""
+    """A run of one natural key; `key` is its own, which repeats by hand carry a number behind."""
 
     run: UUID
     state: Literal["waiting", "running", "done", "failed", "superseded"]
+    key: str = ""
 
     @property
     def is_open(self) -> bool:
@@ -151,6 +152,11 @@ class Order:
     def plain(self) -> Json:
         """As the payload of a job."""
         return {**asdict(self), "due_at": self.due_at.isoformat()}
+
+    def leaving_out(self, exclusions: tuple[Exclusion, ...]) -> "Order":
+        """The same, but for the annotated periods."""
+        digest = digest_of_exclusions(exclusions)
+        return replace(self, exclusions=exclusions, exclusions_digest=digest)
 
     @classmethod
     def of(cls, payload: Mapping[str, Any]) -> "Order":

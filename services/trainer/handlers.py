@@ -6,12 +6,13 @@ here; a worker claims the jobs.
 
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import assert_never
+from typing import Literal, assert_never
 from uuid import UUID
 
 from services.trainer.domain import (
     DatasetVersion,
     Definition,
+    Known,
     Order,
     Trigger,
     digest_of_exclusions,
@@ -24,7 +25,9 @@ from services.trainer.triggers import (
     Join,
     Skip,
     Train,
+    decide_renewal,
     decide_training,
+    key_of,
     natural_key,
     next_due,
 )
@@ -46,6 +49,11 @@ from shared.events import (
 from shared.jobs import Job, Jobs
 from shared.postgres import Cause
 from shared.reactions import Reaction, on
+from shared.spec import read_spec
+
+SkipReason = Literal[
+    "no_material_change", "nothing_new", "superseded", "trigger_off", "cannot_train"
+]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -88,16 +96,21 @@ class Trainer:
         return _told(outcomes)
 
     async def consider_annotation(self, heard: Heard[DatasetAnnotated]) -> Iterable[Event]:
-        """Rows leave the data or come back: that is as much a change as so many new ones."""
+        """Rows leave the data or come back: that is as much a change as so many new ones.
+
+        What waits already is trained without them, however few they are.
+        """
         said = heard.event
         await self.store.save_annotation(said)
         if said.state not in ("active", "lifted"):
             return ()
         outcomes = []
         for definition in await self.store.lock_users(said.dataset):
-            spec = definition.parsed()
-            is_concerned = not said.models or definition.model in said.models
-            if is_concerned and (said.tag in leaves_out(spec) or said.tag == "normal"):
+            if said.models and definition.model not in said.models:
+                continue
+            for job in await self.jobs.waiting_of(definition.model):
+                await self.renew(job)
+            if said.tag in leaves_out(definition.parsed()) or said.tag == "normal":
                 outcomes.append(
                     await self._consider(
                         definition, "dataset", Cause.of(heard), moved_share=said.share
@@ -192,8 +205,7 @@ class Trainer:
         decision = decide_training(definition, version, trigger, situation, self.now(), moved)
         match decision:
             case Train():
-                if decision.retry:
-                    key = f"{key}#{await self.store.tries_of(key)}"
+                key = await self._key_for(decision, key, situation.known)
                 order = order_for(definition, version, trigger, decision.run_after, by, exclusions)
                 return await self._queue(order, key, cause)
             case Join(run=run):
@@ -205,6 +217,57 @@ class Trainer:
                 return Outcome(skipped=_skipped(definition, version, trigger, decision))
         assert_never(decision)
 
+    async def renew(self, job: Job) -> bool:
+        """Replace a job that waits, or is claimed and not begun, if other rows are left out by now.
+
+        A run has the same rows in all its attempts, so what is trained instead is another run. It
+        belongs to the same cascade.
+
+        Returns:
+            Whether the job is not to be worked on any more.
+        """
+        ordered = Order.of(job.payload)
+        async with self.jobs.database.transaction(job.cause):
+            # Annotations of its data are heard under the same lock.
+            await self.store.lock(ordered.model)
+            known = await self.store.annotations(ordered.dataset, ordered.model)
+            order = ordered.leaving_out(exclusions_for(read_spec(ordered.spec), known))
+            if order.exclusions_digest == ordered.exclusions_digest:
+                return False
+            await self._replace(job, order)
+        return True
+
+    async def _replace(self, job: Job, order: Order) -> None:
+        key = key_of(order)
+        known = await self.store.known(key)
+        detail = "the rows that are left out have changed; "
+        match decide_renewal(order, known, self.now()):
+            case Train() as decision:
+                key = await self._key_for(decision, key, known)
+                detail += f"run {self.jobs.id_of(key)} is trained instead"
+                if await self.jobs.withdraw(job, detail):
+                    await self.jobs.add(
+                        key, order.model, order.plain(), job.cause, run_after=decision.run_after
+                    )
+            case Join(run=run):
+                detail += f"run {run} is trained instead"
+                if await self.jobs.withdraw(job, detail) and order.requested_by:
+                    await self.store.hasten(run, self.now(), order.requested_by)
+            case Skip() as skip:
+                detail += skip.detail
+                if await self.jobs.withdraw(job, detail):
+                    said = _told_of(order, skip.reason, detail)
+                    await self.store.say([(job.cause, said)], step=f"renewed:{job.id}")
+            case other:
+                assert_never(other)
+        telemetry.log("training_renewed", model=order.model, run=str(job.id), detail=detail)
+
+    async def _key_for(self, decision: Train, key: str, known: Known | None) -> str:
+        """Repeats have a number behind the key; one that was taken out of the queue keeps its."""
+        if decision.retry:
+            return f"{key}#{await self.store.tries_of(key)}"
+        return known.key if known is not None and known.key else key
+
     async def _queue(self, order: Order, key: str, cause: Cause) -> Outcome:
         """Put the job into the queue in the place of any other that waits for this model."""
         run = self.jobs.id_of(key)
@@ -213,7 +276,7 @@ class Trainer:
         await self.jobs.add(key, order.model, order.plain(), cause, run_after=order.due_at)
         # A version that is still to be trained has not come to its end.
         over = [
-            (job.cause, _superseded(job, detail))
+            (job.cause, _told_of(Order.of(job.payload), "superseded", detail))
             for job in replaced
             if job.payload["dataset_version"] != order.dataset_version
         ]
@@ -265,13 +328,12 @@ def _skipped(
     )
 
 
-def _superseded(job: Job, detail: str) -> TrainingSkipped:
-    order = Order.of(job.payload)
+def _told_of(order: Order, reason: SkipReason, detail: str) -> TrainingSkipped:
     return TrainingSkipped(
         model=order.model,
         dataset=order.dataset,
         dataset_version=order.dataset_version,
         trigger=order.trigger,
-        reason="superseded",
+        reason=reason,
         detail=detail,
     )

@@ -31,16 +31,18 @@ from shared.postgres import Cause, Database, Row
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 _SAME_KEY: Final = "(natural_key = $1 or starts_with(natural_key, $1 || '#'))"
 """Repeats by hand carry their number behind the key."""
+_KNOWN: Final = (
+    f"select id, state, natural_key from job where {_SAME_KEY} "  # noqa: S608 - put together from constants
+    "order by created_at desc, natural_key desc limit 1"
+)
 _SITUATION: Final = f"""
-    select latest.started_at, known.id as run, known.state, found.what, found.rows, found.columns
+    select latest.started_at, known.id as run, known.state, known.natural_key, found.what,
+        found.rows, found.columns
     from (
         select max(started_at) as started_at from run
         where model = $2 and outcome is distinct from 'failed'
     ) latest
-    left join lateral (
-        select id, state from job where {_SAME_KEY}
-        order by created_at desc, natural_key desc limit 1
-    ) known on true
+    left join lateral ({_KNOWN}) known on true
     left join lateral (
         select r.what, v.rows, v.columns from (
             select 1 as rank, 'champion version ' || version as what, dataset_version
@@ -208,6 +210,11 @@ class PostgresStore:
 
     # --- decisions ------------------------------------------------------------------------------
 
+    async def known(self, natural_key: str) -> Known | None:
+        """The run of a key; repeats by hand count as the same training."""
+        row = await self.database.fetchrow(_KNOWN, natural_key)
+        return Known(run=row["id"], state=row["state"], key=row["natural_key"]) if row else None
+
     async def situation(self, definition: Definition, natural_key: str) -> Situation:
         """What the decision about a model rests on; repeats by hand count as the same training."""
         row = await self.database.fetchrow(
@@ -216,7 +223,11 @@ class PostgresStore:
         assert row is not None  # noqa: S101 - an aggregate always has its one row
         return Situation(
             reference=_reference(row) if row["what"] else None,
-            known=Known(run=row["run"], state=row["state"]) if row["run"] else None,
+            known=(
+                Known(run=row["run"], state=row["state"], key=row["natural_key"])
+                if row["run"]
+                else None
+            ),
             last_started_at=row["started_at"],
         )
 

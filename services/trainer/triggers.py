@@ -15,12 +15,14 @@ from services.trainer.domain import (
     NO_EXCLUSIONS,
     DatasetVersion,
     Definition,
+    Known,
+    Order,
     Reference,
     Situation,
     Trigger,
 )
 from shared.events import Digest
-from shared.spec import ModelSpec
+from shared.spec import ModelSpec, read_spec
 
 MATERIAL_SHARE: Final = 0.05
 """Of the champion's rows; fewer new ones could hardly change a model."""
@@ -60,16 +62,20 @@ def natural_key(
 
     Gates, rollout, triggers and monitor are left out: they change nothing that is made here.
     """
-    serving = definition.parsed().serving.model_dump_json()
-    return ":".join(
-        (
-            definition.model,
-            version.digest,
-            exclusions,
-            hashlib.sha256(serving.encode()).hexdigest(),
-            definition.code_digest,
-        )
-    )
+    spec = definition.parsed()
+    return _key(definition.model, version.digest, exclusions, spec, definition.code_digest)
+
+
+def key_of(order: Order) -> str:
+    """The natural key of what is ordered."""
+    spec = read_spec(order.spec)
+    digests = order.dataset_digest, order.exclusions_digest
+    return _key(order.model, *digests, spec, order.code_digest)
+
+
+def _key(model: str, data: Digest, exclusions: Digest, spec: ModelSpec, code: Digest) -> str:
+    serving = hashlib.sha256(spec.serving.model_dump_json().encode()).hexdigest()
+    return ":".join((model, data, exclusions, serving, code))
 
 
 def decide_training(
@@ -87,23 +93,47 @@ def decide_training(
     """
     spec = definition.parsed()
     known = situation.known
+    if known is not None and known.is_open:
+        return Join(run=known.run)
     if is_off(spec, trigger):
         return Skip(reason="trigger_off", detail=f"the specification turns {trigger} triggers off")
     if problem := unfit(spec, version):
         return Skip(reason="cannot_train", detail=problem)
-    if known is not None and known.is_open:
-        return Join(run=known.run)
-    retry = known is not None and known.state == "failed" and trigger == "manual"
+    retry = is_wanted_again(known, by_hand=trigger == "manual")
     if known is not None and known.is_over and not retry:
-        ended = (
-            "failed on exactly this; ask for it by hand" if known.state == "failed" else "did it"
-        )
-        return Skip(
-            reason="nothing_new", detail=f"nothing new since run {known.run}, which {ended}"
-        )
+        return nothing_new(known)
     if trigger == "dataset" and (still := immaterial(version, situation.reference, spec, moved)):
         return Skip(reason="no_material_change", detail=still)
     return Train(run_after=due_after(spec, trigger, situation, now), retry=retry)
+
+
+def decide_renewal(order: Order, known: Known | None, now: datetime) -> Decision:
+    """What becomes of an order that waited while other rows began to be left out.
+
+    It was decided that something is trained, and when; only that may have been done by now.
+
+    Args:
+        order: as it is now.
+        known: the run of exactly this, if there is one.
+    """
+    if known is not None and known.is_open:
+        return Join(run=known.run)
+    retry = is_wanted_again(known, by_hand=bool(order.requested_by))
+    if known is not None and known.is_over and not retry:
+        return nothing_new(known)
+    # Whoever asks by hand does not wait for the end of a cool-down.
+    return Train(run_after=now if order.requested_by else order.due_at, retry=retry)
+
+
+def is_wanted_again(known: Known | None, *, by_hand: bool) -> bool:
+    """Whether somebody wants what was tried before and failed."""
+    return by_hand and known is not None and known.state == "failed"
+
+
+def nothing_new(known: Known) -> Skip:
+    """Exactly this has come to its end before."""
+    ended = "failed on exactly this; ask for it by hand" if known.state == "failed" else "did it"
+    return Skip(reason="nothing_new", detail=f"nothing new since run {known.run}, which {ended}")
 
 
 def is_off(spec: ModelSpec, trigger: Trigger) -> bool:

@@ -69,7 +69,13 @@ class Workshop:
         await run_worker(self.jobs, self.work, concurrency=self.concurrency, gave_up=self._gave_up)
 
     async def work(self, job: Job) -> None:
-        """One run, from the claim to its last event."""
+        """One run, from the claim to its last event.
+
+        What is left out is of the moment of the claim: a run in vain that is claimed again after
+        that has changed gives way to another run.
+        """
+        if await patiently(lambda: self.trainer.renew(job)):
+            return
         order = Order.of(job.payload)
         claimed_at = self.now()
         # Said while the child is already at work: the broker need not be waited for.
@@ -99,6 +105,11 @@ class Workshop:
                 assert_never(outcome)
 
     # --- steps ----------------------------------------------------------------------------------
+
+    @property
+    def trainer(self) -> Trainer:
+        """Who decides what is trained."""
+        return Trainer(store=self.store, jobs=self.jobs, now=self.now)
 
     async def _begin(self, job: Job, order: Order, now: datetime) -> bool:
         """Say that an attempt has begun; False when the job is somebody else's by now."""

@@ -1,8 +1,9 @@
 from __future__ import annotations
 
-from datetime import timedelta
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
 from typing import Any
-from uuid import uuid4
+from uuid import UUID, uuid4
 
 import pytest
 
@@ -11,6 +12,8 @@ from services.trainer.worker import Schedules
 from shared.artifacts import digest_of
 from shared.errors import Conflict, NotFound
 from shared.events import (
+    DatasetAnnotated,
+    DatasetName,
     DeploymentRolledBack,
     Digest,
     ModelName,
@@ -342,6 +345,151 @@ async def test_a_schedule_follows_its_definition(room: Room) -> None:
     assert second is not None
     assert second.hour == 4
     assert wrong is None
+
+
+# --- periods that are not learned from --------------------------------------------------------
+
+LEAK = UUID(int=7)
+
+
+def an_annotation(
+    state: Any = "active", tag: Any = "corrupt", *, share: float = 0.03, of: UUID = LEAK
+) -> DatasetAnnotated:
+    return DatasetAnnotated(
+        dataset=DatasetName("sales"),
+        annotation=of,
+        state=state,
+        tag=tag,
+        column="at",
+        starts_at=datetime(2026, 2, 1, tzinfo=UTC),
+        ends_at=datetime(2026, 2, 2, tzinfo=UTC),
+        models=(),
+        share=share,
+        author="ada",
+        by="ada",
+        reason="a leak",
+    )
+
+
+async def ordered(room: Room) -> tuple[UUID, list[str]]:
+    """The one job that waits: its run, and which periods it looks at."""
+    ((run, payload),) = await room.database.fetch(
+        "select id, payload from job where state = 'waiting'"
+    )
+    return UUID(str(run)), [one.annotation for one in Order.of(payload).exclusions]
+
+
+async def a_request_that_waits(room: Room, **triggers: Any) -> UUID:
+    """Drift was seen an hour after a training, so the next one waits for its cool-down."""
+    await room.hear(a_definition_of(triggers={"cooldown": "24h", **triggers}))
+    await room.publish(1, 1000)
+    async with room.database.transaction():
+        run = (await room.trainer.train(DEMAND, "ada")).run
+    assert run is not None
+    await room.store.begin_run(
+        run, Order.of(await payload_of(room, run)), room.moving() - timedelta(hours=1)
+    )
+    await end(room)
+    await room.hear(a_promotion(1, 1))
+    await room.publish(2, 1010)
+    await room.hear(a_request())
+    return (await ordered(room))[0]
+
+
+async def payload_of(room: Room, run: UUID) -> Any:
+    return await room.database.fetchval("select payload from job where id = $1", run)
+
+
+@pytest.mark.parametrize("dataset", ["material_change", "off"])
+async def test_what_waits_leaves_out_what_is_annotated_meanwhile_however_little(
+    room: Room, dataset: str
+) -> None:
+    first = await a_request_that_waits(room, dataset=dataset)
+    due_at = await room.database.fetchval("select run_after from job where id = $1", first)
+    skipped = len(await room.said(TrainingSkipped))
+
+    await room.hear(an_annotation())
+    without = await ordered(room)
+    await room.hear(an_annotation("lifted"))
+
+    assert without[0] != first
+    assert without[1] == [str(LEAK)]
+    assert await ordered(room) == (first, [])
+    again, other = await room.store.run(first), await room.store.run(without[0])
+    assert again is not None
+    assert other is not None
+    assert (again["trigger"], again["not_before"]) == ("drift", due_at)
+    assert (other["state"], other["cascade"]) == ("superseded", again["cascade"])
+    assert str(first) in other["detail"]
+    assert len(await room.said(TrainingSkipped)) == skipped
+
+
+async def test_an_annotation_of_others_or_that_leaves_nothing_out_changes_no_order(
+    room: Room,
+) -> None:
+    first = await a_request_that_waits(room)
+
+    await room.hear(replace(an_annotation(), models=(ModelName("supply"),)))
+    await room.hear(an_annotation(tag="new_regime", of=UUID(int=8)))
+    await room.hear(an_annotation("proposed", of=UUID(int=9)))
+
+    assert await ordered(room) == (first, [])
+
+
+async def test_what_was_asked_for_by_hand_waits_no_longer_for_an_annotation(room: Room) -> None:
+    await a_request_that_waits(room)
+    async with room.database.transaction():
+        await room.trainer.train(DEMAND, "ada")
+
+    await room.hear(an_annotation())
+
+    job = await room.jobs.claim("a test")
+    assert job is not None
+    assert Order.of(job.payload).requested_by == "ada"
+    assert [one.annotation for one in Order.of(job.payload).exclusions] == [str(LEAK)]
+
+
+async def test_a_claimed_run_that_has_not_begun_gives_way_once(room: Room) -> None:
+    """Its worker was killed; the lease has ended, and rows were annotated meanwhile."""
+    await room.hear(a_definition_of(triggers={"dataset": "material_change"}))
+    await room.publish(1, 1000)
+    killed = await room.jobs.claim("a test")
+    assert killed is not None
+    await room.hear(an_annotation())
+    await room.database.execute("update job set lease_until = now() - interval '1 second'")
+
+    job = await room.jobs.claim("another")
+    assert job is not None
+    gave_way = [await room.trainer.renew(job), await room.trainer.renew(killed)]
+    run, exclusions = await ordered(room)
+
+    assert job.id == killed.id
+    assert gave_way == [True, True]
+    assert run != job.id
+    assert exclusions == [str(LEAK)]
+    instead = await room.jobs.claim("another")
+    assert instead is not None
+    assert (instead.id, await room.trainer.renew(instead)) == (run, False)
+
+
+async def test_what_was_trained_without_those_rows_before_is_not_trained_again(
+    room: Room,
+) -> None:
+    await room.hear(a_definition_of(triggers={"dataset": "any"}))
+    await room.hear(an_annotation())
+    await room.publish(1, 1000)
+    done, _ = await ordered(room)
+    await end(room)
+    lifted = await room.hear(an_annotation("lifted"))
+    assert await room.states() == [(1, "done"), (1, "waiting")]
+
+    await room.hear(an_annotation())
+
+    assert await room.states() == [(1, "done"), (1, "superseded")]
+    (skipped, _) = await room.said(TrainingSkipped)
+    assert skipped.event.reason == "nothing_new"
+    assert str(done) in skipped.event.detail
+    assert skipped.correlation == lifted.correlation
 
 
 async def test_the_key_names_the_data_by_their_content(room: Room) -> None:
