@@ -163,7 +163,7 @@ MODEL: Final = Board(
                 ),
             ),
             help="Above 0 it is worse than it was, or for baseline than the rule, whatever chance "
-            "did; a mean of losses, squared ones where the metric takes a root.",
+            "did.",
         ),
         Panel(
             title="Said to be worse",

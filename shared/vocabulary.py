@@ -469,8 +469,9 @@ GAUGES: Final[Mapping[GaugeName, Metric]] = {
         by=("drift_monitor",),
     ),
     "tidewheel_quality_value": Metric(
-        means="The metric that orders candidates, a loss, in the newest window that has one: as "
-        "labels say, as scores let expect, and of the baseline rule on the same rows.",
+        means="The metric that orders candidates, a loss (error_rate where that is accuracy), in "
+        "the newest window that has one: as labels say, as scores let expect, and of the baseline "
+        "rule on the same rows.",
         labels=("model", "metric", "kind"),
         by=("drift_monitor",),
     ),

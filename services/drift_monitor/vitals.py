@@ -11,6 +11,7 @@ from itertools import islice
 from typing import Any, Final
 
 from services.drift_monitor.quality.units import tolerated
+from shared.figures import value_is
 from shared.vocabulary import GaugeName
 
 UNCOUNTED_SECONDS: Final = 1200.0
@@ -60,6 +61,11 @@ class Standing:
     quality: Mapping[str, Any] | None = None
     estimate: Mapping[str, Any] | None = None
     alarms: Sequence[str] = ()
+
+    @property
+    def figure(self) -> str:
+        """What the figures of its quality are, as the label of a metric."""
+        return value_is(self.metric)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -167,7 +173,7 @@ def projected(found: Standing) -> float | None:
 
 def _alarmed(found: Standing) -> Iterator[Series]:
     for by, stands in (("window", found.is_degraded), ("detector", found.is_alarmed)):
-        labels = {"model": found.model, "metric": found.metric, "by": by}
+        labels = {"model": found.model, "metric": found.figure, "by": by}
         yield "tidewheel_quality_alarm", labels, float(stands)
 
 
@@ -189,13 +195,13 @@ def _estimated(found: Standing) -> Iterator[Series]:
     limit = tolerated(known["reference"], found.tolerance)
     yield from _figures(found, "estimated", known["value"], known["low"] - limit)
     for other in known.get("others", ()):
-        if other["metric"] != found.metric:
+        if other["metric"] != found.figure:
             labels = {"model": found.model, "metric": other["metric"], "kind": "estimated"}
             yield "tidewheel_quality_value", labels, other["value"]
 
 
 def _figures(found: Standing, kind: str, value: float, gap: float | None) -> Iterator[Series]:
-    labels = {"model": found.model, "metric": found.metric, "kind": kind}
+    labels = {"model": found.model, "metric": found.figure, "kind": kind}
     yield "tidewheel_quality_value", labels, value
     if gap is not None:
         yield "tidewheel_quality_gap_lower_bound", labels, gap

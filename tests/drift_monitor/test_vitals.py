@@ -206,6 +206,19 @@ def test_an_estimate_is_told_as_one() -> None:
     assert found["quality_value", "auc", "estimated"] == 0.8
 
 
+def test_mistakes_are_no_accuracy() -> None:
+    """The mean loss of a classification is the share of its mistakes; the estimate has both."""
+    others = ({"metric": "accuracy", "value": 0.9, "low": 0.8, "high": 0.95},)
+    estimate = {"value": 0.1, "low": 0.05, "high": 0.2, "reference": 0.1, "others": others}
+
+    found = told(a_standing(metric="accuracy", quality=QUALITY, estimate=estimate))
+
+    assert found["quality_value", "error_rate", "realised"] == 2.0
+    assert found["quality_value", "error_rate", "estimated"] == 0.1
+    assert found["quality_value", "accuracy", "estimated"] == 0.9
+    assert found["quality_alarm", "error_rate", "detector"] == 0
+
+
 def test_every_kind_of_data_quality_has_its_series() -> None:
     found = told(a_standing(alarms=("missing",)))
 
