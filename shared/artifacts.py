@@ -5,6 +5,7 @@ import hashlib
 import os
 import tempfile
 from collections.abc import AsyncIterator
+from datetime import timedelta
 from pathlib import Path
 from typing import Any, Final, Literal
 from urllib.parse import unquote, urlsplit
@@ -19,6 +20,28 @@ from shared.events import Digest
 CHUNK_BYTES: Final = 1 << 20
 _PIECES: Final = 4
 """Of a large file that are in memory at a time, 5 MiB each."""
+PATIENCE: Final = {"connect_timeout": "5s", "read_timeout": "20s", "timeout": "10m"}
+"""Of a request: until it is connected, between two pieces of an answer, and for all of it."""
+RETRIES: Final = 3
+RETRY: Final = timedelta(seconds=60)
+"""After that no further try begins: who asks a store that hangs knows after a minute and a half,
+and holds a thread for no longer."""
+_PREFIXES: Final = {"s3": "AWS", "s3a": "AWS", "gs": "GOOGLE", "az": "AZURE", "abfs": "AZURE"}
+_OPTIONS: Final = (
+    *PATIENCE,
+    "allow_http",
+    "allow_invalid_certificates",
+    "http1_only",
+    "http2_only",
+    "pool_idle_timeout",
+    "pool_max_idle_per_host",
+    "proxy_url",
+    "proxy_ca_certificate",
+    "proxy_excludes",
+    "user_agent",
+)
+"""That the environment may set, as `AWS_READ_TIMEOUT`: the library forgets all of these for one
+that it is given."""
 LARGE_BYTES: Final = 8 << 20
 """A larger file is put in pieces, so that it is never in memory as a whole."""
 
@@ -186,4 +209,15 @@ def _open(url: str) -> Any:
         folder = Path(unquote(parts.path))
         folder.mkdir(parents=True, exist_ok=True)
         return LocalStore(prefix=folder)
-    return from_url(url)
+    return from_url(
+        url,
+        client_options=_client_options(parts.scheme),
+        retry_config={"max_retries": RETRIES, "retry_timeout": RETRY},
+    )
+
+
+def _client_options(scheme: str) -> Any:
+    prefix = _PREFIXES.get(scheme, "HTTP")
+    known = os.environ  # noqa: TID251 - where the library itself looks for them
+    told = {name: known.get(f"{prefix}_{name.upper()}") for name in _OPTIONS}
+    return PATIENCE | {name: value for name, value in told.items() if value}

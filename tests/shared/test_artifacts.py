@@ -1,13 +1,16 @@
 """Blobs are found by their digest, written once, and never used when they are something else."""
 
+import asyncio
+from datetime import timedelta
 from pathlib import Path
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from shared import artifacts
 from shared.artifacts import ArtifactStore, digest_of, digest_of_file, key_of
-from shared.errors import ArtifactCorrupt, NotFound
+from shared.errors import ArtifactCorrupt, NotFound, StoreUnavailable
 
 
 @pytest.fixture
@@ -68,3 +71,37 @@ async def test_a_stretch_of_a_blob_is_streamed(store: ArtifactStore) -> None:
     got = b"".join([piece async for piece in store.stream(digest, 1000, 2_000_000)])
 
     assert got == data[1000:2_000_000]
+
+
+async def test_a_store_that_takes_a_request_and_never_answers_is_not_waited_for(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(artifacts, "RETRY", timedelta(milliseconds=300))
+    asked: list[asyncio.StreamWriter] = []
+
+    async def listen(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        asked.append(writer)
+
+    server = await asyncio.start_server(listen, "127.0.0.1", 0)
+    port = server.sockets[0].getsockname()[1]
+    of_the_environment = {
+        "ENDPOINT_URL": f"http://127.0.0.1:{port}",
+        "ALLOW_HTTP": "true",
+        "READ_TIMEOUT": "100ms",
+        "ACCESS_KEY_ID": "anybody",
+        "SECRET_ACCESS_KEY": "nothing",
+        "REGION": "here",
+    }
+    for name, value in of_the_environment.items():
+        monkeypatch.setenv(f"AWS_{name}", value)
+    store = ArtifactStore("s3://blobs/of-a-test")
+
+    async with asyncio.timeout(20):
+        with pytest.raises(StoreUnavailable):
+            await store.aget(digest_of(b"x"))
+
+    assert len(asked) > 1  # it was tried again
+    for writer in asked:
+        writer.close()
+    server.close()
+    await server.wait_closed()
