@@ -5,7 +5,7 @@ of at most the level, all tests together (Bonferroni).
 """
 
 from collections.abc import Sequence
-from typing import Final
+from typing import Final, Literal
 
 ALPHA: Final = 5e-4
 """The default level of a window."""
@@ -18,7 +18,10 @@ PAIRS: Final = 0.07
 TOGETHER: Final = 0.05
 """Features by themselves, pairs of numbers, and all numbers at once."""
 
-NUMBER: Final = {
+NumberTest = Literal["location", "scale", "shape", "fine shape", "missing", "below", "above"]
+CategoryTest = Literal["shape", "level", "unseen", "missing"]
+
+NUMBER: Final[dict[NumberTest, float]] = {
     "location": 0.70,
     "scale": 0.09,
     "shape": 0.04,
@@ -27,7 +30,12 @@ NUMBER: Final = {
     "below": 0.05,
     "above": 0.05,
 }
-CATEGORY: Final = {"shape": 0.40, "level": 0.20, "unseen": 0.30, "missing": 0.10}
+CATEGORY: Final[dict[CategoryTest, float]] = {
+    "shape": 0.40,
+    "level": 0.20,
+    "unseen": 0.30,
+    "missing": 0.10,
+}
 
 
 def scale_parts(scales: Sequence[int]) -> list[float]:

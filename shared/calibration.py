@@ -20,7 +20,7 @@ from shared.joint import Joint
 from shared.moderation import FREE, moderated
 from shared.sketch import Counts, Layout
 from shared.tails import quantiles
-from shared.together import Moved, Together, correlations, pair_z, waves_apart, waves_tail
+from shared.together import Moved, Together, block_z, waves_apart, waves_tail
 
 LEAST_BLOCKS: Final = 10
 """Of windows by themselves; what varies over fewer is not known, however it is moderated."""
@@ -228,17 +228,15 @@ def _with_joint(scale: Scale, source: Source, length: int, least: int) -> Scale:
     moved, known = source.moved, source.together
     if moved is None or known is None or len(moved.scores) // length < least:
         return scale
-    joint, firsts = moved.blocks(length, MOST_BLOCKS)
-    blocks = len(firsts)
+    joint, powers = moved.blocks(length, MOST_BLOCKS)
+    blocks = len(joint.waves)
     rest = Joint(
         joint.moments.sum(axis=0) - joint.moments,
         joint.pairs.sum(axis=0) - joint.pairs,
         joint.waves.sum(axis=0) - joint.waves,
     )
-    spread = np.array(known.spread)
-    here = correlations(joint.moments, joint.pairs, firsts)
-    there = correlations(rest.moments, rest.pairs, firsts.sum(axis=0) - firsts)
-    z, _ = pair_z(here, joint.pairs, there, rest.pairs, spread)
+    others = powers.sum(axis=1, keepdims=True) - powers
+    z = block_z((joint, powers), (rest, others), np.array(known.spread))
     pairs = moderated(list(z.T))
     apart = waves_apart(
         joint.waves,

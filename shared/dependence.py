@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from shared import cells
-from shared.budget import ALPHA, CATEGORY, NUMBER
+from shared.budget import ALPHA, CATEGORY, NUMBER, NumberTest
 from shared.moderation import without_each, witnesses
 from shared.probability import binomial_tail, z_of
 from shared.sketch import CategoryCells, Counts, Layout
@@ -27,6 +27,7 @@ LAGS: Final = (1, 2, 3, 5, 8, 13, 24)
 _WRONG: Final = 1e-3
 """How often independent rows are taken for dependent ones; that costs power, no false alarms."""
 _SURE: Final = 0.01
+_RANKS: Final[tuple[NumberTest, NumberTest]] = ("location", "scale")
 
 
 def seems_independent(layout: Layout, places: Sequence[Counts], window: int) -> bool:
@@ -65,7 +66,7 @@ def alarms_in_blocks(layout: Layout, places: Sequence[Counts], window: int, most
     counts = counts_per_block(columns, layout, window, most)
     stack = Stack.of(layout, [i for i, place in enumerate(columns) if len(place)])
     alarmed = np.zeros(len(counts), dtype=np.bool_)
-    for name, z in zip(("location", "scale"), _ranks(stack, counts), strict=True):
+    for name, z in zip(_RANKS, _ranks(stack, counts), strict=True):
         moving = z[np.any(z, axis=1)]
         if len(moving):
             factors, free = without_each(moving)
@@ -122,7 +123,7 @@ def _alarms(layout: Layout, members: Sequence[int], counts: Whole) -> int:
     alarmed = np.zeros(len(counts), dtype=np.bool_)
     part = ALPHA / len(layout.features)
     stack = Stack.of(layout, members)
-    for name, z in zip(("location", "scale"), _ranks(stack, counts), strict=True):
+    for name, z in zip(_RANKS, _ranks(stack, counts), strict=True):
         if len(z):
             alarmed |= np.any(2 * normal_tails(np.abs(z)) <= part * NUMBER[name], axis=0)
     if stack.features:

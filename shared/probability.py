@@ -130,16 +130,26 @@ def hypergeometric_sf(x: float, total: float, marked: float, drawn: float) -> fl
         return 1.0
     if x > most:
         return 0.0
+    # Towards the end that is further from the mean terms fall from the first one on: whatever is
+    # too small to be told from nothing is nothing.
+    if x * total <= drawn * marked:
+        rest = total - marked
+        return 1 - _drawn_at_least(drawn - x + 1, total, rest, drawn)
+    return min(_drawn_at_least(x, total, marked, drawn), 1.0)
+
+
+def _drawn_at_least(x: int, total: int, marked: int, drawn: int) -> float:
+    """The sum of all terms from `x` on, which lies at the mean or above."""
     term = math.exp(
         _log_choose(marked, x) + _log_choose(total - marked, drawn - x) - _log_choose(total, drawn)
     )
     added = term
-    for k in range(x, most):
+    for k in range(x, min(marked, drawn)):
         term *= (marked - k) * (drawn - k) / ((k + 1) * (total - marked - drawn + k + 1))
         added += term
         if term < added * _CLOSE:
             break
-    return min(added, 1.0)
+    return added
 
 
 def share_bound(x: float, n: float, z: float) -> float:

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from shared.cells import location_scores
 from shared.joint import HEIGHT, MOST_PAIRED, UNIT, WAVES, Basis, Joint, heights, scale_of
+from shared.lumps import held_back, lumpiness, lumps_of
 from shared.sketch import Layout, NumberCells
 from shared.tails import chi_square_tails
 
@@ -108,39 +109,49 @@ class Moved:
 
     def together(self) -> Together:
         """The reference as a whole."""
-        joint, firsts = self.blocks(len(self.scores))
+        joint, powers = self.blocks(len(self.scores))
         whole = Joint(joint.moments[0], joint.pairs[0], joint.waves[0])
-        r = correlations(whole.moments, whole.pairs, firsts[0])
+        firsts = powers[0, 0].astype(np.int64)
+        r = correlations(whole.moments, whole.pairs, firsts)
         return Together(
             rows=len(self.scores),
             joint=whole,
-            firsts=firsts[0],
+            firsts=firsts,
             spread=tuple(np.round(self._spread(r), 6).tolist()),
             eigenvalues=tuple(self._eigenvalues()),
         )
 
-    def blocks(self, length: int, most: int = 1) -> tuple[Joint, Whole]:
-        """Sums over the newest blocks, each with a leading axis, and sums of scores."""
+    def blocks(self, length: int, most: int = 1) -> tuple[Joint, Floats]:
+        """Sums over the newest blocks, each with a leading axis, and of powers of the scores.
+
+        Returns:
+            The sums, and those of the scores, their squares, cubes and fourth powers,
+            shape (4, blocks, d).
+        """
         number, numbers = min(len(self.scores) // length, most), self.basis.size
         start = len(self.scores) - number * length
         scores = self.scores[start:].reshape(number, length, numbers)
         exact = scores.astype(np.float64)
         there = self.present[start:].reshape(number, length, numbers).astype(np.float64)
         waves = self.waves[start:].reshape(number, length, WAVES)
+        square = np.square(exact)
+        powers = [exact.sum(axis=1), square.sum(axis=1)]
+        powers += [np.einsum("bld,bld->bd", square, other) for other in (exact, square)]
         return Joint(
             (exact.transpose(0, 2, 1) @ exact).astype(np.int64),
             (there.transpose(0, 2, 1) @ there).astype(np.int64),
             waves.sum(axis=1, dtype=np.int64),
-        ), scores.sum(axis=1, dtype=np.int64)
+        ), np.stack(powers)
 
     def _spread(self, r: Floats) -> Floats:
+        there = self.present.astype(np.float64)
+        rows = np.maximum(there.sum(axis=0), 1.0)
         x = self.scores / UNIT
-        x = np.where(self.present, x - x.mean(axis=0), 0.0)
-        x = x / np.maximum(x.std(axis=0), 1e-9)
-        rows = len(x)
-        square = np.square(x)
-        both, odd = square.T @ square / rows, (square * x).T @ x / rows
-        fourth = np.mean(np.square(square), axis=0)
+        x = np.where(self.present, x - x.sum(axis=0) / rows, 0.0)
+        x = x / np.maximum(np.sqrt(np.square(x).sum(axis=0) / rows), 1e-9)
+        square, pairs = np.square(x), np.maximum(there.T @ there, 1.0)
+        both, odd = square.T @ square / pairs, (square * x).T @ x / pairs
+        fourth = np.sum(np.square(square), axis=0) / rows
         upper = np.triu_indices(x.shape[1], 1)
         a, b = both[upper], (odd + odd.T)[upper]
         ends = (fourth[:, None] + fourth[None, :])[upper]
@@ -184,6 +195,34 @@ def pair_z(
     rest = np.maximum(_of_pairs(others) - 3.0, 1.0)
     error = spread * np.sqrt(1 / window + 1 / rest)
     return (np.arctanh(here) - np.arctanh(there)) / error, error
+
+
+def linear_z(here: Floats, there: Floats, error: Floats) -> Floats:
+    """The same of the correlations themselves, near to the second ones, by these errors."""
+    return np.asarray((here - there) / ((1 - np.square(there)) * error))
+
+
+def lumpy_pairs(lumps: Floats, pairs: Whole, others: Floats, other_pairs: Whole) -> Floats:
+    """How lumpy differences of correlations are, shape (..., d(d-1)/2), see `lumps.lumpiness`."""
+    return lumpiness(lumps, _of_pairs(pairs), others, _of_pairs(other_pairs))
+
+
+def block_z(blocks: tuple[Joint, Floats], rest: tuple[Joint, Floats], spread: Floats) -> Floats:
+    """Differences of the correlations of blocks to those of all others, in standard errors.
+
+    Args:
+        blocks, rest: sums, and those of powers of the scores, shape (4, blocks, d).
+    """
+    (mine, powers), (others, other_powers) = blocks, rest
+    here = correlations(mine.moments, mine.pairs, powers[0])
+    there = correlations(others.moments, others.pairs, other_powers[0])
+    z, error = pair_z(here, mine.pairs, there, others.pairs, spread)
+    lumps, other_lumps = (
+        lumps_of(sums, np.diagonal(one.pairs, axis1=-2, axis2=-1), one.pairs)
+        for one, sums in ((mine, powers), (others, other_powers))
+    )
+    lumpy = lumpy_pairs(lumps, mine.pairs, other_lumps, others.pairs)
+    return held_back(z, linear_z(here, there, error), lumpy)
 
 
 def _of_pairs(square: Any) -> Any:

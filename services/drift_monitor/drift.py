@@ -5,6 +5,7 @@ from dataclasses import replace
 from typing import Final
 
 from services.drift_monitor.detection import Comparison, Severity
+from services.drift_monitor.detection.finding import OF_THE_DATA
 from services.drift_monitor.domain import (
     Decided,
     Expected,
@@ -25,8 +26,6 @@ MOST_NAMED: Final = 20
 """Features named in `drift.detected`, the worst ones."""
 CLEAN: Final = 3
 """Windows in a row without drift that end one: what is on the edge does not come and go."""
-_OF_THE_DATA: Final = frozenset({"missing", "range", "unseen", "new_level", "mostly_outside"})
-"""Tests that a broken sensor or a leak fails, and that a changed world hardly fails alone."""
 _RANKS: Final[dict[Severity | None, int]] = {None: 0, "warning": 1, "critical": 2}
 
 
@@ -133,4 +132,4 @@ def _detected(subject: Subject, found: Comparison) -> DriftDetected:
 
 def _is_of_the_data(found: Comparison) -> bool:
     drifted = [f for f in found.features if f.p_value <= found.alpha]
-    return bool(drifted) and all(f.test in _OF_THE_DATA for f in drifted)
+    return bool(drifted) and all(f.test in OF_THE_DATA for f in drifted)

@@ -7,6 +7,7 @@ from dataclasses import replace
 from datetime import timedelta
 from typing import Any, Final
 
+import pytest
 from pydantic import TypeAdapter
 
 from services.drift_monitor.answers import after_alarm, after_measure, after_quiet
@@ -386,10 +387,11 @@ def test_a_spell_lasts_from_its_first_bad_window_to_its_last_and_ends_when_all_i
     assert decided.watch.spell is None
 
 
-def test_a_spell_of_missing_values_alone_is_of_the_data() -> None:
+@pytest.mark.parametrize("test", ["missing", "below", "above", "unseen", "mostly_outside"])
+def test_a_spell_of_values_that_cannot_be_alone_is_of_the_data(test: str) -> None:
     watch = Watch()
     for number in (1, 2):
-        watch = after_window(watch, a_subject(number), found("critical", "missing")).watch
+        watch = after_window(watch, a_subject(number), found("critical", test)).watch
 
     assert watch.spell is not None
     assert watch.spell.is_of_the_data

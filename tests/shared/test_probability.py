@@ -5,6 +5,8 @@ from __future__ import annotations
 import math
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from scipy import special, stats
 
 from shared import probability
@@ -37,6 +39,25 @@ def test_drawing_without_return_is_right(x: int, total: int, marked: int, drawn:
     found = probability.hypergeometric_sf(x, total, marked, drawn)
 
     assert found == pytest.approx(stats.hypergeom.sf(x - 1, total, marked, drawn), rel=1e-8)
+
+
+@settings(max_examples=150, deadline=None)
+@given(data=st.data())
+def test_drawing_without_return_is_right_wherever_the_mean_lies(data: st.DataObject) -> None:
+    total = data.draw(st.integers(1, 40_000))
+    marked, drawn = data.draw(st.integers(0, total)), data.draw(st.integers(0, total))
+    x = data.draw(st.integers(-1, min(marked, drawn) + 1))
+
+    found = probability.hypergeometric_sf(x, total, marked, drawn)
+
+    assert found == pytest.approx(
+        stats.hypergeom.sf(x - 1, total, marked, drawn), rel=1e-6, abs=1e-280
+    )
+
+
+@pytest.mark.parametrize("x", [1, 100, 4000])
+def test_far_fewer_than_expected_are_drawn_at_least_surely(x: int) -> None:
+    assert probability.hypergeometric_sf(x, 30_000, 15_000, 10_000) == 1.0
 
 
 def test_more_than_there_are_cannot_be_drawn() -> None:

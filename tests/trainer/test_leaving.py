@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from scipy.signal import lfilter
 
 from services.trainer.domain import Exclusion, digest_of_exclusions, exclusions_for, leaves_out
 from services.trainer.fitting.leaving import is_better_with, left_out
@@ -96,6 +97,19 @@ def test_more_rows_are_taken_back_only_if_that_is_shown_better(seed: int) -> Non
     assert not is_better_with(losses, losses + 0.5)
     assert not is_better_with(losses, losses)
     assert not is_better_with(losses[:1], losses[:1] - 1)
+
+
+@pytest.mark.parametrize("phi", [0.0, 0.5, 0.9])
+def test_rows_that_resemble_their_neighbours_are_not_taken_back_by_chance(
+    seed: int, phi: float
+) -> None:
+    noise = np.random.default_rng(seed).normal(size=(600, 1100))
+    differences = lfilter([1.0], [1.0, -phi], noise, axis=1)[:, 100:]
+
+    taken = sum(is_better_with(one, np.zeros(1000)) for one in differences)
+
+    # 30 are expected; 60 have a probability below 1e-5, and rows taken for independent make 200.
+    assert taken < 60
 
 
 def an_exclusion(name: str = "1", tag: str = "transient") -> Exclusion:

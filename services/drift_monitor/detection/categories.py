@@ -12,7 +12,7 @@ from services.drift_monitor.detection.prepared import Prepared, Words, levels_of
 from services.drift_monitor.detection.scaling import Scales
 from services.drift_monitor.detection.shares import Shares
 from shared import cells
-from shared.budget import CATEGORY
+from shared.budget import CATEGORY, CategoryTest
 from shared.tails import chi_square_tails, quantiles, t_tails
 
 Floats = NDArray[np.float64]
@@ -175,7 +175,7 @@ class _Windows:
         }
 
     def _finding(
-        self, test: str, s: int, k: int, statistic: float, p: float, level: float
+        self, test: CategoryTest, s: int, k: int, statistic: float, p: float, level: float
     ) -> Finding:
         level, low, high = float(level), None, None
         share = self.shares.at(s, _SHARES[test] * len(self.known.places) + k)

@@ -3,17 +3,23 @@
 from dataclasses import dataclass
 from typing import Final, Literal
 
+from shared.budget import CategoryTest, NumberTest
 from shared.events import FeatureDrift
 
 Severity = Literal["warning", "critical"]
+Test = NumberTest | CategoryTest | Literal["correlation", "together", "mostly_outside"]
 
 TOLERATED_SHIFT: Final = 0.05
 """Reference standard deviations (or their logarithm, for scale) that are not worth a retraining."""
 SHARE_PER_SHIFT: Final = 0.4
 """Change of a share that is tolerated for every tolerated standard deviation: the density of the
 normal distribution in its middle, so that a share moves as a shift of all rows would move it."""
-NO_SHARES: Final = frozenset({"location", "scale", "correlation"})
+NO_SHARES: Final[frozenset[Test]] = frozenset({"location", "scale", "correlation"})
 """Tests whose effect is no change of a share."""
+OF_THE_DATA: Final[frozenset[Test]] = frozenset(
+    {"missing", "below", "above", "unseen", "mostly_outside"}
+)
+"""Tests that a broken sensor or a leak fails, and that a changed world hardly fails alone."""
 
 
 def severity_of(
@@ -48,7 +54,7 @@ class Finding:
     """
 
     feature: str
-    test: str
+    test: Test
     statistic: float
     p: float
     level: float

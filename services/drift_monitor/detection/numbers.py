@@ -11,7 +11,7 @@ from services.drift_monitor.detection.prepared import Numbers, Prepared
 from services.drift_monitor.detection.ranks import Ranked, Summed, rank_tests
 from services.drift_monitor.detection.scaling import Scales
 from services.drift_monitor.detection.shares import Shares
-from shared.budget import NUMBER
+from shared.budget import NUMBER, NumberTest
 from shared.stacks import shapes_of
 from shared.tails import chi_square_tails, quantiles, t_tails
 
@@ -144,7 +144,7 @@ class _Windows:
         return not self.scales.chances[0].blocks
 
     def _finding(
-        self, test: str, s: int, f: int, statistic: float, p: float, level: float
+        self, test: NumberTest, s: int, f: int, statistic: float, p: float, level: float
     ) -> Finding:
         level = float(level)
         effect, low, high = self._effect(test, s, f, level, is_real=p <= level)

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from services.drift_monitor.detection.chances import Chance
 from shared import cells
 from shared.joint import Basis
+from shared.lumps import POWERS, lumps_of
 from shared.reference import Reference
 from shared.sketch import CategoryCells, Layout
 from shared.stacks import Stack
@@ -126,6 +127,7 @@ class Moving:
     Attributes:
         known: as it was stored.
         usual, spread: correlation of each pair, and the factor of its standard error.
+        lumps: how uneven the product of two scores is, see `lumps.lumps_of`.
         scores: what a row in each cell adds to the sum of scores of each number that takes part
             in pairs, shape (cells of all, d); whole numbers.
         eigenvalues: of the covariance of the waves; nobody asks how likely it is that they are no
@@ -136,25 +138,29 @@ class Moving:
     known: Together
     usual: Floats
     spread: Floats
+    lumps: Floats
     scores: Floats
     eigenvalues: Floats
     near: float
     pairs: tuple[tuple[str, str], ...]
 
     @classmethod
-    def of(cls, layout: Layout, known: Together | None) -> "Moving | None":
-        """None where nobody kept it."""
+    def of(cls, layout: Layout, counts: Whole, known: Together | None) -> "Moving | None":
+        """None where nobody kept it; `counts` of the reference."""
         basis = layout.basis
         if known is None or basis is None:
             return None
         eigenvalues = np.array(known.eigenvalues)
+        pairs = known.joint.pairs
         swing = 2 * float(np.sqrt(2 * np.sum(np.square(eigenvalues))))
         names = [layout.features[place].name for place in basis.features]
+        scores = _scores(layout, basis)
         return cls(
             known=known,
-            usual=correlations(known.joint.moments, known.joint.pairs, known.firsts),
+            usual=correlations(known.joint.moments, pairs, known.firsts),
             spread=np.array(known.spread),
-            scores=_scores(layout, basis),
+            lumps=lumps_of(powers(counts, scores), _present(layout, basis, counts), pairs),
+            scores=scores,
             eigenvalues=eigenvalues,
             near=float(eigenvalues.sum()) + swing,
             pairs=tuple((a, b) for i, a in enumerate(names) for b in names[i + 1 :]),
@@ -174,6 +180,17 @@ def _scores(layout: Layout, basis: Basis) -> Floats:
             found[start : start + len(own), number] = own
         found.flags.writeable = False
     return found
+
+
+def powers(counts: Whole, scores: Floats) -> Floats:
+    """Sums of the scores, their squares, cubes and fourth powers, shape (4, ..., d)."""
+    exact = counts.astype(np.float64)
+    return np.stack([exact @ scores**power for power in range(1, POWERS + 1)])
+
+
+def _present(layout: Layout, basis: Basis, counts: Whole) -> Whole:
+    parts = layout.split(counts)
+    return np.array([parts[place][:-1].sum() for place in basis.features], dtype=np.int64)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -229,5 +246,5 @@ def _prepared(reference: Reference) -> Prepared:
         rows=np.array([int(part.sum()) for part in reference.counts], dtype=np.int64),
         numbers=Numbers.of(layout, counts),
         words=Words.of(layout, counts),
-        moving=Moving.of(layout, reference.together),
+        moving=Moving.of(layout, counts, reference.together),
     )

@@ -1,20 +1,32 @@
 """The tests of how numbers move together: each pair by itself, and all numbers at once."""
 
 from dataclasses import dataclass
+from math import isfinite, sqrt
 from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
 
 from services.drift_monitor.detection.finding import Finding
-from services.drift_monitor.detection.prepared import Moving, Prepared
+from services.drift_monitor.detection.prepared import Moving, Prepared, powers
 from services.drift_monitor.detection.scaling import Scales
 from shared.joint import Joint
+from shared.lumps import deviate_for, held_back, lumps_of, normal_deviates, share_of_lumps
 from shared.probability import t_quantile
 from shared.tails import quantiles, t_tails
-from shared.together import correlations, pair_z, waves_apart, waves_tail
+from shared.together import (
+    correlations,
+    linear_z,
+    lumpy_pairs,
+    pair_z,
+    waves_apart,
+    waves_tail,
+)
 
 Floats = NDArray[np.float64]
+Whole = NDArray[np.int64]
+NEAR: Final = 100.0
+"""Levels within which a p-value has to be worked out with care."""
 
 TOGETHER: Final = "(all numbers together)"
 
@@ -39,8 +51,9 @@ class _Pairs:
     Attributes:
         tested: these scales.
         here: correlations of the windows.
-        z, reach: how far their transformed values are from those of the reference, in standard
-            errors, and how far they may be.
+        error: standard error of their transformed values.
+        z, lumpy: how far these are from those of the reference, and how lumpy that is by chance,
+            worked out for pairs that surprise, 0 for others.
         p, level: of each pair, and the part of alpha of each pair of a scale, (S,).
     """
 
@@ -48,8 +61,9 @@ class _Pairs:
     scales: Scales
     tested: list[int]
     here: Floats
+    error: Floats
     z: Floats
-    reach: Floats
+    lumpy: Floats
     p: Floats
     level: Floats
 
@@ -62,18 +76,18 @@ class _Pairs:
         z, error = pair_z(here, joint.pairs, moving.usual, others, moving.spread)
         known = [scales.chances[s] for s in tested]
         factors = np.stack([k.pairs if len(k.pairs) else np.ones(z.shape[1]) for k in known])
-        z, level = z / factors, scales.pairs[tested] / z.shape[1]
-        reach = [t_quantile(part / 2, k.pairs_df) for k, part in zip(known, level, strict=True)]
-        return cls(
-            moving=moving,
-            scales=scales,
-            tested=tested,
-            here=here,
-            z=z,
-            reach=np.array(reach)[:, None] * error * factors,
-            p=np.minimum(2 * t_tails(np.abs(z), [[k.pairs_df] for k in known]), 1.0),
-            level=level,
-        )
+        z, error, level = z / factors, error * factors, scales.pairs[tested] / z.shape[1]
+        df = np.array([k.pairs_df for k in known])
+        p = _both_tails(z, df[:, None])
+        lumpy = np.zeros(p.shape)
+        odd = p <= NEAR * level[:, None]
+        if odd.any():
+            lumpy[odd] = _lumpy(moving, scales.counts[tested], joint, factors)[odd]
+            near = linear_z(here, moving.usual, error)
+            z[odd] = held_back(z, near, lumpy)[odd]
+            free = np.broadcast_to(df[:, None], p.shape)[odd]
+            p[odd] = _both_tails(normal_deviates(z[odd], lumpy[odd]), free)
+        return cls(moving, scales, tested, here, error, z, lumpy, p, level)
 
     def findings(self, shift: float) -> list[Finding]:
         """The worst pair, and every other that shows a drift."""
@@ -84,21 +98,51 @@ class _Pairs:
 
     def _finding(self, place: int, shift: float) -> Finding:
         row, pair = divmod(place, self.p.shape[1])
-        here, there = float(self.here[row, pair]), float(self.moving.usual[pair])
-        low, high = _apart(here, there, float(self.reach[row, pair]))
-        p, level = float(self.p[row, pair]), float(self.level[row])
+        level = float(self.level[row])
+        low, high = self._interval(row, pair, level, shift)
         return Finding(
             feature=" and ".join(self.moving.pairs[pair]),
             test="correlation",
             statistic=float(self.z[row, pair]),
-            p=p,
+            p=float(self.p[row, pair]),
             level=level,
-            effect=here - there,
+            effect=float(self.here[row, pair] - self.moving.usual[pair]),
             scale=self.scales.windows[self.tested[row]],
             low=low,
             high=high,
             shift=shift,
         )
+
+    def _interval(
+        self, row: int, pair: int, level: float, shift: float
+    ) -> tuple[float | None, float | None]:
+        here, there = float(self.here[row, pair]), float(self.moving.usual[pair])
+        lumpy, error = float(self.lumpy[row, pair]), float(self.error[row, pair])
+        if not isfinite(lumpy):
+            return None, None
+        usual = t_quantile(level / 2, self.scales.chances[self.tested[row]].pairs_df)
+        reach = deviate_for(usual, lumpy) * error
+        low, high = _apart(here, there, reach)
+        # Where few rows decide, more of them make it vary more: as far as it is tolerated.
+        reach *= (1 - there * there) * sqrt(1 + shift * sqrt(lumpy) / error)
+        share = float(share_of_lumps(self.z[row, pair], self.lumpy[row, pair]))
+        return (
+            low + share * (min(low, here - there - reach) - low),
+            high + share * (max(high, here - there + reach) - high),
+        )
+
+
+def _both_tails(z: Floats, df: Floats) -> Floats:
+    return np.minimum(2 * t_tails(np.abs(z), df), 1.0)
+
+
+def _lumpy(moving: Moving, counts: Whole, joint: Joint, factors: Floats) -> Floats:
+    """How lumpy the differences of correlations are, (S, pairs)."""
+    rows = np.diagonal(joint.pairs, axis1=-2, axis2=-1)
+    here = lumps_of(powers(counts, moving.scores), rows, joint.pairs)
+    found = lumpy_pairs(here, joint.pairs, moving.lumps, moving.known.joint.pairs)
+    # Neighbours that resemble each other come in lumps of so many rows.
+    return found * np.square(factors)
 
 
 def _apart(here: float, there: float, reach: float) -> tuple[float, float]:
