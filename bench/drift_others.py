@@ -12,6 +12,9 @@ from bench.drift_runs import REFERENCE, WINDOW
 from bench.drift_worlds import DRIFTS, Mixed
 from bench.simulation import Rate, chance, print_table, screen
 
+MODELS: Final = 5
+"""References whose clean windows are judged, as many of each."""
+
 _RULED: Final = (
     "mean_0_1_sd",
     "mean_0_2_sd",
@@ -23,29 +26,34 @@ _RULED: Final = (
 
 
 def rule_figures(pool: ProcessPoolExecutor, ruled: int, seed: int) -> dict[str, Any]:
-    """What other rules make of the windows of one reference of the mixed world."""
-    kinds = {"clean": ruled} | {name: max(8, ruled // 4) for name in _RULED}
-    jobs = [(seed, kind, count) for kind, count in kinds.items()]
-    found = dict(zip(kinds, pool.map(_ruled, jobs), strict=True))
-    names = list(found["clean"])
+    """What other rules make of clean windows of several models, and of drifted ones of one."""
+    each, drifted = max(1, ruled // MODELS), max(8, ruled // 4)
+    jobs = [(seed, "clean", each, model) for model in range(MODELS)]
+    jobs += [(seed, kind, drifted, 0) for kind in _RULED]
+    judged = list(pool.map(_ruled, jobs))
+    clean, found = judged[:MODELS], dict(zip(_RULED, judged[MODELS:], strict=True))
     rows, figures = [], dict[str, Any]()
-    for rule in names:
-        rate = Rate(hits=found["clean"][rule], runs=kinds["clean"])
-        power = {kind: found[kind][rule] / kinds[kind] for kind in _RULED}
-        rows.append({"rule": rule, "clean per 1,000": 1000 * rate.share, **power})
+    for rule in clean[0]:
+        rate = Rate(hits=sum(one[rule] for one in clean), runs=each * MODELS)
+        worst = 1000 * max(one[rule] for one in clean) / each
+        power = {kind: found[kind][rule] / drifted for kind in _RULED}
+        known = {"clean per 1,000": 1000 * rate.share, "worst model": worst}
+        rows.append({"rule": rule, **known, **power})
+        figures[f"{rule}_worst_model_per_1000"] = round(worst, 1)
         figures[f"{rule}_false_alarms_per_1000"] = round(1000 * rate.share, 1)
         figures[f"{rule}_false_alarms_per_1000_upper_95"] = round(1000 * rate.interval[1], 1)
         figures |= {f"{rule}_power_at_{short(k)}": round(v, 3) for k, v in power.items()}
-    print_table(f"other rules, a sample of {kinds['clean']} clean windows", rows)
-    return {**figures, "rules_clean_windows": kinds["clean"]}
+    title = f"other rules, a sample of {each} clean windows of each of {MODELS} models"
+    print_table(title, rows)
+    return {**figures, "rules_clean_windows": each * MODELS, "rules_models": MODELS}
 
 
-def _ruled(job: tuple[int, str, int]) -> Counter[str]:
-    seed, kind, count = job
-    draw = chance(seed, "rules")
+def _ruled(job: tuple[int, str, int, int]) -> Counter[str]:
+    seed, kind, count, model = job
+    draw = chance(seed, "rules", f"{model}") if model else chance(seed, "rules")
     world = Mixed.drawn(draw)
     rules = Rules.of(world.rows(draw, REFERENCE))
-    draw = chance(seed, "rules", kind)
+    draw = chance(seed, "rules", kind, f"{model}") if model else chance(seed, "rules", kind)
     windows = [
         world.rows(draw, WINDOW) if kind == "clean" else DRIFTS[kind](draw, world, i, WINDOW)
         for i in range(count)

@@ -9,6 +9,7 @@ from typing import Any, Final
 from uuid import UUID
 
 from services.drift_monitor import reports
+from services.drift_monitor.detection import reason_of
 from services.drift_monitor.handlers import Ageing, Brakes, Profiles, Settling, Versions
 from services.drift_monitor.handlers.labels import count_orphaned
 from services.drift_monitor.handlers.retiring import Retiring
@@ -69,6 +70,9 @@ class Reporter:
         if not ordered["current"]:
             await self._fail(job, report, NO_ROWS)
             return
+        if why := reports.why_nothing(ordered):
+            await self._fail(job, report, Failed(kind="NoValues", detail=why, trace=""))
+            return
         outcome: Outcome = await self.confined.run(
             reports.DRAW, ordered, seconds=self.seconds, megabytes=self.megabytes
         )
@@ -101,7 +105,8 @@ class Reporter:
         window = await self.reading.window(*key, number)
         rows = await self.store.rows_of_window(key, number, reports.ROWS)
         reference = await self.profiles.whole(version.reference)
-        known = (window or {}).get("features") or []
+        window = window or {}
+        known = window.get("features") or []
         by_name = [row.row() for row in rows]
         return reports.order(
             version.columns,
@@ -109,9 +114,13 @@ class Reporter:
             reference.sample,
             [[row.get(name) for name in version.columns] for row in by_name],
             {f["feature"]: f["p_value"] for f in known if f["feature"] not in (ANSWER, SCORE)},
-            (window or {}).get("alpha") or 0.0,
-            rows=(reference.rows, (window or {}).get("rows") or len(rows)),
+            window.get("alpha") or 0.0,
+            rows=(reference.rows, window.get("rows") or len(rows)),
             kind=wanted.get("kind", "full"),
+            not_tested=reason_of(window.get("detail"))
+            if window.get("mode") == "insufficient"
+            else "",
+            season=window.get("season") or "",
         )
 
     async def page(self, artifact: Digest) -> bytes:

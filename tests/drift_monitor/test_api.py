@@ -17,7 +17,7 @@ from services.drift_monitor import reports
 from services.drift_monitor.store.horizon import Span
 from services.drift_monitor.store.qualities import BEGINNING
 from shared import clock
-from shared.confined import Confined
+from shared.confined import Confined, Done
 from tests.drift_monitor.building import (
     PUMP,
     Floats,
@@ -217,8 +217,11 @@ async def test_a_report_is_drawn_by_evidently_in_a_child(
     asked = (await client.post("/v1/models/pump/reports")).json()
     early = await client.get(f"/v1/reports/{asked['report']}/html")
 
-    async with a_reporter(site, Confined(reports.LIBRARIES), seconds=100):
+    confined = Confined(reports.LIBRARIES)
+    async with a_reporter(site, confined, seconds=100):
         shown = await ended(client, asked["report"])
+        untested = an_order(not_tested="24 training rows are too few", season="h03")
+        other = await confined.run(reports.DRAW, untested, seconds=100, megabytes=2048)
     html = await client.get(f"/v1/reports/{asked['report']}/html")
 
     assert early.status_code == 409
@@ -236,6 +239,12 @@ async def test_a_report_is_drawn_by_evidently_in_a_child(
     assert b"Tidewheel, whole window, p-value" in html.content
     assert html.headers["content-disposition"].startswith("attachment")
     assert html.headers["content-security-policy"].startswith("sandbox")
+    # What was not tested has not passed, and what has no value is named.
+    assert isinstance(other, Done)
+    summary = other.result["summary"]
+    assert (summary["not_drawn"], summary["drifted"]) == (["<b>"], ["<b>"])
+    assert {test["status"] for test in summary["tests"]} == {"not_tested"}
+    assert (summary["not_tested"], summary["season"]) == ("24 training rows are too few", "h03")
 
 
 def test_a_page_says_how_many_rows_it_draws_and_an_old_one_stays_as_it_is() -> None:
@@ -248,6 +257,42 @@ def test_a_page_says_how_many_rows_it_draws_and_an_old_one_stays_as_it_is() -> N
     assert told.startswith(b"<html><body><p ")
     assert told.endswith(b"<div>all of it</div></body></html>")
     assert reports.with_words(page, {"drifted": []}) == page
+
+
+def an_order(rows: int = 40, **changes: Any) -> dict[str, Any]:
+    """A report of two features, the second without any value in the window."""
+    chance = np.random.default_rng(5)
+    values = [[float(one), None] for one in chance.normal(size=rows)]
+    known = [[float(one), 1.0] for one in chance.normal(size=rows)]
+    return reports.order(
+        ["a", "<b>"], ["number", "number"], known, values, {"a": 1.0, "<b>": 1e-9}, 5e-4,
+        rows=(rows, rows), **changes,
+    )  # fmt: skip
+
+
+def test_a_report_says_what_it_does_not_draw_and_what_was_not_tested() -> None:
+    rows = {"drawn": 40, "window": 40, "training_drawn": 40, "training": 40}
+    told = {"not_tested": "24 training rows are too few", "season": "h03", "not_drawn": ["<b>"]}
+
+    page = reports.with_words(b"<html><body></body></html>", {"rows": rows, **told}).decode()
+
+    assert (
+        "Not tested: 24 training rows are too few. That no drift is detected below says nothing"
+        in page
+    )
+    assert "the verdict compares with those of the season h03 alone" in page
+    assert "Not drawn, because no row has a value: &lt;b&gt;." in page
+    assert "What is said to have drifted" not in page
+
+
+def test_a_report_of_nothing_is_refused_in_words() -> None:
+    order = an_order()
+    nothing = order | {"names": ["<b>"], "current": [[None], [float("nan")]]}
+
+    assert reports.why_nothing(order) == ""
+    assert reports.why_nothing(nothing) == (
+        "nothing to draw: <b> without any value in the rows that are kept"
+    )
 
 
 async def test_a_sample_of_a_window_is_not_its_beginning_and_always_the_same(watched: Site) -> None:

@@ -10,15 +10,16 @@ import pytest
 from services.drift_monitor.api.features import (
     cells_of,
     columns_of,
-    reason_of,
     said_of,
     worst_of,
 )
-from services.drift_monitor.detection import Comparison, compare, severity_of
+from services.drift_monitor.api.pictures import beside, counts_of
+from services.drift_monitor.detection import Comparison, compare, reason_of, severity_of
 from services.drift_monitor.pictures.heat import MOST_COLUMNS
 from shared.events import Json
-from shared.reference import read_reference
-from tests.drift_monitor.building import NOON, Floats, a_profile
+from shared.manifest import Column
+from shared.reference import build_reference, read_reference
+from tests.drift_monitor.building import NOON, Answered, Floats, a_profile
 
 SHIFT = 0.05
 
@@ -117,8 +118,8 @@ def test_what_a_window_says_of_a_feature_is_what_was_judged(window: Json, words:
 def test_a_verdict_that_is_none_says_why() -> None:
     given_up = a_row(1, detail="judged in vain 12 times: x; y")
 
-    assert reason_of(a_row(1)) == REASON
-    assert reason_of(given_up) == "judged in vain 12 times: x; y"
+    assert reason_of(a_row(1)["detail"]) == REASON
+    assert reason_of(given_up["detail"]) == "judged in vain 12 times: x; y"
 
 
 def test_of_more_windows_than_the_map_is_wide_the_worst_of_neighbours_is_shown() -> None:
@@ -135,3 +136,37 @@ def test_of_more_windows_than_the_map_is_wide_the_worst_of_neighbours_is_shown()
     assert worst.words.startswith("window 8: a lies")
     assert columns_of([gone])[0].unjudged == "judged in vain 12 times"
     assert columns_of([*closed, gone])[-1].unjudged == ""
+
+
+def test_a_window_of_a_season_is_drawn_beside_the_rows_of_that_season() -> None:
+    """Low in the morning, high at noon: beside all rows either would look wholly shifted."""
+    days = np.arange(60) * np.timedelta64(1, "D") + np.datetime64("2026-01-01")
+    hours = np.array([7, 12]) * np.timedelta64(1, "h")
+    moments = (days[:, None, None] + hours[:, None] + np.zeros((1, 30), "m8[h]")).ravel()
+    level = np.where((moments - moments.astype("M8[D]")) == hours[1], 5.0, 0.0)
+    values = np.random.default_rng(6).normal(size=len(moments)) + level
+    reference = read_reference(
+        build_reference(
+            columns=[Column(name="a", kind="number")],
+            train={"a": values},
+            holdout_answers=Answered(values[:100]),
+            holdout_targets=values[:100],
+            holdout_losses=np.zeros(100),
+            metric="mae",
+            classes=(),
+            seed=1,
+            time_ordered=True,
+            window=30,
+            season="hour_of_day",
+            times=moments.astype("M8[us]").astype(np.int64),
+        )
+    )
+    noon = reference.layout.count([values[level > 0], values[level > 0]])
+    mine = reference.layout.split(noon)[0]
+
+    assert (counts_of(reference, 0, "h12") == mine).all()
+    assert beside(reference, 0, "h12") == ". The reference is of the season h12"
+    assert not counts_of(reference, 0, "h03").any()
+    assert beside(reference, 0, "h03").endswith("has no rows of it in the season h03")
+    assert (counts_of(reference, 0, "") == reference.counts[0]).all()
+    assert beside(reference, 0, "") == ""

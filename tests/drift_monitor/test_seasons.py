@@ -98,6 +98,8 @@ async def test_what_drifts_at_noon_alone_is_confirmed_and_told_until_it_is_over_
     await vitals.tell()
     while_drifted = severity()
     alarms = await seasonal.reporting.take_alarms(5)
+    path = f"/v1/models/{PUMP}/pictures/distribution.svg"
+    drawn = (await client.get(path, params={"feature": "a", "window": 6})).text
     # A drift is also looked for in several windows at once, until none of them had it.
     over = await asked_at(seasonal, NOON + timedelta(days=3), 20 * WINDOW)
     usual = (await client.get(f"/v1/models/{PUMP}/drift")).json()["versions"][0]
@@ -113,5 +115,6 @@ async def test_what_drifts_at_noon_alone_is_confirmed_and_told_until_it_is_over_
     assert drifted["worst"][0]["tier"] == "critical"
     assert (while_drifted, severity()) == (2, 0)
     assert alarms == [(PUMP, 1, 6)]
+    assert "The reference is of the season h12" in drawn
     assert [type(e) for e in over if isinstance(e, DriftDetected | DriftCleared)] == [DriftCleared]
     assert (usual["drift"], usual["drifted_seasons"]) == (None, [])

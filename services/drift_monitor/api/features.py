@@ -3,7 +3,7 @@
 from collections.abc import Iterator, Sequence
 from typing import Final
 
-from services.drift_monitor.detection import MOST_FEATURES, NOT_TESTED, in_words, severity_of
+from services.drift_monitor.detection import MOST_FEATURES, in_words, reason_of, severity_of
 from services.drift_monitor.pictures.heat import MOST_COLUMNS, Cell, Column, Tier
 from shared.events import FeatureDrift, Json
 
@@ -35,13 +35,6 @@ def tier_of(window: Json, found: Json, shift: float) -> Tier:
     return severity or ("insufficient" if window["mode"] == "insufficient" else "clean")
 
 
-def reason_of(window: Json) -> str:
-    """Why a window was not judged statistically."""
-    detail = str(window["detail"] or "nobody wrote down why")
-    _, found, reason = detail.partition(NOT_TESTED)
-    return (reason.rpartition("; alpha ")[0] or reason) if found else detail
-
-
 def said_of(window: Json, feature: str, shift: float) -> str:
     """How one feature of a window compares, as far as the window was judged at all."""
     name = f"Window {window['window']}"
@@ -55,7 +48,7 @@ def said_of(window: Json, feature: str, shift: float) -> str:
     if found and tier in ("warning", "critical"):
         return f"{name}: {tier}: {words_of(found)}"
     if window["mode"] == "insufficient":
-        return f"{name} was not judged: {reason_of(window)}"
+        return f"{name} was not judged: {reason_of(window['detail'])}"
     if found:
         return f"{name}: like the reference: {words_of(found)}"
     if len(features) < MOST_FEATURES:
@@ -105,7 +98,7 @@ def columns_of(closed: Sequence[Json]) -> list[Column]:
             first=some[0]["window"],
             last=some[-1]["window"],
             at=some[-1]["ended_at"],
-            unjudged="" if any(map(_has_figures, some)) else reason_of(some[-1]),
+            unjudged="" if any(map(_has_figures, some)) else reason_of(some[-1]["detail"]),
         )
         for some in _shared(closed)
     ]
@@ -140,7 +133,9 @@ def cells_of(closed: Sequence[Json], shift: float) -> list[Cell]:
 
 
 def _of_cell(tier: Tier, window: Json, found: Json) -> str:
-    return f"not judged: {reason_of(window)}" if tier == "insufficient" else words_of(found)
+    return (
+        f"not judged: {reason_of(window['detail'])}" if tier == "insufficient" else words_of(found)
+    )
 
 
 def _shared(closed: Sequence[Json]) -> Iterator[Sequence[Json]]:

@@ -7,7 +7,8 @@ from typing import Annotated, Final
 from fastapi import APIRouter, Path, Query
 
 from services.drift_monitor.api.common import ABOVE_ALL, Looking, admit, champion_of, named
-from services.drift_monitor.api.features import HISTORY, reason_of, worst_of
+from services.drift_monitor.api.features import HISTORY, worst_of
+from services.drift_monitor.detection import reason_of
 from services.drift_monitor.domain import EVERY, Watch
 from services.drift_monitor.handlers.measuring import Measuring
 from services.drift_monitor.store import PostgresStore, Reading
@@ -177,7 +178,9 @@ async def _state(reading: Reading, version: Watched, champion: int | None) -> Js
         "window_rows": version.policy.window,
         "open_window": _rows(opened) if opened else None,
         "last_window": last,
-        "not_judged": reason_of(last) if last and last["mode"] == "insufficient" else None,
+        "not_judged": reason_of(last["detail"])
+        if last and last["mode"] == "insufficient"
+        else None,
         "drifted_seasons": _seasons(version.watch),
         "worst": worst_of(seen, version.policy.shift),
     }

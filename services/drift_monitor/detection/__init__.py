@@ -25,7 +25,7 @@ from services.drift_monitor.detection.outside import outside_findings
 from services.drift_monitor.detection.prepared import Prepared, prepared
 from services.drift_monitor.detection.scaling import Scales, merged_windows
 from services.drift_monitor.detection.together import joint_findings
-from services.drift_monitor.detection.words import in_words
+from services.drift_monitor.detection.words import NOT_TESTED, in_words, reason_of
 from shared.budget import ALPHA
 from shared.events import FeatureDrift
 from shared.reference import Reference
@@ -35,7 +35,6 @@ __all__ = [
     "ALPHA",
     "HISTORY",
     "MOST_FEATURES",
-    "NOT_TESTED",
     "TOLERATED_SHIFT",
     "Comparison",
     "Mode",
@@ -43,13 +42,12 @@ __all__ = [
     "Tier",
     "compare",
     "in_words",
+    "reason_of",
     "severity_of",
 ]
 
 HISTORY: Final = 16
 """Windows that are looked at together at most, the newest one among them."""
-NOT_TESTED: Final = "not tested: "
-"""What comes before the reason in the words of a verdict."""
 MOST_FEATURES: Final = 50
 """So many of the features are named in an event, the worst ones."""
 

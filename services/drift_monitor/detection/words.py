@@ -1,8 +1,12 @@
 """Findings as a person would say them."""
 
 from math import exp
+from typing import Final
 
 from shared.events import FeatureDrift
+
+NOT_TESTED: Final = "not tested: "
+"""What comes before the reason in the words of a verdict that is none."""
 
 
 def in_words(drift: FeatureDrift) -> str:
@@ -31,3 +35,10 @@ def in_words(drift: FeatureDrift) -> str:
             said = f"is {other} in {size:.1%} {'more' if drift.effect > 0 else 'fewer'} of the rows"
     over = f" over {drift.scale} windows" if drift.scale > 1 else ""
     return f"{drift.feature} {said}{over} (p = {drift.p_value:.1g})"
+
+
+def reason_of(detail: str | None) -> str:
+    """Why a window was not tested, from the words of its verdict."""
+    said = detail or "nobody wrote down why"
+    _, found, reason = said.partition(NOT_TESTED)
+    return (reason.rpartition("; alpha ")[0] or reason) if found else said
