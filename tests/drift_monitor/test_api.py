@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import AsyncIterator
+from dataclasses import replace
 from datetime import timedelta
 from typing import Any
 from xml.etree import ElementTree
@@ -257,6 +258,22 @@ def test_a_page_says_how_many_rows_it_draws_and_an_old_one_stays_as_it_is() -> N
     assert told.startswith(b"<html><body><p ")
     assert told.endswith(b"<div>all of it</div></body></html>")
     assert reports.with_words(page, {"drifted": []}) == page
+
+
+async def test_a_window_without_any_value_is_no_bug_of_the_report(
+    client: httpx.AsyncClient, site: Site
+) -> None:
+    await site.hear(registered(site.artifacts, PROFILE))
+    for batch in site.serving.batches_of(QUIET[:50]):
+        rows = tuple(replace(row, features=(None, None, None)) for row in batch.rows)
+        await site.hear(replace(batch, rows=rows))
+    asked = (await client.post("/v1/models/pump/reports")).json()
+
+    async with a_reporter(site, Confined(), seconds=1):
+        shown = await ended(client, asked["report"])
+
+    words = "nothing to draw: a, b, c without any value in the rows that are kept"
+    assert (shown["state"], shown["detail"]) == ("failed", f"NoValues: {words}")
 
 
 def an_order(rows: int = 40, **changes: Any) -> dict[str, Any]:
