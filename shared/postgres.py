@@ -22,7 +22,7 @@ import orjson
 from shared import clock, codec, faults
 from shared.errors import StoreUnavailable
 from shared.events import Event, Heard
-from shared.ids import derived, uuid7
+from shared.ids import id_said, uuid7
 from shared.topics import Topic, topic_of
 
 Row = asyncpg.Record
@@ -219,7 +219,7 @@ class Transaction:
         if base is None:
             return uuid7()
         place, self._spoken[base] = self._spoken[base], self._spoken[base] + 1
-        return derived(base, event.TYPE, event.subject, step, place)
+        return id_said(base, event.TYPE, event.subject, step, place)
 
     async def _enqueue(
         self, topics: Sequence[Topic], heards: Sequence[Heard[Event]]

@@ -13,7 +13,8 @@ from uuid import UUID
 
 from services.drift_monitor.course import About, Course
 from services.drift_monitor.domain import Spell
-from shared.events import AnnotationProposed
+from shared.events import AnnotationProposed, WindowEvaluated
+from shared.ids import derived, id_said
 
 Tag = Literal["transient", "corrupt", "new_regime"]
 
@@ -65,6 +66,19 @@ def is_known(
         min(ends_at, other_end) - max(starts_at, other_start) >= length / 2
         for other_start, other_end in others
     )
+
+
+def base_of_verdict(model: str, version: int, window: int) -> UUID:
+    """What the ids of a window's verdict and of all that follows from it are derived from.
+
+    The window alone: with whatever others it is judged, in the same transaction or again.
+    """
+    return derived(None, "judged", model, version, window)
+
+
+def verdict_of(model: str, version: int, window: int) -> UUID:
+    """The id of the verdict about a window, which is the first that is said of it."""
+    return id_said(base_of_verdict(model, version, window), WindowEvaluated.TYPE, model)
 
 
 _WHAT = {

@@ -110,9 +110,8 @@ class Site:
     async def hear_as(self, heard: Heard[Any]) -> list[Event]:
         """React to what came under its own id."""
         async with self.database.transaction(Cause.of(heard)) as transaction:
-            answer = list(await self._react(heard))
-            await transaction.say(answer)
-        return answer
+            await transaction.say(await self._react(heard))
+        return [one.event for one in transaction.said]
 
     async def hear_together(
         self, events: Sequence[PredictionsLogged] | Sequence[GroundTruthObserved]
@@ -125,9 +124,8 @@ class Site:
                 if isinstance(events[0], PredictionsLogged)
                 else self.labels.take
             )
-            answer = list(await take(heards, {}))
-            await transaction.say(answer)
-        return answer
+            await transaction.say(await take(heards, {}))
+        return [one.event for one in transaction.said]
 
     async def _react(self, heard: Heard[Any]) -> Any:
         match heard.event:

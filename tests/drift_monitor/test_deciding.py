@@ -15,7 +15,9 @@ from services.drift_monitor.brake import USUAL, Limits
 from services.drift_monitor.course import Phase
 from services.drift_monitor.domain import Decided, Signs, Subject, Watch
 from services.drift_monitor.handlers import Brakes, Deciding
+from services.drift_monitor.periods import verdict_of
 from services.drift_monitor.windows import Watched
+from shared import codec
 from shared.events import (
     AnnotationProposed,
     BrakeLifted,
@@ -31,6 +33,7 @@ from shared.events import (
     RunId,
     TrainingSkipped,
     TrainingStarted,
+    WindowEvaluated,
 )
 from shared.ids import derived
 from shared.postgres import Cause
@@ -374,6 +377,29 @@ async def test_a_disturbance_that_has_passed_is_proposed_with_its_evidence(site:
     assert proposed.windows[:2] == (2, 3)
     assert len(proposed.evidence) >= 2
     assert proposed.starts_at < proposed.ends_at
+
+
+async def test_evidence_is_the_same_when_one_transaction_holds_the_whole_disturbance(
+    site: Site,
+) -> None:
+    """As when a monitor catches up: many windows close in it, the last of a spell among them."""
+    spec = a_spec()
+    timed = {**spec, "data": {**spec["data"], "time": "at"}}
+    await site.hear(registered(site.artifacts, PROFILE, spec=timed), promoted())
+    rows = [QUIET[:50], QUIET[:100] + np.array([3.0, 0, 0]), *[QUIET[:100]] * 12]
+
+    said = await site.hear_together([one for some in rows for one in site.serving.batches_of(some)])
+
+    (proposed,) = [one for one in said if isinstance(one, AnnotationProposed)]
+    assert len(proposed.windows) >= 2
+    assert proposed.evidence == tuple(verdict_of(PUMP, 1, one) for one in proposed.windows)
+    verdicts = await site.database.fetch(
+        "select event_id, payload from said where event_id = any($1)", list(proposed.evidence)
+    )
+    told = [codec.decode(row["payload"]).event for row in verdicts]
+    assert {(one.TYPE, one.window) for one in told if isinstance(one, WindowEvaluated)} == {
+        (WindowEvaluated.TYPE, window) for window in proposed.windows
+    }
 
 
 async def test_the_rule_answers_until_the_unseen_champion_does_as_well(site: Site) -> None:

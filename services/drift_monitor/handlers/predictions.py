@@ -94,10 +94,12 @@ class Predictions:
     async def conclude(self, closed: Sequence[Window], arrived: Sequence[Kept] = ()) -> list[Event]:
         """Judge windows that were closed, and measure those whose labels were there before.
 
+        Verdicts are said at once, what is measured is returned.
+
         Args:
             arrived: rows that have come now; labels may have come before them.
         """
-        said = await self.verdicts.judge(closed)
+        await self.verdicts.judge(closed)
         early = await self.labels.join_early(arrived) if arrived else []
         places = [(str(one.model), one.version, one.number) for one in closed]
-        return [*said, *early, *await self.judging.after_labels(places)]
+        return [*early, *await self.judging.after_labels(places)]

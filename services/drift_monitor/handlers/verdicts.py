@@ -4,7 +4,7 @@ A verdict needs the profile of its version, which may be gone or broken. Then th
 its rows and its sketch, those after it wait behind it, and other models do not notice.
 """
 
-from collections.abc import Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from itertools import groupby
@@ -17,13 +17,13 @@ from services.drift_monitor.handlers.failing import AFTER_FAILURE
 from services.drift_monitor.handlers.fetching import NotFetched
 from services.drift_monitor.handlers.judging import Judging
 from services.drift_monitor.memory import Key
+from services.drift_monitor.periods import base_of_verdict
 from services.drift_monitor.store import PostgresStore
 from services.drift_monitor.store.sketches import Place
 from services.drift_monitor.windows import Watched, Window
 from shared import telemetry
 from shared.errors import ArtifactCorrupt, NotFound, Unavailable
 from shared.events import Event
-from shared.ids import derived
 
 TOGETHER: Final = 200
 """Windows that are asked for at a time."""
@@ -40,13 +40,13 @@ class Verdicts:
     judging: Judging
     checking: Checking
 
-    async def judge(self, closed: Sequence[Window]) -> list[Event]:
-        """Judge windows that have closed now; the caller holds the locks of their models."""
+    async def judge(self, closed: Sequence[Window]) -> None:
+        """Judge windows that have closed now, and say it; the caller holds their models' locks."""
         if not closed:
-            return []
+            return
         keys = {_key(one) for one in closed}
         versions = await self.store.versions(keys)
-        waits = await self._waits(versions)
+        waits = await self._waits(keys, versions)
         for window in closed:
             if _key(window) in waits:
                 await self.store.judge_later(_place(window), waits[_key(window)])
@@ -57,32 +57,42 @@ class Verdicts:
             for window in windows:
                 if _key(window) in failed:  # one before it has; those after it wait behind it
                     await self._postpone(window)
-            return await self._judge([one for one in windows if _key(one) not in failed])
+            await self._judge([one for one in windows if _key(one) not in failed])
+            return []
 
         async def note(window: Window, error: Exception) -> None:
             _tell(_place(window), error)
             failed.add(_key(window))
             await self._postpone(window)
 
-        return await apart(self.store.database, ready, judge, note)
+        await apart(self.store.database, ready, judge, note)
 
-    async def _waits(self, versions: dict[Key, Watched]) -> dict[Key, datetime]:
+    async def _waits(
+        self, keys: Collection[Key], versions: Mapping[Key, Watched]
+    ) -> dict[Key, datetime]:
         """Versions none of whose windows can be judged now, and when that is tried again."""
-        waits = await self.store.unjudged_of(versions)
+        later = self.judging.now() + AFTER_FAILURE
+        waits = {key: later for key in keys if key not in versions}
+        waits |= await self.store.unjudged_of(versions)
         for key in versions.keys() - waits.keys():
             if await self.judging.profiles.failure(versions[key]) is not None:
-                waits[key] = self.judging.now() + AFTER_FAILURE
+                waits[key] = later
         return waits
 
-    async def _judge(self, windows: Sequence[Window]) -> list[Event]:
+    async def _judge(self, windows: Sequence[Window]) -> None:
+        """Say the verdict of each window, and what follows, before the next one is looked at.
+
+        What is decided then may name it as evidence. Its id is a function of the window alone.
+        """
         keys = {_key(one) for one in windows}
         versions = await self.store.versions(keys) if keys else {}
-        said: list[Event] = []
-        for window in windows:
-            version, drift = await self.judging.close(versions[_key(window)], window)
-            said += [*drift, *await self.checking.check(version, window)]
-            versions[_key(window)] = version
-        return said
+        async with self.store.database.transaction() as transaction:
+            for window in windows:
+                version, drift = await self.judging.close(versions[_key(window)], window)
+                said = [*drift, *await self.checking.check(version, window)]
+                cause = transaction.cause_of(window.model)
+                await transaction.say(said, cause=cause, base=base_of_verdict(*_place(window)))
+                versions[_key(window)] = version
 
     async def _postpone(self, window: Window) -> None:
         await self.store.judge_later(_place(window), self.judging.now() + AFTER_FAILURE)
@@ -129,8 +139,8 @@ class Verdicts:
 
         Nothing is locked meanwhile: it may take a while until an artifact store says no.
         """
-        version = (await self.store.versions([key]))[key]
-        if await self.judging.profiles.failure(version, anew=True) is not None:
+        version = (await self.store.versions([key])).get(key)
+        if version is None or await self.judging.profiles.failure(version, anew=True) is not None:
             return False
         # Not every verdict needs it; those that do find it, or fail at once.
         await self.judging.deciding.lacks(version)
@@ -168,7 +178,7 @@ class Verdicts:
                 return 0
             reason = f"judged in vain {MOST_TRIES} times: {type(error).__name__}: {error}"
             said = await self.judging.give_up(version, window, reason[:LONGEST_REASON])
-            await transaction.say(said, base=derived(None, "judged", *place))
+            await transaction.say(said, base=base_of_verdict(*place))
         return 0
 
     async def _judge_one(self, place: Place) -> int:
@@ -178,9 +188,9 @@ class Verdicts:
             window = await self.store.unjudged(place, self.judging.now())
             if window is None:
                 return 0
-            said = await self._judge([window])
-            said += await self.judging.after_labels([place])
-            await transaction.say(said, base=derived(None, "judged", *place))
+            await self._judge([window])
+            said = await self.judging.after_labels([place])
+            await transaction.say(said, base=base_of_verdict(*place))
         return 1
 
 

@@ -1,24 +1,14 @@
 """What is known of datasets: how many rows they have, and which periods are abnormal."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from datetime import datetime
 from typing import Final
 from uuid import UUID
 
-import orjson
-
 from services.drift_monitor.course import About
-from services.drift_monitor.periods import Tag
-from shared import codec
-from shared.events import (
-    AnnotationProposed,
-    DatasetAnnotated,
-    DatasetPublished,
-    Heard,
-    WindowEvaluated,
-)
+from services.drift_monitor.periods import Tag, verdict_of
+from shared.events import AnnotationProposed, DatasetAnnotated, DatasetPublished, Heard
 from shared.postgres import Database
-from shared.topics import MONITORING
 
 _MOST_EVIDENCE: Final = 20
 _SINCE: Final = """
@@ -112,22 +102,10 @@ class PeriodTable:
         )
 
     async def evidence(self, about: About, windows: Sequence[int]) -> list[UUID]:
-        """Ids of the verdicts about these windows, as they were said."""
+        """Ids of the verdicts about these windows, as far as they were said."""
+        ids = [verdict_of(about.model, about.version, window) for window in sorted(set(windows))]
         rows = await self.database.fetch(
-            "select event_id, payload from said where topic = $1 and subject = $2 "
-            "order by sequence desc limit 1000",
-            MONITORING.name,
-            about.model,
+            "select event_id from said where event_id = any($1::uuid[])", ids
         )
-        wanted = set(windows)
-        kind = orjson.dumps(WindowEvaluated.TYPE)
-        found: Mapping[int, UUID] = {
-            heard.event.window: heard.id
-            for heard in (
-                codec.decode(bytes(row["payload"])) for row in rows if kind in bytes(row["payload"])
-            )
-            if isinstance(heard.event, WindowEvaluated)
-            and heard.event.version == about.version
-            and heard.event.window in wanted
-        }
-        return [found[window] for window in sorted(found)][:_MOST_EVIDENCE]
+        said = {row["event_id"] for row in rows}
+        return [one for one in ids if one in said][:_MOST_EVIDENCE]
