@@ -457,14 +457,14 @@ GAUGES: Final[Mapping[GaugeName, Metric]] = {
         known={"level": ("warning", "critical")},
     ),
     "tidewheel_drift_last_window_timestamp_seconds": Metric(
-        means="When a window of the champion last began or closed, or it was registered or "
-        "promoted.",
+        means="When a window of the champion last got its verdict or, while none waits for one, "
+        "began; or when it was registered or promoted.",
         labels=("model",),
         by=("drift_monitor",),
     ),
     "tidewheel_drift_window_seconds": Metric(
-        means="How long a window of the champion takes at most, as far as is known; 20 minutes "
-        "while no row of it was counted.",
+        means="How long a window of the champion takes at most, as far as is known, and 20 minutes "
+        "at least.",
         labels=("model",),
         by=("drift_monitor",),
     ),

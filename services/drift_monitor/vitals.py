@@ -14,9 +14,10 @@ from services.drift_monitor.quality.units import tolerated
 from shared.figures import value_is
 from shared.vocabulary import GaugeName
 
-UNCOUNTED_SECONDS: Final = 1200.0
-"""How long a window is said to take of which nothing is known: rows that are answered are counted
-within a minute or two, and that there are none for three times as long is told."""
+LEAST_SECONDS: Final = 1200.0
+"""How long a window is said to take at least. That none comes for three times as long is told where
+rows were answered within half an hour; so it is told of no rows but such as are not counted, which
+takes a minute or two, however few come at once and however long none came before."""
 SEVERITIES: Final = {None: 0, "warning": 1, "critical": 2}
 Series = tuple[GaugeName, Mapping[str, str], float]
 
@@ -30,7 +31,7 @@ class Standing:
         closed: of the newest closed window; None while there is none.
         crowned_at: when it became champion; None where that was not written down.
         open_rows, open_seconds, open_at: of the newest open one, up to its last row, and when that
-            came; `open_since` when the first did.
+            came; `open_since` when the first did, unless earlier windows wait for their verdict.
         is_alarmed: whether the running test has raised an alarm that stands; `is_degraded` whether
             windows were worse and are not shown to be good again.
         quality, estimate: what labels and scores said last, as plain data.
@@ -153,9 +154,9 @@ def _newest(moment: datetime, *others: datetime | None) -> datetime:
 def window_seconds(found: Standing) -> float:
     """How long a window takes at most, as far as is known; never nothing."""
     if found.closed_at is None and not found.open_rows:
-        return UNCOUNTED_SECONDS  # it may close at an age, but only once it has begun
+        return LEAST_SECONDS  # it may close at an age, but only once it has begun
     spans = (found.close_after, found.closed_seconds, projected(found))
-    return max((span for span in spans if span), default=UNCOUNTED_SECONDS)
+    return max([LEAST_SECONDS, *(span for span in spans if span)])
 
 
 def projected(found: Standing) -> float | None:

@@ -15,7 +15,7 @@ from services.drift_monitor.handlers.vitals import Vitals
 from services.drift_monitor.quality import Labelled, Measured, Scope, measure
 from services.drift_monitor.store import PostgresStore
 from services.drift_monitor.store.vitals import VitalsTable
-from services.drift_monitor.vitals import UNCOUNTED_SECONDS, Standing, Usual, series
+from services.drift_monitor.vitals import LEAST_SECONDS, Standing, Usual, series
 from shared.postgres import Database
 from shared.reference import Losses
 from shared.telemetry import REGISTRY
@@ -60,7 +60,7 @@ def test_without_any_window_a_champion_is_clean_since_its_registration() -> None
 
     assert found["drift_severity",] == 0
     assert found["drift_last_window_timestamp_seconds",] == NOW.timestamp()
-    assert found["drift_window_seconds",] == UNCOUNTED_SECONDS
+    assert found["drift_window_seconds",] == LEAST_SECONDS
     assert not [name for name, *_ in found if name in ("quality_value", "quality_gap_lower_bound")]
 
 
@@ -87,7 +87,7 @@ def test_a_window_takes_as_long_as_the_slowest_of_what_is_known() -> None:
 
 def test_a_champion_of_which_no_row_was_counted_has_a_window_that_is_soon_late() -> None:
     for nothing in (a_standing(), a_standing(close_after=86_400.0), a_standing(open_rows=0)):
-        assert told(nothing)["drift_window_seconds",] == UNCOUNTED_SECONDS
+        assert told(nothing)["drift_window_seconds",] == LEAST_SECONDS
 
 
 def test_the_first_row_tells_how_long_a_window_takes() -> None:
@@ -95,13 +95,13 @@ def test_the_first_row_tells_how_long_a_window_takes() -> None:
     before = a_standing(open_rows=1, open_seconds=0.0, open_at=NOW - timedelta(minutes=1))
 
     assert told(first)["drift_window_seconds",] == 60.0 * 1000
-    assert told(before)["drift_window_seconds",] == UNCOUNTED_SECONDS
+    assert told(before)["drift_window_seconds",] == LEAST_SECONDS
 
 
 def test_windows_that_closed_at_once_are_no_reason_to_expect_the_next_one_at_once() -> None:
     burst = a_standing(closed_at=NOW, closed_seconds=0.0)
 
-    assert told(burst)["drift_window_seconds",] == UNCOUNTED_SECONDS
+    assert told(burst)["drift_window_seconds",] == LEAST_SECONDS
 
 
 def test_who_was_promoted_long_after_the_registration_has_not_been_silent_since_then() -> None:
@@ -110,6 +110,12 @@ def test_who_was_promoted_long_after_the_registration_has_not_been_silent_since_
     found = told(a_standing(crowned_at=crowned))
 
     assert found["drift_last_window_timestamp_seconds",] == crowned.timestamp()
+
+
+def test_a_burst_that_fills_half_a_window_is_not_waited_for_by_its_own_pace() -> None:
+    burst = a_standing(open_rows=900, open_seconds=60.0, open_at=NOW, open_since=NOW)
+
+    assert told(burst)["drift_window_seconds",] == LEAST_SECONDS
 
 
 def test_who_answers_again_after_long_is_waited_for_from_the_first_row_on() -> None:
@@ -260,7 +266,7 @@ async def test_only_champions_are_told_and_former_ones_no_longer(
     await PostgresStore(database).crown("pump-v", 2, crowned)
     await vitals.tell()
 
-    assert first == [2, 1, 2.0, 0.4, 3, 4, 300]
+    assert first == [2, 1, 2.0, 0.4, 3, 4, 3600]
     tiers = [
         severity_of(
             one["test"],
@@ -274,12 +280,39 @@ async def test_only_champions_are_told_and_former_ones_no_longer(
     assert (tiers.count("critical"), tiers.count("warning")) == (3, 4)
     assert alarms == [1, 0]
     assert sample("tidewheel_quality_alarm", metric="mae", by="detector") == 0
-    assert sample("tidewheel_drift_window_seconds") == UNCOUNTED_SECONDS
+    assert sample("tidewheel_drift_window_seconds") == LEAST_SECONDS
     assert sample("tidewheel_drift_last_window_timestamp_seconds") == crowned.timestamp()
     assert sample("tidewheel_drift_severity") == 0
     assert sample("tidewheel_data_quality_alarm", kind="range") == 0
     assert sample("tidewheel_quality_value", metric="mae", kind="realised") is None
     assert sample("tidewheel_drift_windows_total", verdict="critical") == 0
+
+
+@pytest.mark.real
+async def test_a_window_that_has_begun_is_no_sign_of_life_while_earlier_ones_are_not_judged(
+    open_database: OpenDatabase,
+) -> None:
+    database = await open_database("drift_monitor", MIGRATIONS)
+    await database.execute("insert into model (model, champion, owner) values ('pump-v', 1, 'r')")
+    await add_version(database, 1)
+    await add_windows(database)
+    began = NOW + timedelta(hours=5)
+    await database.execute(
+        "insert into window_sketch (model, version, number, rows, counts, started_at, begun_at, "
+        "ended_at, closed_at) values ('pump-v', 1, 2, 100, '', $1, $1, $1, $1), "
+        "('pump-v', 1, 3, 10, '', $1, $1, $1, null)",
+        began,
+    )
+    vitals = Vitals(VitalsTable(database), lambda: NOW)
+
+    await vitals.tell()
+    judged = sample("tidewheel_drift_last_window_timestamp_seconds")
+    await database.execute("update window_sketch set judge_at = closed_at where number = 2")
+    await vitals.tell()
+
+    assert judged == began.timestamp()
+    last = NOW + timedelta(hours=1)
+    assert sample("tidewheel_drift_last_window_timestamp_seconds") == last.timestamp()
 
 
 @pytest.mark.real
@@ -367,7 +400,7 @@ async def add_windows(database: Database) -> None:
         "ended_at, closed_at, severity, alpha, features) values "
         "('pump-v', 1, 1, 100, '', $1, $1, $2, $2, 'critical', 0.001, $3)",
         NOW,
-        NOW + timedelta(minutes=5),
+        NOW + timedelta(hours=1),
         FEATURES,
     )
     await database.execute(

@@ -82,7 +82,10 @@ STANDINGS: Final = f"""
         ) features
     ) found on true
     left join lateral (
-        select rows, ended_at, coalesce(begun_at, started_at) as begun_at,
+        select rows, ended_at, case when not exists (
+                select from window_sketch u
+                where u.model = v.model and u.version = v.version and u.judge_at is not null
+            ) then coalesce(begun_at, started_at) end as begun_at,
             extract(epoch from ended_at - coalesce(begun_at, started_at))::float8 as seconds
         from window_sketch w
         where w.model = v.model and w.version = v.version and closed_at is null
