@@ -38,12 +38,17 @@ def _measured(window: Data) -> dict[str, Any]:
     found, guess = window.get("quality") or {}, window.get("estimate") or {}
     # Labels of too few of the scores stand for nothing.
     told = {} if window.get("state") == "censored" else found
+    state = window.get("state") or "no labels"
+    due = found.get("expected")
     return {
-        **window,
-        "state": window.get("state") or "no labels yet",
+        "name": f"v{window['version']} {window['window']}",
+        "labels": f"{window['labels']} of {window['rows']}",
+        "due": None if due is None else f"{due:.0%}",
+        "state": f"{state}, worse" if told.get("is_worse") else state,
         "value": _figure(told),
         "estimated": _figure(guess),
         "promised": found.get("reference", guess.get("reference")),
+        "rule": told.get("baseline"),
     }
 
 
@@ -51,7 +56,8 @@ def _figure(found: Data) -> str | None:
     if found.get("value") is None:
         return None
     value, low, high = found["value"], found.get("low"), found.get("high")
-    between = f" ({low:.4g} to {high:.4g})" if low is not None and high is not None else ""
+    # On a line of its own, so that the table stays narrow.
+    between = f"\n{low:.3g} to {high:.3g}" if low is not None and high is not None else ""
     return f"{value:.4g}{between}"
 
 

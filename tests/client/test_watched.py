@@ -184,7 +184,8 @@ ESTIMATE = {"value": 0.5, "low": 0.4, "high": 0.625, "reference": 0.45}
 def test_estimates_stand_beside_what_labels_said(tidewheel: Run, recorded: Recorded) -> None:
     labelled = QUALITY | {
         "window": 1, "state": "final", "estimate": ESTIMATE,
-        "quality": {"value": 0.25, "low": 0.125, "high": 0.375, "reference": 0.45, "expected": 0.8},
+        "quality": {"value": 0.25, "low": 0.125, "high": 0.375, "reference": 0.45, "expected": 0.8,
+                    "baseline": 0.9, "is_worse": True},
     }  # fmt: skip
     early = QUALITY | {"window": 2, "state": None, "quality": None, "estimate": ESTIMATE,
                        "labels": 0, "completeness": 0.0}  # fmt: skip
@@ -195,12 +196,12 @@ def test_estimates_stand_beside_what_labels_said(tidewheel: Run, recorded: Recor
     ran = tidewheel("drift", "pump", "--quality", "--version", "2")
     empty = tidewheel("drift", "pump", "--quality")
 
-    rows = [line for line in ran.out.splitlines() if line.strip().startswith("2 ")]
-    assert "0.25" not in rows[0]
-    assert "no labels yet" in rows[1]
-    assert "0.5 (0.4 to 0.625)" in rows[1]
-    assert "0.25 (0.125 to 0.375)" in rows[2]
-    assert "0.8" in rows[2]
+    told = [" ".join(line.split()) for line in ran.out.splitlines()]
+    assert "v2 3 50 of 50 80% censored - - 0.45 -" in told
+    assert "v2 2 0 of 50 - no labels - 0.5 0.45 -" in told
+    assert "v2 1 50 of 50 80% final, worse 0.25 0.5 0.45 0.9" in told
+    assert "0.125 to 0.375 0.4 to 0.625" in told
+    assert all(len(line) <= 100 for line in ran.out.splitlines())
     assert "version=2" in recorded.asked[0].path
     assert "no closed window has labels, or scores to estimate from" in empty.err
 

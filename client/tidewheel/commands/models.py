@@ -182,17 +182,13 @@ def _replay(
 
 _MOST_VERSIONS = 100
 _QUALITY = {
-    "version": "version",
-    "window": "window",
-    "rows": "rows",
+    "window": "name",
     "labels": "labels",
-    "of all": "completeness",
-    "expected": "quality.expected",
+    "due": "due",
     "state": "state",
     "value": "value",
     "estimated": "estimated",
     "promised": "promised",
-    "rule": "quality.baseline",
-    "worse": "quality.is_worse",
+    "rule": "rule",
 }
 _NO_QUALITY = "no closed window has labels, or scores to estimate from"
