@@ -20,7 +20,15 @@ from services.drift_monitor.handlers.rounds import take
 from services.drift_monitor.handlers.settling import fed_at, look_again_at, soonest
 from services.drift_monitor.handlers.vitals import Vitals
 from services.drift_monitor.quality.delays import EDGES
-from services.drift_monitor.store import idle, reporting, settling, sketches, unjudged, vitals
+from services.drift_monitor.store import (
+    behind,
+    idle,
+    reporting,
+    settling,
+    sketches,
+    unjudged,
+    vitals,
+)
 from services.drift_monitor.store.delays import FEW_WINDOWS
 from services.drift_monitor.store.qualities import Look
 from services.drift_monitor.store.vitals import VitalsTable
@@ -124,7 +132,7 @@ async def test_a_round_reads_what_is_due_and_nothing_else(database_url: str) -> 
     # One alarm is due, and of ninety windows that are too young for labels none is read.
     assert rows_read(plans["alarms"]) <= 10
     assert rows_read(plans["labels"]) <= 15 * MODELS
-    assert rows_read(plans["unjudged"]) == rows_read(plans["unplanned"]) == 0
+    assert rows_read(plans["unjudged"]) == rows_read(plans["behind"]) == 0
     assert rows_read(plans["waits"]) <= 1
     assert rows_read(plans["idle"]) <= 10 * MODELS
     assert rows_read(plans["usual"]) <= 2 * WINDOWS
@@ -155,7 +163,7 @@ async def plans_of(fleet: Fleet, model: str) -> dict[str, list[dict[str, Any]]]:
         "alarms": await plan_of(fleet, reporting.TAKE_ALARMS, 5),
         "unjudged": await plan_of(fleet, unjudged.DUE, later, 200),
         "waits": await plan_of(fleet, unjudged.WAITS, [model], [1]),
-        "unplanned": await plan_of(fleet, unjudged.UNPLANNED),
+        "behind": await plan_of(fleet, behind.BEHIND),
         "idle": await plan_of(fleet, idle.IDLE_WINDOWS, NOW, "", 0, "", 200),
         "labels": await plan_of(fleet, vitals.COVERAGES, NOW, 5),
         "usual": await plan_of(fleet, vitals.USUAL, NOW, 100, [model], [1]),
@@ -408,9 +416,11 @@ async def test_rows_that_came_before_their_version_are_counted_page_by_page(site
     labels = [a_label(prediction, answer) for prediction, answer in site.serving.asked[:60]]
     await site.hear_together(labels)
     told = heard_of(registered(site.artifacts, profile))
+    versions = replace(site.versions, together=7)
 
     async with site.database.transaction(Cause.of(told)) as transaction:
-        await transaction.say(await replace(site.versions, together=7).watch(told))
+        await transaction.say(await versions.watch(told))
+    await versions.count_waiting()
 
     windows = await site.database.fetch(
         "select number, w.rows, labels from window_sketch w "
@@ -457,12 +467,12 @@ async def test_a_step_that_fails_keeps_no_other_waiting_and_ends_nothing() -> No
     async def sound() -> None:
         taken.append("sound")
 
-    before = failures("broken")
+    before = failures("verdicts"), failures("ages")
 
-    await take({"away": away, "broken": broken, "sound": sound})
+    await take({"ages": away, "verdicts": broken, "rows": sound})
 
     assert taken == ["sound"]
-    assert (failures("broken") - before, failures("away")) == (1, 0)
+    assert (failures("verdicts") - before[0], failures("ages") - before[1]) == (1, 0)
 
 
 def failures(name: str) -> float:

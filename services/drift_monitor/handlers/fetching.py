@@ -20,7 +20,8 @@ T = TypeVar("T")
 MOST_SECONDS: Final = 10.0
 """That anybody waits for an artifact."""
 SILENT_SECONDS: Final = 10.0
-"""So long nothing else is asked for after somebody has waited in vain."""
+"""So long nothing else is asked for after the artifact store did not answer: that may take a while
+each time, with models locked."""
 GIVEN_UP_SECONDS: Final = 300.0
 """What has not come by then is asked for anew."""
 MOST_OVERDUE: Final = 4
@@ -29,6 +30,10 @@ MOST_OVERDUE: Final = 4
 
 class NotFetched(StoreUnavailable):
     """An artifact is not given out now; the database is well."""
+
+
+class NotAsked(NotFetched):
+    """It was not even asked for: others have just been asked for in vain."""
 
 
 @dataclass(slots=True, kw_only=True)
@@ -59,7 +64,7 @@ class Fetching:
             anew: ask for it though something else did not come a moment ago.
 
         Raises:
-            NotFetched: it did not come in time, or is not asked for now.
+            NotFetched: it did not come in time, or is not asked for now (`NotAsked`).
             Exception: whatever else `load` raises.
         """
         pending = self._pending.get(digest) or self._begin(digest, load, anew=anew)
@@ -72,6 +77,7 @@ class Fetching:
         try:
             found: T = pending.task.result()
         except Unavailable as error:
+            self._silent_until = time.monotonic() + SILENT_SECONDS
             raise NotFetched(str(error)) from error
         return found
 
@@ -80,7 +86,7 @@ class Fetching:
     ) -> _Pending:
         overdue = sum(one.is_overdue for one in self._pending.values())
         if overdue >= MOST_OVERDUE or (time.monotonic() < self._silent_until and not anew):
-            raise NotFetched("the artifact store has not answered others")
+            raise NotAsked("the artifact store has not answered others")
         # Of no transaction: that of the first caller may be over long before.
         task = asyncio.create_task(_call(load, digest), context=Context())
         pending = self._pending[digest] = _Pending(task=task, began=time.monotonic())

@@ -14,6 +14,7 @@ from services.drift_monitor.drift import after_estimate, after_window
 from services.drift_monitor.handlers import failing
 from services.drift_monitor.handlers.apart import apart
 from services.drift_monitor.handlers.deciding import Deciding
+from services.drift_monitor.handlers.history import readable
 from services.drift_monitor.handlers.measuring import (
     First,
     Measuring,
@@ -65,13 +66,14 @@ class Judging:
     async def close(self, version: Watched, window: Window) -> tuple[Watched, list[Event]]:
         """Compare a full window with the reference; the version as it stands afterwards."""
         reference = await self.profiles.of(version.reference)
-        before = await self.store.history(window, HISTORY - 1)
+        place = (str(window.model), window.version, window.number)
+        kept = await self.store.sketches_before(place, window.season, HISTORY - 1)
         with telemetry.timed("tidewheel_monitor_window_close_seconds"):
             layout = reference.layout
             newest = window.sketch or layout.of_counts(window.counts)
             found = compare(
                 reference,
-                [newest, *(layout.read(sketch) for sketch in before)],
+                [newest, *readable(self.store, layout, place, kept).values()],
                 alpha=self.alpha,
                 shift=version.policy.shift,
                 season=window.season,

@@ -1,7 +1,7 @@
 """Labels find their predictions: late, early, twice, revised; order makes no difference."""
 
 import asyncio
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Container, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, TypeVar
@@ -13,7 +13,7 @@ from services.drift_monitor.handlers.judging import Judging
 from services.drift_monitor.handlers.news import News
 from services.drift_monitor.handlers.telling import Telling
 from services.drift_monitor.handlers.weighing import Versions, Weighing
-from services.drift_monitor.quality import Joined, Value, join
+from services.drift_monitor.quality import Answers, Joined, Value, join
 from services.drift_monitor.quality.delays import counted_each
 from services.drift_monitor.quality.firsts import NOTHING, Firsts, join_many
 from services.drift_monitor.store import Key, PostgresStore
@@ -42,8 +42,7 @@ class Labels:
         if not observed:
             return []
         await self.store.lock({one.model for one in observed})
-        answers = await self.store.answers(list({one.prediction: None for one in observed}))
-        versions = await self._versions(set(zip(answers.model, answers.version, strict=True)))
+        answers, versions = await self._answers(list({one.prediction: None for one in observed}))
         firsts, joined = join_many(answers, observed, _classes(versions))
         kept = await self.store.wait_for(joined.parked)
         self._tell(count_orphaned, await self.store.make_room())
@@ -58,14 +57,19 @@ class Labels:
     async def join_early(self, rows: Sequence[Kept]) -> list[Event]:
         """Join the labels that came before these predictions, which are saved and locked."""
         models = sorted({row.model for row in rows})
-        observed = await self.store.take_waiting(models, [row.id for row in rows])
+        return await self.join_waiting(models, [row.id for row in rows])
+
+    async def join_waiting(self, models: Sequence[str], predictions: Sequence[str]) -> list[Event]:
+        """Join the labels that wait for these predictions of these models."""
+        observed = await self.store.take_waiting(models, predictions)
         if not observed:
             return []
-        answers = await self.store.answers(list({one.prediction for one in observed}))
-        versions = await self._versions(set(zip(answers.model, answers.version, strict=True)))
+        answers, versions = await self._answers(list({one.prediction for one in observed}))
         joined = join(answers.given(), observed, _classes(versions))
+        await self.store.wait_for(joined.parked)
         self._tell(_count, {"early": joined.became["joined"]})
-        joined.became["joined"] = 0
+        # What waits on was counted when it began to.
+        joined.became["joined"] = joined.became["unknown"] = 0
         return await self._conclude(joined, versions)
 
     async def adopt(self, rows: Sequence[Kept], version: Watched) -> list[Event]:
@@ -86,9 +90,18 @@ class Labels:
         """Once it is committed: what fails and is tried again is told once."""
         self.store.database.after_commit(partial(tell, what))
 
-    async def _versions(self, answered_by: Iterable[tuple[str, int | None]]) -> Versions:
-        keys = {(model, version) for model, version in answered_by if version is not None}
-        return await self.judging.profiles.versions(self.store, keys) if keys else {}
+    async def _answers(self, predictions: Sequence[str]) -> tuple[Answers, Versions]:
+        """What was answered, and by which versions, without those whose rows cannot be read.
+
+        Labels of these wait, as if their predictions had not come.
+        """
+        answers = await self.store.answers(predictions)
+        pairs = set(zip(answers.model, answers.version, strict=True))
+        keys = {(model, version) for model, version in pairs if version is not None}
+        versions = await self.judging.profiles.versions(self.store, keys) if keys else {}
+        missing = keys - versions.keys()
+        unread = await self.store.mark_behind(missing) if missing else set[Key]()
+        return (_without(answers, unread) if unread else answers), versions
 
     async def _conclude(
         self, joined: Joined, versions: Versions, firsts: Firsts = NOTHING, *, is_new: bool = True
@@ -135,6 +148,15 @@ class Labels:
             failing.tell("feeding_failed", key[0], error, version=key[1])
 
         return await apart(self.store.database, sorted(keys), feed, note)
+
+
+def _without(answers: Answers, unread: Container[Key]) -> Answers:
+    places = [
+        place
+        for place, (model, version) in enumerate(zip(answers.model, answers.version, strict=True))
+        if version is None or (model, version) not in unread
+    ]
+    return Answers._make([column[place] for place in places] for column in answers)
 
 
 def _classes(versions: Versions) -> Mapping[Key, Sequence[Value]]:

@@ -52,16 +52,22 @@ class Placing:
     memory: Memory
     now: Clock
 
-    async def place(self, rows: Sequence[Kept]) -> Placed:
+    async def place(self, rows: Sequence[Kept], plans: Mapping[Key, Plan] | None = None) -> Placed:
         """Count rows in their windows, and close those that are full or old.
 
-        Rows of versions that are not known are left without a window.
+        Rows of versions that are not known, or that others wait for, are left without a window.
+
+        Args:
+            plans: of their versions, where these rows are those that were waited for.
         """
         own: dict[Key, list[Kept]] = defaultdict(list)
         for row in rows:
             if row.version is not None:
                 own[row.model, row.version].append(row)
-        plans = await self.plans(own)
+        if plans is None:
+            plans = await self.plans(own)
+            if len(plans) < len(own):
+                await self.store.mark_behind(own.keys() - plans.keys())
         progress = await self.store.progress(plans, _seasons(own, plans))
         parts = {
             key: allot(progress[key].opened, progress[key].newest, own[key], plan)
@@ -111,7 +117,8 @@ class Placing:
         missing = [key for key in keys if key not in found]
         if missing:
             found |= await self.store.plans(missing)
-            found |= await self._plan_old([key for key in missing if key not in found])
+            if left := [key for key in missing if key not in found]:
+                found |= await self._plan_old(await self.store.without_cells(left))
             async with self.store.database.transaction() as transaction:
                 # What comes to nothing is not remembered: its cells would not be there.
                 transaction.after_commit.append(partial(self.memory.plan_all, found))

@@ -9,10 +9,9 @@ from typing import Final
 import numpy as np
 
 from services.drift_monitor.handlers import failing
-from services.drift_monitor.handlers.fetching import Fetching
+from services.drift_monitor.handlers.fetching import Fetching, NotAsked
 from services.drift_monitor.store import Key, PostgresStore
 from services.drift_monitor.windows import Watched
-from shared.errors import Unavailable
 from shared.events import Digest
 from shared.recent import Recent
 from shared.reference import ANSWER, SCORE, Losses, Reference, read_reference
@@ -27,8 +26,6 @@ MOST_YARDSTICKS: Final = 20_000
 """One has about 3 kB."""
 UNREAD_SECONDS: Final = 60.0
 """A profile that could not be had is not asked for again any sooner, unless by a round."""
-AWAY_SECONDS: Final = 10.0
-"""So long no profile is asked for after the artifact store did not answer."""
 
 Fetch = Callable[[Digest], Awaitable[bytes]]
 
@@ -117,7 +114,6 @@ class Profiles:
     _yardsticks: dict[Digest, Yardstick] = field(default_factory=dict)
     _versions: dict[Key, Watched] = field(default_factory=dict)
     _unread: dict[Digest, tuple[float, Exception]] = field(default_factory=dict)
-    _away: tuple[float, Exception | None] = (0.0, None)
 
     def __post_init__(self) -> None:
         self._known = Recent(self.most_bytes)
@@ -154,36 +150,23 @@ class Profiles:
         digest = version.reference
         if self._known.get(digest) or (for_labels and digest in self._yardsticks):
             return None
-        until, known = self._noted(digest)
-        if known is None or anew:
+        until, known = self._unread.pop(digest, (0.0, None))
+        if known is None or anew or time.monotonic() >= until:
             try:
                 found = await self.of(digest, anew=anew)
                 if for_labels:
                     self._keep_yardstick(digest, found)
+            except NotAsked as error:
+                return error
             except Exception as error:  # noqa: BLE001 - whatever it is, this version alone waits
-                until, known = self._note(version, error)
+                failing.tell("profile_unreadable", version.model, error, version=version.version)
+                until, known = time.monotonic() + UNREAD_SECONDS, error.with_traceback(None)
             else:
                 return None
         self._unread[digest] = (until, known)
         while len(self._unread) > MOST_YARDSTICKS:
             del self._unread[next(iter(self._unread))]
         return known
-
-    def _noted(self, digest: Digest) -> tuple[float, Exception | None]:
-        """Why it is not asked for at present, and until when."""
-        now = time.monotonic()
-        for until, known in (self._unread.pop(digest, self._away), self._away):
-            if now < until:
-                return until, known
-        return now, None
-
-    def _note(self, version: Watched, error: Exception) -> tuple[float, Exception]:
-        failing.tell("profile_unreadable", version.model, error, version=version.version)
-        now, known = time.monotonic(), error.with_traceback(None)
-        if isinstance(error, Unavailable):
-            # Each may take a while to fail, with models locked: the others are not asked for.
-            self._away = (now + AWAY_SECONDS, known)
-        return now + UNREAD_SECONDS, known
 
     async def whole(self, digest: Digest) -> Reference:
         """The profile with its sample of rows; fetched and read anew each time.

@@ -9,6 +9,7 @@ from typing import Any, Final
 import orjson
 
 from services.drift_monitor.detection import HISTORY, Comparison, compare
+from services.drift_monitor.handlers.history import readable
 from services.drift_monitor.handlers.profiles import Profiles
 from services.drift_monitor.store import PostgresStore
 from services.drift_monitor.store.sketches import Judged
@@ -70,9 +71,10 @@ class Replaying:
             raise NotFound(f"Version {version.version} of {version.model} has no window {number}.")
         if judged.alpha is None:
             raise Conflict(f"Window {number} has {judged.rows} rows; ask when it was compared.")
-        before = await self.store.sketches_before(place, judged.season, HISTORY - 1)
+        kept = await self.store.sketches_before(place, judged.season, HISTORY - 1)
         reference = await self.profiles.of(version.reference)
-        sketches = [reference.layout.read(some) for some in (judged.counts, *before.values())]
+        before = readable(self.store, reference.layout, place, kept)
+        sketches = [reference.layout.read(judged.counts), *before.values()]
         tolerated = version.policy.shift if shift is None else shift
         # Of many features, or the first one of its profile, it takes longer than others may wait.
         found = await asyncio.to_thread(

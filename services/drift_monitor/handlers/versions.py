@@ -1,6 +1,6 @@
 """Which versions there are, who is champion: what the facts topics say."""
 
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from services.drift_monitor.domain import Policy, Watch
@@ -10,7 +10,7 @@ from services.drift_monitor.handlers.predictions import Predictions
 from services.drift_monitor.layouts import Grid
 from services.drift_monitor.memory import interned
 from services.drift_monitor.store import Key, PostgresStore
-from services.drift_monitor.windows import Plan, Watched
+from services.drift_monitor.windows import Kept, Plan, Watched
 from shared import telemetry
 from shared.events import (
     DeploymentRolledBack,
@@ -78,8 +78,7 @@ class Versions:
         telemetry.begin("tidewheel_label_delay_seconds", model=told.model)
         await self._plan(told, version)
         said = await self._note_if_champion(version)
-        _, earlier = await self._count_earlier(version)
-        said += earlier
+        said += await self._count_first(version)
         telling = self.predictions.telling
         return [*said, *await telling.tell_since_known(told.model, told.version)]
 
@@ -108,51 +107,94 @@ class Versions:
         await self.store.plan_version(key, plan, Grid.of(layout))
         await self.store.note_data(key, told.dataset, told.dataset_version, monitor.freshness)
 
-    async def _count_earlier(self, version: Watched) -> tuple[int, list[Event]]:
-        """Count the rows that came before the version was known, so many at a time; how many."""
-        counted, said = 0, list[Event]()
-        place = (str(version.model), version.version, self.together)
-        while rows := await self.store.claim_unclaimed(*place):
-            placed = await self.predictions.placing.place(rows)
-            await self.store.place_predictions(placed.windows)
-            counted += len(placed.windows)
-            said += await self.predictions.conclude(placed.closed)
-            said += await self.predictions.labels.adopt(placed.rows, version)
-            if not placed.windows:
-                break  # they would be claimed again
+    async def _count_first(self, version: Watched) -> list[Event]:
+        """Count rows that came before the version was known; if there are many the rest is later.
+
+        Meanwhile newer ones wait behind them.
+        """
+        key = (str(version.model), version.version)
+        rows = await self.store.claim_unclaimed(*key, self.together)
+        _, said = await self._count(version, rows, await self.store.plans([key]))
+        if len(rows) == self.together:
+            await self.store.mark_behind([key])
+        return said
+
+    async def _count(
+        self, version: Watched, rows: Sequence[Kept], plans: Mapping[Key, Plan]
+    ) -> tuple[int, list[Event]]:
+        """Count rows that have waited; how many have a window by now."""
+        placed = await self.predictions.placing.place(rows, plans)
+        await self.store.place_predictions(placed.windows)
+        said = await self.predictions.conclude(placed.closed)
+        said += await self.predictions.labels.adopt(placed.rows, version)
         # Losses that nobody could weigh before may have to wait for their age.
         await self.store.wake(version.model)
-        return counted, said
+        return len(placed.windows), said
 
     async def count_waiting(self) -> int:
-        """Count rows of versions whose profiles could not be read when they came; how many.
+        """Count what waits for versions that could not be read, or had too much; how many rows.
 
-        Each version has a transaction of its own, and one that fails keeps no other waiting.
+        Each page has a transaction of its own, and a version that fails keeps no other waiting.
 
         Raises:
             Unavailable: the database is away.
         """
         counted = 0
-        for key in await self.store.unplanned():
+        for key in await self.store.behind():
             with failing.left_out("counting_failed", key[0], version=key[1]):
-                counted += await self._count_waiting(key)
+                counted += await self._catch_up(key)
         return counted
 
-    async def _count_waiting(self, key: Key) -> int:
-        version = (await self.store.versions([key]))[key]
-        # Asked with nothing locked: an artifact store may take minutes to say no.
-        if await self.predictions.judging.profiles.failure(version) is not None:
-            return 0
-        # One transaction: with a plan, newer rows would be counted before those that are left.
+    async def _catch_up(self, key: Key) -> int:
+        counted = 0
+        if await self._can_be_planned(key):
+            while (page := await self._count_page(key)) is not None:
+                counted += page
+        return counted
+
+    async def _can_be_planned(self, key: Key) -> bool:
+        """Asked with nothing locked: an artifact store may take minutes to say no."""
+        version = (await self.store.versions([key])).get(key)
+        if version is None:
+            return False
+        if not await self.store.without_cells([key]):
+            return True
+        return await self.predictions.judging.profiles.failure(version) is None
+
+    async def _count_page(self, key: Key) -> int | None:
+        """Rows first, in their order, then labels; None when nothing more can be done.
+
+        Killed in between, the next round goes on with what still waits.
+        """
         async with self.store.database.transaction() as transaction:
             await self.store.lock([key[0]])
-            if not await self.store.has_unclaimed(key):
-                return 0  # somebody else has counted them meanwhile
-            version = (await self.store.versions([key]))[key]
+            version = (await self.store.versions([key])).get(key)
+            plans = await self._plans(key, version)
+            if version is None or not plans:
+                return None
+            rows = await self.store.claim_unclaimed(*key, self.together)
+            if rows:
+                counted, said = await self._count(version, rows, plans)
+                await transaction.say(said, base=derived(None, "counted", *key, rows[0].id))
+                return counted or None  # else they would be claimed again
+            waiting = await self.store.joinable(key, self.together)
+            if waiting:
+                said = await self.predictions.labels.join_waiting([key[0]], waiting)
+            else:
+                await self.store.caught_up(key)
+                said = await self.predictions.telling.tell_since_known(*key)
+            # The same version may be behind once more.
+            now = self.predictions.judging.now()
+            await transaction.say(said, base=derived(None, "caught up", *key, now.isoformat()))
+        return 0 if waiting else None
+
+    async def _plans(self, key: Key, version: Watched | None) -> dict[Key, Plan]:
+        """How a version is cut into windows while rows wait for it, which it is marked for."""
+        if version is not None and await self.store.without_cells([key]):
             await self.predictions.placing.plan_old(version)
-            counted, said = await self._count_earlier(version)
-            await transaction.say(said, base=derived(None, "counted", *key))
-        return counted
+            # With a plan, newer rows would be counted before those that are left.
+            await self.store.mark_behind([key])
+        return await self.store.plans([key], behind=True)
 
     async def crown(self, heard: Heard[ModelPromoted]) -> Iterable[Event]:
         await self.store.lock([heard.event.model])

@@ -166,11 +166,6 @@ class SketchTable:
         )
         return found
 
-    async def history(self, window: Window, most: int) -> list[bytes]:
-        """Sketches of the windows before this one, of its season, the newest first."""
-        place = (str(window.model), window.version, window.number)
-        return list((await self.sketches_before(place, window.season, most)).values())
-
     async def judged(self, place: Place) -> Judged | None:
         """A window with what was said of it."""
         row = await self.database.fetchrow(

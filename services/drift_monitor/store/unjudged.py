@@ -103,23 +103,6 @@ class UnjudgedTable:
             )
         )
 
-    # --- versions of before their cells were kept -------------------------------------------------
-
-    async def unplanned(self) -> list[Key]:
-        """Versions that rows cannot be counted for, and that have such rows."""
-        rows = await self.database.fetch(UNPLANNED)
-        return [(row["model"], row["version"]) for row in rows]
-
-    async def has_unclaimed(self, key: Key) -> bool:
-        """Whether rows of a version are in no window; costs the same however many there are."""
-        return bool(
-            await self.database.fetchval(
-                "select exists (select from prediction "
-                'where model = $1 and version = $2 and "window" is null)',
-                *key,
-            )
-        )
-
 
 def _window(place: Place, row: Row) -> Window:
     return Window(
@@ -138,12 +121,6 @@ WAITS: Final = """
     select model, version, min(judge_at) as at from window_sketch
     join unnest($1::text[], $2::int[]) as k (model, version) using (model, version)
     where judge_at is not null group by model, version
-"""
-UNPLANNED: Final = """
-    select model, version from version v where width is null and exists (
-        select from prediction p
-        where p.model = v.model and p.version = v.version and p."window" is null
-    ) order by model, version
 """
 DUE: Final = """
     select model, version, number from window_sketch where judge_at <= $1

@@ -1,10 +1,10 @@
 """Models and their versions, as the monitor knows them."""
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from functools import lru_cache
-from typing import Final
+from typing import Final, TypeVar
 
 import orjson
 from pydantic import TypeAdapter
@@ -14,6 +14,7 @@ from services.drift_monitor.layouts import Grid
 from services.drift_monitor.memory import Key as Key  # known by this name everywhere
 from services.drift_monitor.memory import interned
 from services.drift_monitor.windows import Plan, Watched
+from shared import telemetry
 from shared.events import Digest, ModelName
 from shared.postgres import Database, Row
 
@@ -25,9 +26,10 @@ _WATCHED: Final = (
 _POLICY: Final = TypeAdapter(Policy)
 _WATCH: Final = TypeAdapter(Watch)
 _PLAN_COLUMNS: Final = (
-    "model, version, columns::text as columns, width, (policy->>'window')::int as rows, season, "
-    "close_after"
+    "model, version, columns::text as columns, width, policy->'window' as rows, season, close_after"
 )
+LONGEST_REASON: Final = 500
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -39,10 +41,18 @@ class Standing:
 
 
 class VersionTable:
-    """Who is champion, and how each version stands."""
+    """Who is champion, and how each version stands.
+
+    A row that cannot be read, because a later release has written it or because it is damaged, is
+    left out as if nobody had registered the version; that is told once.
+    """
+
+    unread: set[tuple[str, Key]]
+    """What of which versions could not be read when it was last tried."""
 
     def __init__(self, database: Database) -> None:
         self.database = database
+        self.unread = set()
 
     async def standing(self, model: str) -> Standing:
         row = await self.database.fetchrow(
@@ -127,15 +137,22 @@ class VersionTable:
             freshness,
         )
 
-    async def plans(self, keys: Iterable[Key]) -> dict[Key, Plan]:
-        """How known versions are cut into windows; without those whose cells were not kept."""
+    async def plans(self, keys: Iterable[Key], *, behind: bool = False) -> dict[Key, Plan]:
+        """How known versions are cut into windows; without those whose cells were not kept.
+
+        Args:
+            behind: also of those with rows that are to be counted before newer ones.
+        """
         rows = await self.database.fetch(
-            f"select {_PLAN_COLUMNS} from version "  # noqa: S608 - constants only
+            f"select {_PLAN_COLUMNS}, layout from version v "  # noqa: S608 - constants only
             "join unnest($1::text[], $2::int[]) as k (model, version) using (model, version) "
-            "where width is not null",
+            "where layout is not null and ($3 or not v.behind or not exists ("
+            "select from prediction p where p.model = v.model and p.version = v.version "
+            'and p."window" is null))',
             *_columns(keys),
+            behind,
         )
-        return {(row["model"], row["version"]): _plan(row) for row in rows}
+        return {key: plan for key, (plan, _) in self._readable("plan", rows, _planned).items()}
 
     async def grids(self, keys: Iterable[Key]) -> dict[Key, Grid]:
         """The cells of versions, without those that were not kept."""
@@ -155,9 +172,7 @@ class VersionTable:
             "where layout is not null",
             *_columns(keys),
         )
-        return {
-            (row["model"], row["version"]): (_plan(row), Grid.read(row["layout"])) for row in rows
-        }
+        return self._readable("plan", rows, _planned)
 
     async def versions(self, keys: Iterable[Key]) -> dict[Key, Watched]:
         wanted = sorted(set(keys))
@@ -167,7 +182,7 @@ class VersionTable:
             [model for model, _ in wanted],
             [version for _, version in wanted],
         )
-        return {(row["model"], row["version"]): _watched(row) for row in rows}
+        return self._readable("version", rows, _watched)
 
     async def newest_versions(
         self, model: str, limit: int, *, below: int = 2**31 - 1, without: int | None = None
@@ -187,7 +202,29 @@ class VersionTable:
             below,
             without,
         )
-        return [_watched(row) for row in rows]
+        return list(self._readable("version", rows, _watched).values())
+
+    def _readable(self, what: str, rows: Iterable[Row], read: Callable[[Row], T]) -> dict[Key, T]:
+        found: dict[Key, T] = {}
+        for row in rows:
+            key = (row["model"], row["version"])
+            try:
+                found[key] = read(row)
+            except Exception as error:  # noqa: BLE001 - whatever is in it, it is this row's alone
+                self.tell_unread(what, key, error)
+            else:
+                self.unread.discard((what, key))
+        return found
+
+    def tell_unread(self, what: str, key: Key, error: Exception) -> None:
+        """Log what of a version cannot be read, the first time."""
+        if (what, key) not in self.unread:
+            self.unread.add((what, key))
+            reason = f"{type(error).__name__}: {error}"
+            telemetry.log(
+                "version_unreadable", level="error", model=key[0], version=key[1], what=what,
+                reason=reason[:LONGEST_REASON],
+            )  # fmt: skip
 
     async def save_watch(self, version: Watched, watch: Watch) -> None:
         await self.database.execute(
@@ -213,10 +250,14 @@ def _plan(row: Row) -> Plan:
     return Plan(
         columns=_names(row["columns"]),
         width=row["width"],
-        window=row["rows"],
+        window=int(row["rows"]),
         close_after=row["close_after"],
         season=row["season"],
     )
+
+
+def _planned(row: Row) -> tuple[Plan, Grid]:
+    return _plan(row), Grid.read(row["layout"])
 
 
 def _watched(row: Row) -> Watched:

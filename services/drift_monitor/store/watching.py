@@ -3,6 +3,7 @@
 from collections.abc import Iterable
 
 from services.drift_monitor.store.alarms import AlarmTable
+from services.drift_monitor.store.behind import BehindTable
 from services.drift_monitor.store.courses import CourseTable
 from services.drift_monitor.store.delays import DelayTable
 from services.drift_monitor.store.fleet import FleetTable
@@ -27,6 +28,7 @@ class PostgresStore(
     UnseenTable,
     SketchTable,
     UnjudgedTable,
+    BehindTable,
     IdleTable,
     WaitingTable,
     OutcomeTable,
@@ -44,6 +46,7 @@ class PostgresStore(
     def __init__(self, database: Database) -> None:
         super().__init__(database)
         self.unchecked = {}
+        self.unread = set()
 
     async def lock(self, models: Iterable[str]) -> None:
         """Nobody else counts, joins or closes anything of these models until the commit.
