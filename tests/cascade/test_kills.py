@@ -1,8 +1,16 @@
-"""kill -9 between any two steps of any service: the cascade still ends once, and only once."""
+"""kill -9 between any two steps of any service: the cascade still ends once, and only once.
+
+Inbox and outbox are one for all services and tested at every point every day
+(`tests/contracts/test_bus_faults.py`); here each service dies at one point every day, and at all of
+them nightly.
+"""
+
+from itertools import product
 
 import pytest
 
 from tests.support.house import House, a_spec, assert_told_once, some_rows
+from tests.support.nights import by_day
 
 pytestmark = [pytest.mark.real, pytest.mark.timeout(240)]
 ROW = {"a": 0.5, "b": -0.5}
@@ -24,8 +32,14 @@ def fault_of(point: str, heard: str, said: str) -> str:
     return f"{point}@tidewheel.{kind}.v1"
 
 
-@pytest.mark.parametrize("point", POINTS)
-@pytest.mark.parametrize("service", HEARD_AND_SAID)
+@by_day(
+    "service, point",
+    product(HEARD_AND_SAID, POINTS),
+    ("registry", "before_commit"),
+    ("trainer", "after_publish_before_offset"),
+    ("evaluator", "after_commit_before_publish"),
+    ("deployer", "before_commit"),
+)
 def test_one_outcome_whenever_a_service_is_killed(
     house: House, name: str, service: str, point: str
 ) -> None:
@@ -43,8 +57,12 @@ def test_one_outcome_whenever_a_service_is_killed(
     assert_told_once(house.events(name))
 
 
-@pytest.mark.parametrize("point", POINTS)
-@pytest.mark.parametrize("service", ["serving", "drift_monitor"])
+@by_day(
+    "service, point",
+    product(["serving", "drift_monitor"], POINTS),
+    ("serving", "after_publish_before_offset"),
+    ("drift_monitor", "after_commit_before_publish"),
+)
 def test_predictions_count_once_whenever_their_writer_or_reader_is_killed(
     house: House, name: str, service: str, point: str
 ) -> None:
@@ -67,8 +85,12 @@ def test_predictions_count_once_whenever_their_writer_or_reader_is_killed(
     assert_told_once(house.events(name))
 
 
-@pytest.mark.parametrize("point", ["before_complete", "after_complete"])
-@pytest.mark.parametrize("service", ["trainer", "evaluator"])
+@by_day(
+    "service, point",
+    product(["trainer", "evaluator"], ["before_complete", "after_complete"]),
+    ("trainer", "after_complete"),
+    ("evaluator", "before_complete"),
+)
 def test_a_worker_killed_around_its_completion_completes_once(
     house: House, name: str, service: str, point: str
 ) -> None:

@@ -9,6 +9,7 @@ import pytest
 from shared import clock
 from tests.support.deaths import dying
 from tests.support.house import House, a_spec, assert_told_once, some_rows, until
+from tests.support.nights import by_day
 
 pytestmark = [pytest.mark.real, pytest.mark.timeout(300)]
 POINTS = ("before_commit", "after_commit_before_publish", "after_publish_before_offset")
@@ -19,11 +20,7 @@ FAR = 20.0
 
 def points(everyday: str) -> pytest.MarkDecorator:
     """Every point of death nightly, one of them every day; each point has its tests every day."""
-    long = [
-        point if point == everyday else pytest.param(point, marks=pytest.mark.nightly)
-        for point in POINTS
-    ]
-    return pytest.mark.parametrize("point", long)
+    return by_day("point", POINTS, everyday)
 
 
 def first_champion(house: House, name: str, **spec: Any) -> None:

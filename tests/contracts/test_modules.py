@@ -3,6 +3,7 @@
 import ast
 import subprocess
 import sys
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -46,8 +47,9 @@ ALONE = {
 """Modules with one user, and why they are shared all the same."""
 
 
-def imported_by(path: Path) -> set[str]:
-    found = set()
+@cache
+def imported_by(path: Path) -> frozenset[str]:
+    found: set[str] = set()
     for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
         if isinstance(node, ast.ImportFrom) and node.module == "shared":
             found |= {alias.name for alias in node.names}
@@ -56,7 +58,7 @@ def imported_by(path: Path) -> set[str]:
         elif isinstance(node, ast.Call) and getattr(node.func, "id", "") == "import_module":
             late = node.args[0].value if isinstance(node.args[0], ast.Constant) else ""
             found |= {str(late).removeprefix("shared.")} if "shared." in str(late) else set()
-    return found
+    return frozenset(found)
 
 
 @pytest.mark.parametrize("module", sorted(p.stem for p in (ROOT / "shared").glob("[a-z]*.py")))

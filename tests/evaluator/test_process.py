@@ -28,6 +28,7 @@ from shared.topics import topic_of
 from tests.conftest import OpenDatabase
 from tests.drift_monitor.child import Child
 from tests.evaluator.building import World, a_registration, a_spec, a_version
+from tests.support.nights import by_day
 
 pytestmark = pytest.mark.real
 
@@ -93,7 +94,7 @@ async def stand(
 
 
 @pytest.mark.timeout(240)
-@pytest.mark.parametrize(
+@by_day(
     "fault",
     [
         "before_complete@verdict:2",
@@ -103,6 +104,8 @@ async def stand(
         "before_commit@tidewheel.anchor.moved.v1",
         "after_commit_before_publish@tidewheel.anchor.moved.v1",
     ],
+    "after_complete@verdict:2",
+    "before_commit@tidewheel.anchor.moved.v1",
 )
 async def test_killed_between_any_two_steps_it_takes_and_says_everything_once(
     stand: Stand, fault: str

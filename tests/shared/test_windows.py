@@ -273,7 +273,7 @@ EARLY = st.integers(0, 5 * 60) | st.integers(0, 24 * 60 - 1)
 """Minutes of a day; clocks are moved early."""
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=25, deadline=None)
 @given(night=nights(), start=EARLY, end=EARLY, days=st.sets(st.integers(0, 6), min_size=1),
        nows=st.lists(st.floats(-1.5, 1.5), min_size=3, max_size=8))  # fmt: skip
 def test_days_open_in_every_zone_as_the_minutes_say(
@@ -300,7 +300,7 @@ def test_days_open_in_every_zone_as_the_minutes_say(
         assert found == expected or (expected is None and found and found > _moment(about, 7))
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=40, deadline=None)
 @given(night=nights(), minutes=st.sets(_NUMBER, min_size=1, max_size=3),
        hours=st.sets(st.integers(0, 23) | st.integers(0, 4), min_size=1, max_size=4),
        length=st.integers(1, 200), nows=st.lists(st.floats(-1.5, 1.5), min_size=3, max_size=8),

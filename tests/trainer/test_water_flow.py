@@ -94,7 +94,9 @@ def trained(use: str, *, without_leak: bool) -> dict[str, Any]:
     ("use", "gain"),
     [
         ("sklearn.linear_model.LinearRegression", 0.2),
-        ("sklearn.ensemble.HistGradientBoostingRegressor", 0.4),
+        pytest.param(
+            "sklearn.ensemble.HistGradientBoostingRegressor", 0.4, marks=pytest.mark.nightly
+        ),
     ],
 )
 def test_retraining_without_the_leak_is_better_on_ordinary_hours(use: str, gain: float) -> None:
