@@ -12,6 +12,7 @@ from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager, suppress
 from contextvars import ContextVar
 from dataclasses import dataclass, field, replace
+from datetime import datetime
 from pathlib import Path
 from typing import Any, Final
 from uuid import UUID
@@ -339,6 +340,15 @@ class Database:
                 await self._pool.close()
         except TimeoutError:
             self._pool.terminate()
+
+    async def now(self) -> datetime:
+        """The moment by the clock of the database, which all replicas and most rows have.
+
+        What is dropped for its age is dropped by this one: one replica whose own clock has jumped
+        would drop what everybody needs.
+        """
+        moment: datetime = await self.fetchval("select now()")
+        return moment
 
     def after_commit(self, callback: Callable[[], None]) -> None:
         """Call it once the open transaction of this task is committed; at once without one.

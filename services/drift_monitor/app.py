@@ -151,7 +151,7 @@ class Monitor:
         return [
             self.reporter.run,
             self.reporter.look,
-            Forgetter(store=store, now=clock.now, horizon=horizon, windows=windows).run,
+            Forgetter(store=store, now=store.database.now, horizon=horizon, windows=windows).run,
             Looker(brakes=self.brakes, every=settings.look_seconds).run,
             Ager(ageing=ageing, versions=self.versions).run,
             Arrears(self.predictions.verdicts).run,

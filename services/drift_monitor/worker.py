@@ -2,7 +2,7 @@
 
 import asyncio
 import itertools
-from collections.abc import Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any, Final
@@ -21,7 +21,6 @@ from services.drift_monitor.store.horizon import spans_of
 from services.drift_monitor.windows import Watched
 from shared import telemetry
 from shared.artifacts import ArtifactStore
-from shared.clock import Clock
 from shared.confined import Confined, Done, Failed, Outcome
 from shared.errors import Unavailable
 from shared.events import Digest, Json
@@ -166,12 +165,13 @@ class Forgetter:
     """Drops what is older than its horizon, and counts the labels nobody asked for.
 
     Attributes:
+        now: the clock of the database: no replica whose own has jumped drops what others need.
         horizon: of predictions and labels, but for models whose labels are slower.
         windows: of windows with what was found in them, of reports, proposals and lifted brakes.
     """
 
     store: PostgresStore
-    now: Clock
+    now: Callable[[], Awaitable[datetime]]
     horizon: timedelta
     windows: timedelta
     _longer: Mapping[str, timedelta] = field(default_factory=dict)
@@ -189,16 +189,22 @@ class Forgetter:
     def _steps(self) -> Steps:
         return {
             "telemetry": self._forget_telemetry,
-            "windows": lambda: self.store.forget_windows(self.now() - self.windows),
-            "told": lambda: self.store.forget_told(self.now() - self.windows),
+            "windows": self._forget_windows,
+            "told": self._forget_told,
             "waiting": self._tell_waiting,
         }
 
     async def _tell_waiting(self) -> None:
         telemetry.gauge("tidewheel_labels_waiting", await self.store.count_waiting())
 
+    async def _forget_windows(self) -> None:
+        await self.store.forget_windows(await self.now() - self.windows)
+
+    async def _forget_told(self) -> None:
+        await self.store.forget_told(await self.now() - self.windows)
+
     async def _forget_telemetry(self) -> None:
-        now = self.now()
+        now = await self.now()
         longer = await self.store.kept_longer(self.horizon)
         if longer != self._longer:
             self._longer, self._last = longer, None

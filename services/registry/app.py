@@ -93,7 +93,7 @@ async def serve(settings: Settings) -> None:
 
     async def tidy() -> None:
         await idempotency.forget(database)
-        await store.log.forget(clock.now())
+        await store.log.forget(await database.now())
 
     await running.run(
         settings,

@@ -131,6 +131,25 @@ async def test_a_model_with_slow_labels_keeps_its_rows_for_twice_their_delay(sit
 
 
 @pytest.mark.real
+async def test_a_replica_whose_clock_has_jumped_drops_nothing_that_is_young(site: Site) -> None:
+    await watch(site, "45d")
+    site.now += 4000 * DAY
+    forgetter = replace(site.forgetter, now=site.database.now)
+    tables = ("prediction", "waiting_label", "window_sketch")
+    age = "update prediction set heard_at = heard_at - interval '91 days'"
+
+    before = [await count(site, table) for table in tables]
+    await forgetter.forget()
+    after = [await count(site, table) for table in tables]
+    await site.database.execute(age)
+    await replace(forgetter, _last=None).forget()
+
+    assert after == before
+    assert before[0] == {PUMP: ROWS, FAN: ROWS}
+    assert await count(site, "prediction") == {}
+
+
+@pytest.mark.real
 async def test_labels_that_come_early_are_there_when_the_running_test_is_fed(site: Site) -> None:
     await watch(site, "60d")
     start = clock.now()

@@ -7,13 +7,18 @@ import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import replace
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
+from uuid import UUID
 
 import pytest
 
+from services.trainer.domain import NO_EXCLUSIONS
 from services.trainer.worker import Workshop
 from shared.events import (
+    DatasetAnnotated,
+    DatasetName,
     ModelDefined,
     TrainingCompleted,
     TrainingFailed,
@@ -103,6 +108,44 @@ async def test_the_same_data_and_seed_give_the_same_version_however_the_data_arr
     assert as_a_file.event.run != in_memory.event.run
     assert as_a_file.event.manifest == in_memory.event.manifest
     assert (in_memory.event.requested_by, as_a_file.event.requested_by) == ("", "ada")
+
+
+async def test_a_run_leaves_out_what_is_annotated_when_it_is_claimed(
+    room: Room, workshop: Workshop
+) -> None:
+    """However the annotation came in: nobody has replaced the order while it waited."""
+    await room.hear(defined(a_spec("demand", "sales")))
+    cause = await room.publish(1, 200)
+    queued = await room.database.fetchval("select id from job")
+    await room.store.save_annotation(
+        DatasetAnnotated(
+            dataset=DatasetName("sales"),
+            annotation=UUID(int=7),
+            state="active",
+            tag="corrupt",
+            column="a",
+            starts_at=datetime(1970, 1, 1, tzinfo=UTC),
+            ends_at=datetime(1970, 1, 1, 0, 0, 0, 100_000, tzinfo=UTC),
+            models=(),
+            share=0.05,
+            author="ada",
+            by="ada",
+            reason="a leak",
+        )
+    )
+
+    async with at_work(workshop):
+        (heard,) = await has_said(room, TrainingCompleted)
+
+    (started,) = await room.said(TrainingStarted)
+    assert started.event.run == heard.event.run != queued
+    assert heard.correlation == cause.correlation
+    assert (heard.event.rows_left_out, heard.event.periods) == (10, (UUID(int=7),))
+    manifest = read_manifest(room.artifacts.get(heard.event.manifest))
+    assert manifest.left_out is not None
+    assert manifest.left_out.annotations == (str(UUID(int=7)),)
+    assert manifest.exclusions_digest == heard.event.exclusions_digest != NO_EXCLUSIONS
+    assert sorted(await room.states()) == [(1, "done"), (1, "superseded")]
 
 
 async def test_every_bad_end_has_its_reason_and_its_number_of_tries(

@@ -68,7 +68,12 @@ class FleetTable:
         )
 
     async def take_token(self, about: About) -> None:
-        await self.database.execute("delete from token where taken_at < $1", about.now - 24 * HOUR)
+        # By the earlier clock: one that has jumped would give everybody their tokens back.
+        await self.database.execute(
+            "delete from token where taken_at < least($1, now() - $2::interval)",
+            about.now - 24 * HOUR,
+            24 * HOUR,
+        )
         await self.database.execute(
             "insert into token (model, owner, taken_at) values ($1, $2, $3)",
             about.model,
