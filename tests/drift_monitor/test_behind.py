@@ -7,6 +7,7 @@ from dataclasses import replace
 
 import pytest
 
+from services.drift_monitor.handlers.replaying import Replaying
 from services.drift_monitor.store import PostgresStore
 from shared.events import GroundTruthObserved, WindowEvaluated
 from shared.postgres import Database
@@ -150,3 +151,23 @@ async def test_rows_of_before_are_counted_in_pages_and_once_whatever_is_killed_i
     verdicts = [e for e in await site.said(WindowEvaluated) if isinstance(e, WindowEvaluated)]
     assert [e.window for e in verdicts] == [1, 2, 3, 4]
     assert verdicts[0].started_at > NOON
+
+
+async def test_a_sketch_spoiled_after_its_verdict_takes_no_later_window_with_it(
+    site_of_two: Site, capsys: pytest.CaptureFixture[str]
+) -> None:
+    site = site_of_two
+    await site.hear(site.serving.batch(ROWS[:100]))
+    await site.database.execute(
+        "update window_sketch set counts = '\\x0102' where model = $1 and number = 1", PUMP
+    )
+
+    said = await site.hear(site.serving.batch(ROWS[100:150]), site.serving.batch(ROWS[150:200]))
+
+    assert [e.window for e in said if isinstance(e, WindowEvaluated)] == [3, 4]
+    assert await site.store.count_unjudged() == 0
+    assert capsys.readouterr().out.count("version_unreadable") == 1
+    replaying = Replaying(store=site.store, profiles=site.judging.profiles)
+    (version,) = (await site.store.versions([(PUMP, 1)])).values()
+    again = await replaying.replay(version, 4, alpha=None, shift=None)
+    assert (again.windows, again.same) == ((4, 3, 2), True)
