@@ -134,6 +134,7 @@ def test_of_more_windows_than_the_map_is_wide_the_worst_of_neighbours_is_shown()
     (worst,) = [cell for cell in cells if cell.tier == "critical"]
     assert columns[worst.column].first <= 8 <= columns[worst.column].last
     assert worst.words.startswith("window 8: a lies")
+    assert sum(column.windows for column in columns) == count + 1
     assert columns_of([gone])[0].unjudged == "judged in vain 12 times"
     assert columns_of([*closed, gone])[-1].unjudged == ""
 

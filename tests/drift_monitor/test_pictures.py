@@ -261,6 +261,16 @@ def test_neighbours_that_are_alike_are_drawn_as_one() -> None:
     assert "windows 1 to 3: like the reference" in texts(svg)
 
 
+def test_windows_of_seasons_are_named_by_their_numbers_though_these_go_back() -> None:
+    columns = [Column(first=n, last=n, at=NOON) for n in (2, 5, 1)]
+    cells = [a_cell(column=n, tier="clean", p=1.0) for n in range(3)]
+
+    svg = heat("pump", columns, cells, alpha=1e-3)
+
+    assert "windows 1 to 5: like the reference" in texts(svg)
+    assert "3 windows, 1 feature: no feature left the reference." in described(svg)
+
+
 @given(st.text(max_size=60), st.integers(20, 200))
 def test_broken_lines_fit_and_lose_nothing(words: str, width: int) -> None:
     found = broken(words, width)

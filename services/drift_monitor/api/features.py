@@ -95,9 +95,10 @@ def columns_of(closed: Sequence[Json]) -> list[Column]:
     """Compared windows, the oldest first, as columns of the map; of many, several share one."""
     return [
         Column(
-            first=some[0]["window"],
-            last=some[-1]["window"],
+            first=min(one["window"] for one in some),
+            last=max(one["window"] for one in some),
             at=some[-1]["ended_at"],
+            windows=len(some),
             unjudged="" if any(map(_has_figures, some)) else reason_of(some[-1]["detail"]),
         )
         for some in _shared(closed)

@@ -52,7 +52,8 @@ def router(store: PostgresStore, reading: Reading, profiles: Profiles) -> APIRou
         await admit(store, model, principal)
         shown = await chosen(store, model, version)
         found = await reading.windows(model, version=shown.version, limit=limit, measured=True)
-        judged = [_judged(one) for one in reversed(found)]
+        # Windows of seasons that come seldom end after later ones.
+        judged = sorted(map(_judged, reversed(found)), key=lambda one: one.at)
         return _svg(quality(_name(shown), shown.metric, judged))
 
     @routes.get("/distribution.svg")

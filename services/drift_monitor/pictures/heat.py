@@ -39,25 +39,25 @@ _NAMED: Final = 5
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Column:
-    """A window, or several that follow each other.
+    """A window, or several that were closed one after the other.
 
     Attributes:
-        first, last: their numbers.
+        first, last: the least and the largest of their numbers, which have gaps between seasons.
         at: end of the last one.
+        windows: how many there are.
         unjudged: why none of them was judged at all, which holds for every feature.
     """
 
     first: int
     last: int
     at: datetime
+    windows: int = 1
     unjudged: str = ""
 
     @property
     def name(self) -> str:
         """Of the window or windows."""
-        if self.first == self.last:
-            return f"window {self.first}"
-        return f"windows {self.first} to {self.last}"
+        return _named([self])
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -142,15 +142,19 @@ def _row(
         words = first.words
         if count > 1:
             state = "like the reference" if first.tier == "clean" else "not judged"
-            words = (
-                f"windows {columns[first.column].first} to {columns[run[-1].column].last}: {state}"
-            )
+            covered = columns[first.column : run[-1].column + 1]
+            words = f"{_named(covered)}: {state}"
         yield (
             f'<rect class="{first.tier}" x="{_LEFT + wide * first.column:.1f}" y="{y + begin}" '
             f'width="{max(wide * count - 1, 0.5):.1f}" height="{high}" '
             f'fill-opacity="{strength(first, alpha):.2f}">'
             f"<title>{html(plain(words))}</title></rect>"
         )
+
+
+def _named(columns: Sequence[Column]) -> str:
+    first, last = min(one.first for one in columns), max(one.last for one in columns)
+    return f"window {first}" if first == last else f"windows {first} to {last}"
 
 
 def _runs(cells: Sequence[Cell]) -> Iterator[list[Cell]]:
@@ -214,7 +218,7 @@ def _below(rows: Mapping[str, Sequence[Cell]], columns: Sequence[Column]) -> str
         said.append(f"No window was judged: {columns[-1].unjudged}.")
     if len(rows) > MOST_ROWS:
         said.append(f"{len(rows) - MOST_ROWS} further features are not shown.")
-    most = max((column.last - column.first + 1 for column in columns), default=1)
+    most = max((column.windows for column in columns), default=1)
     if most > 1:
         said.append(f"A column is of up to {most} windows and shows the worst of them.")
     judged = sum(not column.unjudged for column in columns)
@@ -224,17 +228,17 @@ def _below(rows: Mapping[str, Sequence[Cell]], columns: Sequence[Column]) -> str
 
 
 def _says(model: str, columns: Sequence[Column], rows: Mapping[str, Sequence[Cell]]) -> str:
-    windows = sum(column.last - column.first + 1 for column in columns)
+    windows = sum(column.windows for column in columns)
     worst = [_story(name, row, columns) for name, row in rows.items()]
     told = [story for story in worst if story]
-    more = [f"and {len(told) - _NAMED} further features"] if len(told) > _NAMED else []
+    more = [f"and {_count(len(told) - _NAMED, 'further feature')}"] if len(told) > _NAMED else []
     stories = "; ".join([*told[:_NAMED], *more])
     if not told:
         tiers = {cell.tier for row in rows.values() for cell in row}
         stories = "no feature left the reference" if "clean" in tiers else "nothing was judged"
     return (
         f"Drift of {model} by feature and window, the worst features on top; "
-        f"{windows} windows, {len(rows)} features: {stories}."
+        f"{_count(windows, 'window')}, {_count(len(rows), 'feature')}: {stories}."
     )
 
 
@@ -244,5 +248,9 @@ def _story(name: str, row: Sequence[Cell], columns: Sequence[Column]) -> str:
         return ""
     found = [(tier, sum(cell.tier == tier for cell in drifted)) for tier in ("critical", "warning")]
     times = " and ".join(f"{tier} in {count}" for tier, count in found if count)
-    of = f"{len(columns)} {'column' if len(columns) == 1 else 'columns'}"
+    of = _count(len(columns), "column")
     return f"{plain(name)} {times} of {of}, last in {columns[drifted[-1].column].name}"
+
+
+def _count(number: int, name: str) -> str:
+    return f"{number} {name}" if number == 1 else f"{number} {name}s"
