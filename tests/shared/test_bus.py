@@ -24,7 +24,7 @@ from shared.bus import (
     publish,
 )
 from shared.errors import BrokerUnavailable, StoreUnavailable, Unprocessable
-from shared.events import DatasetOffered, Event, Heard
+from shared.events import DatasetOffered, DatasetPublished, Event, Heard
 from shared.postgres import Database
 from shared.provisioning import declared_config
 from shared.reactions import on
@@ -243,6 +243,37 @@ async def test_a_bus_whose_events_do_not_move_ends_with_an_error(
 
     with pytest.raises(Stalled):
         await asyncio.wait_for(bus.run(), 30)
+
+
+@pytest.mark.real
+@pytest.mark.nightly
+async def test_a_bus_that_holds_events_behind_a_missing_one_goes_on(
+    database: Database, kafka: str, topic_prefix: str
+) -> None:
+    async def take(_: Heard[DatasetPublished]) -> list[Event]:
+        return []
+
+    await ensure_topics(kafka, prefix=topic_prefix, partitions=1)
+    await publish(kafka, topic_prefix, DATASETS, versions("a", 1, 3))
+    timing: dict[str, Any] = {"stalled_seconds": 1.0, "drain_seconds": 0.1}
+    bus = Bus(
+        database,
+        kafka,
+        "trainer",
+        [on(DatasetPublished, take)],
+        topic_prefix=topic_prefix,
+        timing=Timing(**timing),
+    )
+    running = asyncio.create_task(bus.run())
+
+    # Longer than it takes to look at its partitions twice.
+    await asyncio.wait({running}, timeout=6)
+    missing, ended = bus.state()["missing"], running.done()
+    await bus.stop()
+    await running
+
+    assert missing == ["a"]
+    assert not ended
 
 
 @pytest.mark.real
