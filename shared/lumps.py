@@ -50,8 +50,9 @@ def lumps_of(sums: Floats, rows: Whole, pairs: Whole) -> Floats:
         lopsided, long = third**2 / variance**3, last / variance**2
     upper = np.triu_indices(pairs.shape[-1], 1)
     overlap = _overlap(pairs)[..., *upper]
-    # Rows with both also tell how wide both are, which takes most of the tail of the product away.
-    excess = _products(long, upper) - _NORMAL - (_NORMAL**2 - _NORMAL) * overlap
+    # Where all rows have both, they also tell how wide both are, which takes most of the tail of
+    # the product away; where they do not, numbers that move together make it up to twice as long.
+    excess = _products(long, upper) * (2 - overlap) - _NORMAL - (_NORMAL**2 - _NORMAL) * overlap
     found = np.maximum(np.maximum(excess, _products(lopsided, upper)), 0.0)
     both = varies[..., upper[0]] & varies[..., upper[1]]
     return np.asarray(np.where(both, found, np.inf))
@@ -91,11 +92,11 @@ def held_back(z: Floats, linear: Floats, lumpy: Floats) -> Floats:
         linear: the same of the correlations themselves; `lumpy` see `lumpiness`.
     """
     far, near = np.abs(z), np.minimum(np.abs(linear), np.abs(z))
-    return np.asarray(np.copysign(far + share_of_lumps(near, lumpy) * (near - far), z))
+    return np.asarray(np.copysign(far + share_of_lumps(z, lumpy) * (near - far), z))
 
 
 def share_of_lumps(z: Floats, lumpy: Floats) -> Floats:
-    """From 0 to 1, which a deviation is that one row could make."""
+    """How much a deviation has to do with single rows, from 0 to 1, which one row could make."""
     with np.errstate(invalid="ignore"):
         return np.asarray(np.nan_to_num(np.minimum(np.sqrt(lumpy) * np.abs(z), 1.0)))
 

@@ -152,10 +152,14 @@ class Moved:
         square, pairs = np.square(x), np.maximum(there.T @ there, 1.0)
         both, odd = square.T @ square / pairs, (square * x).T @ x / pairs
         fourth = np.sum(np.square(square), axis=0) / rows
-        upper = np.triu_indices(x.shape[1], 1)
-        a, b = both[upper], (odd + odd.T)[upper]
-        ends = (fourth[:, None] + fourth[None, :])[upper]
-        variance = a - r * b + r * r / 4 * (ends + 2 * a)
+        upper = _upper(x.shape[1])
+        first, second = upper
+        # The part of the rows of either that have the other one as well tells of both at once.
+        mine, other = pairs[upper] / rows[first], pairs[upper] / rows[second]
+        a, b = both[upper], (odd[upper] - r) * mine + (odd.T[upper] - r) * other
+        ends = (fourth[first] - 1) * mine + (fourth[second] - 1) * other
+        ends += 2 * (a - 1) * mine * other
+        variance = a - r * r - r * b + r * r / 4 * ends
         found: Floats = np.maximum(1.0, np.sqrt(np.maximum(variance, 0.0)) / (1 - r * r))
         return found
 
@@ -202,9 +206,19 @@ def linear_z(here: Floats, there: Floats, error: Floats) -> Floats:
     return np.asarray((here - there) / ((1 - np.square(there)) * error))
 
 
-def lumpy_pairs(lumps: Floats, pairs: Whole, others: Floats, other_pairs: Whole) -> Floats:
-    """How lumpy differences of correlations are, shape (..., d(d-1)/2), see `lumps.lumpiness`."""
-    return lumpiness(lumps, _of_pairs(pairs), others, _of_pairs(other_pairs))
+def lumpy_pairs(
+    lumps: tuple[Floats, Floats], pairs: tuple[Whole, Whole], there: Floats, spread: Floats
+) -> Floats:
+    """How lumpy differences of correlations are, shape (..., d(d-1)/2), see `lumps.lumpiness`.
+
+    Args:
+        lumps: of both sides, see `lumps.lumps_of`; `pairs` their rows with both numbers.
+        there, spread: see `pair_z`; where both often come together it takes more of such rows to
+            lie as many standard errors out.
+    """
+    rows, other_rows = (_of_pairs(some) for some in pairs)
+    found = lumpiness(lumps[0], rows, lumps[1], other_rows)
+    return np.asarray(found / np.maximum(np.square(spread * (1 - np.square(there))), 1.0))
 
 
 def block_z(blocks: tuple[Joint, Floats], rest: tuple[Joint, Floats], spread: Floats) -> Floats:
@@ -221,7 +235,7 @@ def block_z(blocks: tuple[Joint, Floats], rest: tuple[Joint, Floats], spread: Fl
         lumps_of(sums, np.diagonal(one.pairs, axis1=-2, axis2=-1), one.pairs)
         for one, sums in ((mine, powers), (others, other_powers))
     )
-    lumpy = lumpy_pairs(lumps, mine.pairs, other_lumps, others.pairs)
+    lumpy = lumpy_pairs((lumps, other_lumps), (mine.pairs, others.pairs), there, spread)
     return held_back(z, linear_z(here, there, error), lumpy)
 
 

@@ -108,3 +108,19 @@ def test_a_copy_that_is_constant_for_a_window_is_no_change_of_how_both_move(seed
     found = compare(reference, [sketched(reference, rows)])
 
     assert "correlation" not in {f.test for f in found.features if f.p_value <= found.alpha}
+
+
+@pytest.mark.nightly
+@pytest.mark.parametrize("share", [0.4, 0.15])
+def test_gaps_in_numbers_that_move_together_change_nothing(share: float, seed: int) -> None:
+    def gappy(draw: np.random.Generator, rows: int) -> Floats:
+        common = draw.normal(size=(rows, 1))
+        values = np.sqrt(0.6) * common + np.sqrt(0.4) * draw.normal(size=(rows, NUMBERS))
+        return np.where(draw.random((rows, NUMBERS)) < share, values, np.nan)
+
+    reference, draw = a_reference(gappy, seed, window=1000), np.random.default_rng([seed, 1])
+
+    found = [compare(reference, [sketched(reference, gappy(draw, 1000))]) for _ in range(200)]
+
+    assert sum(one.severity is not None for one in found) <= 2
+    assert not [one for one in found if one.severity == "critical"]

@@ -145,12 +145,13 @@ def _concluded(
 ) -> Comparison:
     # Of several tests of a feature the most serious one speaks for it, then the most surprising.
     worst: dict[str, Finding] = {}
-    for one in sorted(found, key=_rank):
-        worst.setdefault(one.feature, one)
+    ranks = list(map(_rank, found))
+    for place in sorted(range(len(found)), key=ranks.__getitem__):
+        worst.setdefault(found[place].feature, found[place])
     ordered = list(worst.values())
-    drifted = [one for one in ordered if one.severity]
     severity = ordered[0].severity if ordered else None
-    said = f"{len(drifted)} of {len(ordered)} features differ" if drifted else "like the reference"
+    drifted = sum(one.surprise <= 1 for one in ordered) if severity else 0
+    said = f"{drifted} of {len(ordered)} features differ" if drifted else "like the reference"
     if mode == "insufficient" and not drifted:
         said = "no verdict"
     features = tuple(one.said(alpha) for one in ordered[:MOST_FEATURES])
@@ -162,10 +163,11 @@ def _concluded(
         features=features,
         detail=f"{said}{first}; {basis}; alpha {alpha:g}",
         scales=scales,
-        family_p=min((one.p_of_all(alpha) for one in found), default=1.0),
+        family_p=min((alpha * one for _, one, _ in ranks if alpha * one <= 1), default=1.0),
     )
 
 
 def _rank(one: Finding) -> tuple[int, float, float]:
     """Critical ones first, then warnings, then the rest, each from its most surprising one on."""
-    return _SERIOUS[one.severity], one.surprise, -abs(one.effect)
+    surprise = one.surprise
+    return _SERIOUS[one.severity if surprise <= 1 else None], surprise, -abs(one.effect)

@@ -145,9 +145,8 @@ class _Windows:
         found = np.empty((*self.rows.shape, max(sizes) + 1), dtype=np.int64)
         found[:] = self.known.sizes[:, None]
         df = np.empty(self.rows.shape, dtype=np.int64)
-        levels = [row[:size].tobytes() for row, size in zip(self.known.present, sizes, strict=True)]
         for s, windows in enumerate(self.rows.tolist()):
-            for k, (window, level) in enumerate(zip(windows, levels, strict=True)):
+            for k, (window, level) in enumerate(zip(windows, self.known.levels, strict=True)):
                 starts = _groups(level, window)
                 found[s, k, : len(starts)] = starts
                 df[s, k] = len(starts) - 1

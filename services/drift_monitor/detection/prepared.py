@@ -18,6 +18,7 @@ from shared.together import Together, correlations
 
 Floats = NDArray[np.float64]
 Whole = NDArray[np.int64]
+Truth = NDArray[np.bool_]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -77,6 +78,7 @@ class Words:
             none. `other`, `gone`: the places of others and of missing ones, (K,).
         present, rows, missing: rows per level, (K, L), and together, and missing ones, (K,).
         once: rows that tell how many come from levels never seen, (K,).
+        levels: `present` of each without what it lacks, as bytes.
     """
 
     places: Whole
@@ -88,6 +90,7 @@ class Words:
     rows: Whole
     missing: Whole
     once: Whole
+    levels: tuple[bytes, ...]
 
     @classmethod
     def of(cls, layout: Layout, counts: Whole) -> "Words":
@@ -111,6 +114,7 @@ class Words:
             missing=counts[other + 1],
             # Good (1953), Biometrika 40: levels seen once tell how many come from unseen ones.
             once=((present == 1) & is_named).sum(axis=-1) + counts[other],
+            levels=tuple(row[:n].tobytes() for row, n in zip(present, sizes, strict=True)),
         )
 
 
@@ -207,6 +211,7 @@ class Prepared:
     words: Words
     moving: Moving | None
     _chances: dict[int, Chance] = field(default_factory=dict)
+    _tables: dict[tuple[int, ...], tuple[Truth, Floats]] = field(default_factory=dict)
 
     def chance(self, reference: Reference, rows: int) -> Chance | None:
         """What is known of how windows of so many rows vary by chance; None when too little is.
@@ -224,6 +229,20 @@ class Prepared:
         if found is None:
             found = Chance.of(known or reference.scale_for(rows))
             self._chances[key] = found
+        return found
+
+    def tables(self, chances: tuple[Chance, ...]) -> tuple[Truth, Floats]:
+        """Which features can be tested and their factors, of several scales of this reference.
+
+        Returns:
+            Shapes (S, F) and (factors, S, F).
+        """
+        key = tuple(map(id, chances))  # they live as long as this
+        found = self._tables.get(key)
+        if found is None:
+            tested = np.stack([chance.tested for chance in chances])
+            found = tested, np.stack([chance.table for chance in chances], axis=1)
+            self._tables[key] = found
         return found
 
 

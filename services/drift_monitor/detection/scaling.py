@@ -71,6 +71,7 @@ def merged_windows(
     if not windows:
         return None
     chances = tuple(found[scale] for scale in windows)
+    tested, table = base.tables(chances)
     joint = _joint([sketch.joint for sketch in history[: windows[-1]]], len(windows))
     shares = [
         family_parts(1 if _has_pairs(joint, reference, chance, place) else 0)
@@ -87,8 +88,8 @@ def merged_windows(
         each=each,
         pairs=pairs,
         together=together,
-        tested=np.stack([chance.tested for chance in chances]),
-        table=np.stack([chance.table for chance in chances], axis=1),
+        tested=tested,
+        table=table,
     )
 
 

@@ -106,15 +106,19 @@ class Shares:
         is_odd = self._is_unusual()
         asked = np.where(either, is_odd, (self.x > 0) & (is_odd | (self.y == 0)))
         asked = asked if wanted is None else asked & wanted
-        both = np.broadcast_to(either, asked.shape)[asked].tolist()
-        given = (self.x, self.rows, self.y, self.others, self.factor)
-        shares = map(Share, *(part[asked].tolist() for part in given))
+        both = np.broadcast_to(either, asked.shape)
         found = np.ones(self.x.shape)
-        found[asked] = [
-            share.either() if is_both else share.more()
-            for share, is_both in zip(shares, both, strict=True)
-        ]
+        for s, n in np.argwhere(asked & both).tolist():
+            found[s, n] = self.at(s, n).either()
+        found[asked & ~both] = self._more(asked & ~both)
         return found
+
+    def _more(self, asked: Truth) -> list[float]:
+        """See `Share.more`."""
+        rows, factor = self.rows[asked], self.factor[asked]
+        x, total = self.x[asked] // factor, (rows + self.others[asked]) / factor
+        given = (x, total, x + np.ceil(self.y[asked] / factor), rows / factor)
+        return list(map(probability.hypergeometric_sf, *(part.tolist() for part in given)))
 
     def _is_unusual(self) -> Truth:
         """Within two standard errors nothing has to be worked out exactly."""

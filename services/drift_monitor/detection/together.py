@@ -52,8 +52,9 @@ class _Pairs:
         tested: these scales.
         here: correlations of the windows.
         error: standard error of their transformed values.
-        z, lumpy: how far these are from those of the reference, and how lumpy that is by chance,
-            worked out for pairs that surprise, 0 for others.
+        z, lumpy, share: how far these are from those of the reference, how lumpy that is by chance,
+            and how much it has to do with single rows, see `lumps`; worked out for pairs that
+            surprise, 0 for others.
         p, level: of each pair, and the part of alpha of each pair of a scale, (S,).
     """
 
@@ -64,6 +65,7 @@ class _Pairs:
     error: Floats
     z: Floats
     lumpy: Floats
+    share: Floats
     p: Floats
     level: Floats
 
@@ -79,15 +81,16 @@ class _Pairs:
         z, error, level = z / factors, error * factors, scales.pairs[tested] / z.shape[1]
         df = np.array([k.pairs_df for k in known])
         p = _both_tails(z, df[:, None])
-        lumpy = np.zeros(p.shape)
+        lumpy, share = np.zeros(p.shape), np.zeros(p.shape)
         odd = p <= NEAR * level[:, None]
         if odd.any():
             lumpy[odd] = _lumpy(moving, scales.counts[tested], joint, factors)[odd]
             near = linear_z(here, moving.usual, error)
+            share[odd] = share_of_lumps(z, lumpy)[odd]
             z[odd] = held_back(z, near, lumpy)[odd]
             free = np.broadcast_to(df[:, None], p.shape)[odd]
             p[odd] = _both_tails(normal_deviates(z[odd], lumpy[odd]), free)
-        return cls(moving, scales, tested, here, error, z, lumpy, p, level)
+        return cls(moving, scales, tested, here, error, z, lumpy, share, p, level)
 
     def findings(self, shift: float) -> list[Finding]:
         """The worst pair, and every other that shows a drift."""
@@ -123,9 +126,11 @@ class _Pairs:
         usual = t_quantile(level / 2, self.scales.chances[self.tested[row]].pairs_df)
         reach = deviate_for(usual, lumpy) * error
         low, high = _apart(here, there, reach)
+        if lumpy == 0:
+            return low, high
         # Where few rows decide, more of them make it vary more: as far as it is tolerated.
         reach *= (1 - there * there) * sqrt(1 + shift * sqrt(lumpy) / error)
-        share = float(share_of_lumps(self.z[row, pair], self.lumpy[row, pair]))
+        share = float(self.share[row, pair])
         return (
             low + share * (min(low, here - there - reach) - low),
             high + share * (max(high, here - there + reach) - high),
@@ -140,7 +145,8 @@ def _lumpy(moving: Moving, counts: Whole, joint: Joint, factors: Floats) -> Floa
     """How lumpy the differences of correlations are, (S, pairs)."""
     rows = np.diagonal(joint.pairs, axis1=-2, axis2=-1)
     here = lumps_of(powers(counts, moving.scores), rows, joint.pairs)
-    found = lumpy_pairs(here, joint.pairs, moving.lumps, moving.known.joint.pairs)
+    lumps, pairs = (here, moving.lumps), (joint.pairs, moving.known.joint.pairs)
+    found = lumpy_pairs(lumps, pairs, moving.usual, moving.spread)
     # Neighbours that resemble each other come in lumps of so many rows.
     return found * np.square(factors)
 
