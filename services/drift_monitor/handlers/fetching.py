@@ -20,8 +20,7 @@ T = TypeVar("T")
 MOST_SECONDS: Final = 10.0
 """That anybody waits for an artifact."""
 SILENT_SECONDS: Final = 10.0
-"""So long nothing else is asked for after the artifact store did not answer: that may take a while
-each time, with models locked."""
+"""So long nothing else is asked for after somebody has waited in vain."""
 GIVEN_UP_SECONDS: Final = 300.0
 """What has not come by then is asked for anew."""
 MOST_OVERDUE: Final = 4
@@ -56,12 +55,19 @@ class Fetching:
     _silent_until: float = 0.0
 
     async def get(
-        self, digest: Digest, load: Callable[[Digest], Awaitable[T]], *, anew: bool = False
+        self,
+        digest: Digest,
+        load: Callable[[Digest], Awaitable[T]],
+        *,
+        anew: bool = False,
+        one_of_many: bool = False,
     ) -> T:
         """What `load` makes of a digest; callers at the same time share one call of it.
 
         Args:
             anew: ask for it though something else did not come a moment ago.
+            one_of_many: others follow with models locked, and each may take a while to fail: where
+                the store is not there, they are not asked for.
 
         Raises:
             NotFetched: it did not come in time, or is not asked for now (`NotAsked`).
@@ -77,7 +83,8 @@ class Fetching:
         try:
             found: T = pending.task.result()
         except Unavailable as error:
-            self._silent_until = time.monotonic() + SILENT_SECONDS
+            if one_of_many:
+                self._silent_until = time.monotonic() + SILENT_SECONDS
             raise NotFetched(str(error)) from error
         return found
 

@@ -129,7 +129,7 @@ class Profiles:
         """
         found = self._known.get(digest)
         if found is None:
-            found = await self.fetching.get(digest, self._load, anew=anew)
+            found = await self.fetching.get(digest, self._load, anew=anew, one_of_many=True)
         return found
 
     async def _load(self, digest: Digest) -> Reference:
