@@ -12,12 +12,14 @@ import pytest
 
 from services.drift_monitor.handlers import Ageing, Predictions
 from services.drift_monitor.memory import Memory
+from services.drift_monitor.streams import models_in, streams_of
 from shared.errors import StoreUnavailable
 from shared.events import (
     DataQualityAlarmed,
     DataQualityCleared,
     DeploymentRolledBack,
     Event,
+    ModelName,
     ModelPromoted,
     ModelRegistered,
     PredictionsLogged,
@@ -35,6 +37,7 @@ from tests.drift_monitor.building import (
     PUMP,
     Answered,
     Serving,
+    a_label,
     a_manifest,
     a_profile,
     a_spec,
@@ -431,6 +434,18 @@ async def test_a_stale_champion_that_comes_back_is_said_to_be_stale_once_more(si
         "DataQualityCleared",
         "DataQualityAlarmed",
     ]
+
+
+async def test_what_is_said_is_caused_by_a_batch_with_answers_of_its_model(site: Site) -> None:
+    batch = Serving().batch(QUIET[:3])
+    first, *others = batch.rows
+    mixed = replace(batch, rows=(replace(first, model=ModelName("fan")), *others))
+
+    predictions, labels = streams_of(site.predictions, site.labels)
+
+    assert predictions.about is models_in
+    assert models_in(mixed) == {"fan", first.model}
+    assert list(labels.about(a_label("p", 1.0))) == [first.model]
 
 
 async def test_memory_keeps_the_windows_that_were_used_last(watched: Site) -> None:

@@ -198,6 +198,25 @@ async def test_a_newer_trigger_takes_the_place_of_a_queued_job(jobs: Jobs) -> No
     assert await add(jobs, "old"), "a superseded job can be wanted again"
 
 
+async def test_a_job_is_withdrawn_while_it_waits_or_by_its_last_holder_only(jobs: Jobs) -> None:
+    await add(jobs, "k1")
+    silent = await claim(jobs)
+    holder = await until_claimable(jobs)
+    withdrawn = [
+        await jobs.withdraw(silent, "late"),
+        await jobs.withdraw(holder, "another is made"),
+    ]
+    await add(jobs, "k2")
+    (waiting,) = await jobs.waiting_of("m")
+
+    withdrawn.append(await jobs.withdraw(waiting, "another is made"))
+
+    assert withdrawn == [False, True, True]
+    assert await jobs.claim("w") is None
+    assert await jobs.complete(holder, []) is False
+    assert await add(jobs, "k2"), "it may be queued anew"
+
+
 async def test_a_job_that_is_not_due_waits(jobs: Jobs) -> None:
     await jobs.add("k", "m", {}, CAUSE, run_after=clock.now() + timedelta(hours=1))
 
