@@ -138,13 +138,13 @@ class Transaction:
     """An open transaction of one task, with the cause of what is said in it.
 
     Attributes:
-        causes: of what is said about these subjects, where several events are reacted to at once.
+        causes: tells them by subject, where several events are reacted to at once.
     """
 
     connection: Any
     service: str
     cause: Cause
-    causes: Mapping[str, Cause] = field(default_factory=dict)
+    causes: Callable[[], Mapping[str, Cause]] = dict
     said: list[Heard[Event]] = field(default_factory=list)
     hearing: list[str] = field(default_factory=list)
     """Types of the events being reacted to; fault points know the transaction by them."""
@@ -154,7 +154,7 @@ class Transaction:
 
     def cause_of(self, subject: str) -> Cause:
         """Why something is said about a subject in this transaction."""
-        return self.causes.get(subject, self.cause)
+        return self.causes().get(subject, self.cause)
 
     async def say(
         self,

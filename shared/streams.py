@@ -9,6 +9,7 @@ import time
 from collections import deque
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cache, partial
 from typing import Any, Generic, Protocol, TypeVar
 
 from shared.events import Event, Heard
@@ -210,12 +211,17 @@ class Lanes(Generic[C]):
         if lane is not None:
             lane.worker.live()
         heards = [letter.heard for letter in letters if letter.heard]
-        about = {subject: heard for heard in heards for subject in stream.about(heard.event)}
         transaction.cause = Cause.of(heards[-1])
-        transaction.causes = {subject: Cause.of(heard) for subject, heard in about.items()}
+        transaction.causes = cache(partial(_causes, stream, heards))  # of most nothing is said
         positions = {(last.topic, last.partition): last.offset + 1}
         events = await stream.handle(heards, positions)
         return [(transaction.cause_of(event.subject), event) for event in events]
+
+
+def _causes(stream: Stream, heards: Sequence[Heard[Any]]) -> dict[str, Cause]:
+    """The last of these records about each subject."""
+    last = {subject: heard for heard in heards for subject in stream.about(heard.event)}
+    return {subject: Cause.of(heard) for subject, heard in last.items()}
 
 
 async def _not_called(_: Heard[Any]) -> Iterable[Event]:
