@@ -15,6 +15,10 @@ FLEET: Final = Board(
         Panel(
             title="Models by severity of drift",
             queries=(
+                (
+                    "count(max by (model) (tidewheel_drift_severity) == -1) or vector(0)",
+                    "not judged",
+                ),
                 ("count(max by (model) (tidewheel_drift_severity) == 0) or vector(0)", "clean"),
                 ("count(max by (model) (tidewheel_drift_severity) == 1) or vector(0)", "warning"),
                 ("count(max by (model) (tidewheel_drift_severity) == 2) or vector(0)", "critical"),
@@ -141,7 +145,7 @@ MODEL: Final = Board(
                     "sure shift",
                 ),
             ),
-            help="0 clean, 1 warning, 2 critical; and by how many standard deviations a feature "
+            help="-1 not judged, 0 clean, 1 warning, 2 critical; and by how many standard deviations a feature "
             "surely lies off.",
         ),
         Panel(

@@ -439,7 +439,8 @@ GAUGES: Final[Mapping[GaugeName, Metric]] = {
     ),
     "tidewheel_drift_severity": Metric(
         means="Of the champion's newest window, and of the newest ones of its drifted seasons, the "
-        "worst: 0 like the reference, 1 warning, 2 critical. Worry: 2.",
+        "worst: 0 like the reference, 1 warning, 2 critical; -1 where none was compared with "
+        "it. Worry: 2.",
         labels=("model",),
         by=("drift_monitor",),
     ),

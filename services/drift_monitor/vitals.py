@@ -19,6 +19,8 @@ LEAST_SECONDS: Final = 1200.0
 rows were answered within half an hour; so it is told of no rows but such as are not counted, which
 takes a minute or two, however few come at once and however long none came before."""
 SEVERITIES: Final = {None: 0, "warning": 1, "critical": 2}
+NOT_JUDGED: Final = -1
+"""Of windows that were not compared with anything, and show nothing."""
 Series = tuple[GaugeName, Mapping[str, str], float]
 
 
@@ -35,6 +37,8 @@ class Standing:
         is_alarmed: whether the running test has raised an alarm that stands; `is_degraded` whether
             windows were worse and are not shown to be good again.
         quality, estimate: what labels and scores said last, as plain data.
+        severity: of the window that tells how it stands; `is_judged` whether that was compared
+            with the reference.
         drifted, critical: features that drifted, and how many of them surely by more than is
             tolerated; `shifted`: how far the worst of all surely lies off, whichever way.
         alarms: kinds of data quality that are alarmed.
@@ -51,6 +55,7 @@ class Standing:
     shifted: float | None = None
     drifted: int | None = None
     critical: int | None = None
+    is_judged: bool = False
     closed_at: datetime | None = None
     closed_seconds: float | None = None
     open_rows: int | None = None
@@ -121,7 +126,9 @@ def series(found: Standing) -> Iterator[Series]:
 
 def _drift(found: Standing) -> Iterator[Series]:
     model = {"model": found.model}
-    yield "tidewheel_drift_severity", model, float(SEVERITIES.get(found.severity, 0))
+    is_known = found.is_judged or found.severity is not None
+    severity = SEVERITIES[found.severity] if is_known else NOT_JUDGED
+    yield "tidewheel_drift_severity", model, float(severity)
     yield "tidewheel_drift_effect_lower_bound", model, found.shifted or 0.0
     drifted, critical = found.drifted or 0, found.critical or 0
     yield "tidewheel_drift_features", model | {"level": "critical"}, float(critical)

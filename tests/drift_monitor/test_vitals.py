@@ -55,10 +55,10 @@ def told(standing: Standing) -> dict[tuple[str, ...], float]:
     }
 
 
-def test_without_any_window_a_champion_is_clean_since_its_registration() -> None:
+def test_without_any_window_a_champion_is_not_judged_since_its_registration() -> None:
     found = told(a_standing())
 
-    assert found["drift_severity",] == 0
+    assert found["drift_severity",] == -1
     assert found["drift_last_window_timestamp_seconds",] == NOW.timestamp()
     assert found["drift_window_seconds",] == LEAST_SECONDS
     assert not [name for name, *_ in found if name in ("quality_value", "quality_gap_lower_bound")]
@@ -66,7 +66,12 @@ def test_without_any_window_a_champion_is_clean_since_its_registration() -> None
 
 @pytest.mark.parametrize(("severity", "value"), [(None, 0), ("warning", 1), ("critical", 2)])
 def test_severity_is_a_number(severity: str | None, value: int) -> None:
-    assert told(a_standing(severity=severity))["drift_severity",] == value
+    assert told(a_standing(severity=severity, is_judged=True))["drift_severity",] == value
+
+
+def test_what_was_compared_with_nothing_is_not_told_as_clean() -> None:
+    assert told(a_standing())["drift_severity",] == -1
+    assert told(a_standing(severity="warning"))["drift_severity",] == 1
 
 
 def test_features_that_drifted_are_told_by_level() -> None:
@@ -282,7 +287,7 @@ async def test_only_champions_are_told_and_former_ones_no_longer(
     assert sample("tidewheel_quality_alarm", metric="mae", by="detector") == 0
     assert sample("tidewheel_drift_window_seconds") == LEAST_SECONDS
     assert sample("tidewheel_drift_last_window_timestamp_seconds") == crowned.timestamp()
-    assert sample("tidewheel_drift_severity") == 0
+    assert sample("tidewheel_drift_severity") == -1
     assert sample("tidewheel_data_quality_alarm", kind="range") == 0
     assert sample("tidewheel_quality_value", metric="mae", kind="realised") is None
     assert sample("tidewheel_drift_windows_total", verdict="critical") == 0
