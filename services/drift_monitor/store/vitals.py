@@ -53,7 +53,8 @@ STANDINGS: Final = f"""
         coalesce(jsonb_path_exists(v.watch, '$.series.*.is_degraded ? (@ == true)')
             or (v.watch ->> 'is_degraded')::boolean and not (v.watch ->> 'detector')::boolean,
             false) as is_degraded,
-        told.severity, coalesce(told.mode <> 'insufficient', false) as is_judged, found.shifted, found.drifted, found.critical, closed.closed_at,
+        told.severity, coalesce(told.mode <> 'insufficient', false) as is_judged,
+        found.shifted, found.drifted, found.critical, closed.closed_at,
         closed.seconds as closed_seconds,
         opened.rows as open_rows, opened.seconds as open_seconds, opened.ended_at as open_at,
         opened.begun_at as open_since,
