@@ -145,8 +145,8 @@ MODEL: Final = Board(
                     "sure shift",
                 ),
             ),
-            help="-1 not judged, 0 clean, 1 warning, 2 critical; and by how many standard deviations a feature "
-            "surely lies off.",
+            help="-1 not judged, 0 clean, 1 warning, 2 critical; and by how many standard "
+            "deviations a feature surely lies off.",
         ),
         Panel(
             title="Loss: realised, estimated, rule",
