@@ -152,7 +152,8 @@ def least_expected(window: Floats | float) -> Floats:
     Five are the usual rule, for levels of a twentieth; levels near 1e-6 need more, where a window
     has them, because counts of few rows have a long tail.
     """
-    return np.clip(np.asarray(window) * _PER_ROW, LEAST_EXPECTED, MOST_EXPECTED)
+    least = np.maximum(np.asarray(window) * _PER_ROW, LEAST_EXPECTED)
+    return np.asarray(np.minimum(least, MOST_EXPECTED))
 
 
 def joined_groups(totals: Rows, window: int) -> Counts:

@@ -75,19 +75,24 @@ def shapes_of(
     before: Floats, all_before: Floats, groupings: Sequence[Whole]
 ) -> list[tuple[Floats, Floats]]:
     """The same by the rows before each cell, see `cells.reached`."""
-    return [_shape(_grouped(before, starts), _grouped(all_before, starts)) for starts in groupings]
-
-
-def _shape(held: Floats, whole: Floats) -> tuple[Floats, Floats]:
-    window, total = held.sum(axis=-1), whole.sum(axis=-1)
-    statistic = cells.chi_square_of(np.vecdot(held, held / np.maximum(whole, 1)), window, total)
-    is_held = whole > 0
-    df = np.maximum(np.count_nonzero(is_held, axis=-1) - 1.0, 0.0)
-    df = np.broadcast_to(df, statistic.shape).copy()
+    window, total = before[..., -1], all_before[..., -1]
     with np.errstate(divide="ignore", invalid="ignore"):
         # What is to be expected at least, turned into rows of window and rest.
         least = cells.least_expected(window) * total / window
-    few = ((whole < least[..., None]) & is_held).any(axis=-1)
+    return [
+        _shape(_grouped(before, starts), _grouped(all_before, starts), window, total, least)
+        for starts in groupings
+    ]
+
+
+def _shape(
+    held: Floats, whole: Floats, window: Floats, total: Floats, least: Floats
+) -> tuple[Floats, Floats]:
+    statistic = cells.chi_square_of(np.vecdot(held, held / np.maximum(whole, 1)), window, total)
+    is_held = whole > 0
+    groups = np.add.reduce(is_held, axis=-1, dtype=np.float64)
+    df = np.maximum(np.subtract(groups, 1.0, out=np.empty(statistic.shape)), 0.0)
+    few = np.logical_or.reduce((whole < least[..., None]) & is_held, axis=-1)
     for row, feature in _to_join(few, shared=len(whole) == 1):
         total = whole[row if len(whole) > 1 else 0, feature]
         into = cells.joined_groups(total, _middle(window[row, feature]))
@@ -107,6 +112,8 @@ def _grouped(before: Floats, starts: Whole) -> Floats:
 
 def _middle(rows: Floats) -> int:
     """The median of one or many, rounded down."""
+    if np.ndim(rows) == 0:
+        return int(rows)
     ordered = np.sort(np.atleast_1d(rows))
     return int((ordered[(len(ordered) - 1) // 2] + ordered[len(ordered) // 2]) / 2)
 

@@ -179,10 +179,11 @@ def correlations(moments: Whole, pairs: Whole, firsts: Whole | Floats) -> Floats
     there = np.maximum(np.diagonal(pairs, axis1=-2, axis2=-1), 1)
     mean = firsts / there
     variance = np.diagonal(moments, axis1=-2, axis2=-1) / there - np.square(mean)
-    shared = moments / np.maximum(pairs, 1) - mean[..., :, None] * mean[..., None, :]
-    scale = np.sqrt(np.maximum(variance[..., :, None] * variance[..., None, :], 0.0))
+    (a, b), rows = _upper(pairs.shape[-1]), np.maximum(_of_pairs(pairs), 1)
+    shared = _of_pairs(moments) / rows - mean[..., a] * mean[..., b]
+    scale = np.sqrt(np.maximum(variance[..., a] * variance[..., b], 0.0))
     r = np.divide(shared, scale, out=np.zeros_like(shared), where=scale > 0)
-    return np.asarray(np.clip(_of_pairs(r), -_CLOSE, _CLOSE))
+    return np.asarray(np.minimum(np.maximum(r, -_CLOSE), _CLOSE))
 
 
 def pair_z(
@@ -241,8 +242,9 @@ def block_z(blocks: tuple[Joint, Floats], rest: tuple[Joint, Floats], spread: Fl
 
 def _of_pairs(square: Any) -> Any:
     """What is above the diagonal, shape (..., d(d-1)/2)."""
-    first, second = _upper(square.shape[-1])
-    return square[..., first, second]
+    size = square.shape[-1]
+    first, second = _upper(size)
+    return square.reshape(*square.shape[:-2], size * size).take(first * size + second, axis=-1)
 
 
 @lru_cache(maxsize=64)

@@ -18,6 +18,7 @@ from shared.tails import chi_square_tails, quantiles, t_tails
 Floats = NDArray[np.float64]
 Whole = NDArray[np.int64]
 Truth = NDArray[np.bool_]
+_TESTS: Final = tuple(CATEGORY)
 Tested = tuple[Floats, Floats]
 """Statistics and their p-values, (S, K) each."""
 
@@ -98,8 +99,9 @@ class _Windows:
         # Where no level was ever seen, or is now, only what is missing says anything.
         is_there = tested & (self.rows > 0) & (self.known.rows > 0)
         found = {"shape": self._shape(is_there), **self._shares(is_there, tested)}
-        statistic = np.stack([found[test][0] for test in CATEGORY])
-        p = np.stack([found[test][1] for test in CATEGORY])
+        shape = len(CATEGORY), *self.rows.shape
+        statistic = np.concatenate([found[test][0] for test in CATEGORY]).reshape(shape)
+        p = np.concatenate([found[test][1] for test in CATEGORY]).reshape(shape)
         may = np.stack([is_there, is_there, is_there, tested])
         part = np.array(list(CATEGORY.values()))[:, None]
         each = self.scales.each
@@ -111,12 +113,10 @@ class _Windows:
         wanted.reshape(-1, features)[worst, np.arange(features)] = True
         wanted &= tested.any(axis=0)
         # Category by category, scale by scale.
-        places = np.argwhere(wanted.transpose(2, 1, 0)).tolist()
-        names = list(CATEGORY)
-        return [
-            self._finding(names[t], s, k, float(statistic[t, s, k]), float(p[t, s, k]), level[t, s])
-            for k, s, t in places
-        ]
+        k, s, t = np.nonzero(wanted.transpose(2, 1, 0))
+        names = [_TESTS[test] for test in t.tolist()]
+        told = s, k, statistic[t, s, k], p[t, s, k], level[t, s]
+        return list(map(self._finding, names, *(part.tolist() for part in told)))
 
     def _shape(self, wanted: Truth) -> Tested:
         statistic, df = self._chi_square()
@@ -176,7 +176,7 @@ class _Windows:
     def _finding(
         self, test: CategoryTest, s: int, k: int, statistic: float, p: float, level: float
     ) -> Finding:
-        level, low, high = float(level), None, None
+        low, high = None, None
         share = self.shares.at(s, _SHARES[test] * len(self.known.places) + k)
         if p <= level:
             # The level whose share is told was chosen among all of them.

@@ -18,6 +18,7 @@ from shared.tails import chi_square_tails, quantiles, t_tails
 Floats = NDArray[np.float64]
 Whole = NDArray[np.int64]
 _SHARES: Final = ("missing", "below", "above")
+_TESTS: Final = tuple(NUMBER)
 Tested = tuple[Floats, Floats]
 """Statistics and their p-values, (S, F) each."""
 
@@ -92,9 +93,11 @@ class _Windows:
         ranked = {test: (one.z, one.p) for test, one in self.ranked.items()}
         found = ranked | self._shapes() | self._outside()
         tested = self.scales.tested.take(self.known.places, axis=1)
-        statistic = np.stack([found[test][0] for test in NUMBER])
+        shape = len(NUMBER), *self.rows.shape
+        statistic = np.concatenate([found[test][0] for test in NUMBER]).reshape(shape)
         # Features that cannot be tested say nothing.
-        p = np.where(tested, np.stack([found[test][1] for test in NUMBER]), 1.0)
+        p = np.concatenate([found[test][1] for test in NUMBER]).reshape(shape)
+        p = np.where(tested, p, 1.0)
         part = np.array(list(NUMBER.values()))[:, None]
         level = self.scales.each / max(len(self.base.names), 1) * part
         surprise = p / level[:, :, None]
@@ -103,12 +106,10 @@ class _Windows:
         wanted = surprise <= 1
         wanted.reshape(-1, features)[worst, np.arange(features)] = True
         # Feature by feature.
-        places = np.argwhere(wanted.transpose(2, 0, 1)).tolist()
-        names = list(NUMBER)
-        return [
-            self._finding(names[t], s, f, float(statistic[t, s, f]), float(p[t, s, f]), level[t, s])
-            for f, t, s in places
-        ]
+        f, t, s = np.nonzero(wanted.transpose(2, 0, 1))
+        names = [_TESTS[test] for test in t.tolist()]
+        told = s, f, statistic[t, s, f], p[t, s, f], level[t, s]
+        return list(map(self._finding, names, *(part.tolist() for part in told)))
 
     def _shapes(self) -> dict[str, Tested]:
         stack = self.known.stack
@@ -146,7 +147,6 @@ class _Windows:
     def _finding(
         self, test: NumberTest, s: int, f: int, statistic: float, p: float, level: float
     ) -> Finding:
-        level = float(level)
         effect, low, high = self._effect(test, s, f, level, is_real=p <= level)
         return Finding(
             feature=self.base.names[self.known.stack.features[f]],

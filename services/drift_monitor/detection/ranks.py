@@ -9,11 +9,16 @@ from numpy.typing import NDArray
 
 from services.drift_monitor.detection.prepared import Numbers
 from shared import cells
+from shared.lumps import deviate_for, normal_deviates
 from shared.probability import t_quantile
 from shared.tails import pearson_quantiles, pearson_tails, t_tails
 
 LEAST_TOLD: Final = 1e-9
 """Of a row about how wide a number is: two values of one share each tell nothing."""
+_SQUARES: Final = 8.0
+"""Squared skewness of a squared normal number."""
+_LUMPY: Final = 0.01
+"""Squared skewness of a sum up to which a normal tail is near enough."""
 Floats = NDArray[np.float64]
 
 
@@ -74,6 +79,8 @@ class Ranked:
             their ratio; `error` its standard error, NaN where nothing is told.
         skewness: of the sum by chance; None where rows resemble their neighbours.
         df: degrees of freedom of what is known of chance.
+        lumpy: how much single rows decide, see `lumps`; None without neighbours, where the
+            skewness says it.
     """
 
     z: Floats
@@ -82,6 +89,7 @@ class Ranked:
     error: Floats
     skewness: Floats | None
     df: Floats
+    lumpy: Floats | None = None
 
     def interval(self, s: int, f: int, level: float) -> tuple[float | None, float | None]:
         """Of the effect, as wide as its test is strict."""
@@ -90,6 +98,7 @@ class Ranked:
             return None, None
         if self.skewness is None:
             high = t_quantile(level / 2, float(self.df[s, f]))
+            high = deviate_for(high, float(self.lumpy[s, f])) if self.lumpy is not None else high
             low = -high
         else:
             low, high = pearson_quantiles(level / 2, float(self.skewness[s, f]))
@@ -138,11 +147,20 @@ def _alike(
     if test == "scale":
         # Few independent rows make a sum of squares lopsided; fewer degrees cover that.
         df = 1 / (1 / df + 1 / np.maximum(ranks.window / factors["clump"], 1.0))
+    lumpy = _lumpy(test, ranks, factors[test])
     return Ranked(
         z=z,
-        p=np.minimum(2 * t_tails(np.abs(z), df), 1.0),
+        p=np.minimum(2 * t_tails(np.abs(normal_deviates(z, lumpy)), df), 1.0),
         effect=moved[0],
         error=factors[test] * moved[1],
         skewness=None,
         df=df,
+        lumpy=lumpy,
     )
+
+
+def _lumpy(test: str, ranks: cells.Ranks, factor: Floats) -> Floats:
+    """How much single rows decide; 0 where they hardly do. Neighbours come in larger lumps."""
+    usual = _SQUARES / np.maximum(ranks.window, 1.0) if test == "scale" else 0.0
+    found = np.square(ranks.skewness()) - usual
+    return np.asarray(np.where(found > _LUMPY, found * np.square(factor), 0.0))

@@ -39,7 +39,8 @@ def joint_findings(base: Prepared, scales: Scales, shift: float) -> list[Finding
     tested = [s for s in range(len(joint.waves)) if scales.pairs[s] > 0]
     if not tested:
         return []
-    joint = Joint(joint.moments[tested], joint.pairs[tested], joint.waves[tested])
+    if len(tested) < len(joint.waves):
+        joint = Joint(joint.moments[tested], joint.pairs[tested], joint.waves[tested])
     pairs = _Pairs.of(moving, scales, joint, tested).findings(shift)
     return [*pairs[:1], *_waves(moving, scales, joint, tested), *pairs[1:]]
 
