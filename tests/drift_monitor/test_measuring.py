@@ -11,7 +11,7 @@ import pytest
 from numpy.typing import NDArray
 
 from services.drift_monitor.handlers import Settling
-from services.drift_monitor.store.outcomes import Due, Fed, due_of
+from services.drift_monitor.store.outcomes import Due, Fed, due_of, joined_texts
 from services.drift_monitor.windows import Watched
 from shared import codec
 from shared.errors import StoreUnavailable
@@ -445,6 +445,16 @@ async def test_labels_of_windows_that_are_forgotten_do_not_make_more_expected(
     assert delays.level == pytest.approx(0.5)
     came = await watched.store.database.fetchval("select came from label_delay")
     assert sum(came) == 50
+
+
+@pytest.mark.parametrize(
+    "texts", [[], ["p-1"], ["p-1", "p-2"], ["p-1\x1fp-2"], ["\x1f", "a", "b\x1f"], [""]]
+)
+def test_texts_that_are_sent_as_one_come_apart_again_whatever_is_in_them(texts: list[str]) -> None:
+    joined, parted = joined_texts(texts)
+
+    assert joined.split(parted) == (texts or [""])
+    assert not any(parted in text for text in texts)
 
 
 def test_a_list_that_was_cut_ends_before_its_last_moment() -> None:

@@ -37,16 +37,14 @@ class DelayTable:
         known = await self._came(list(came))
         models = sorted(came)
         counts = [came[model] + known.get(model, 0) for model in models]
-        # One array, cut into one for each: an array of arrays would be one of two dimensions.
+        # As texts: the driver looks at every number of an array at length.
         await self.database.execute(
             "insert into label_delay (model, came) "
-            "select model, ($2::int[])[(n - 1) * $3 + 1 : n * $3] "
-            "from unnest($1::text[]) with ordinality as d (model, n) "
+            "select model, came::int[] from unnest($1::text[], $2::text[]) as d (model, came) "
             "on conflict (model) do update set came = excluded.came, "
             "due_at = least(label_delay.due_at, label_delay.not_before)",
             models,
-            np.concatenate(counts).tolist(),
-            len(no_delays()),
+            [f"{{{','.join(map(str, one.tolist()))}}}" for one in counts],
         )
 
     async def _came(self, models: Sequence[str]) -> dict[str, Counts]:
