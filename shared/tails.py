@@ -23,7 +23,7 @@ _FURTHEST: Final = 38.0
 
 def quantiles(p: ArrayLike) -> Floats:
     """Where the standard normal distribution has reached each `p`; clipped far out."""
-    return np.asarray(special.ndtri(np.clip(p, LEAST, _MOST)))
+    return np.asarray(special.ndtri(np.minimum(np.maximum(p, LEAST), _MOST)))
 
 
 def normal_tails(z: ArrayLike) -> Floats:
@@ -60,7 +60,7 @@ def pearson_tails(z: Floats, skewness: Floats) -> Floats:
     x = np.maximum(df + np.copysign(z, z * skewness) * np.sqrt(2 * df), 0.0)
     is_hardly, is_above = np.abs(skewness) < _HARDLY, x > df
     # Further out the correction would turn back, and nothing is left of the normal tail.
-    near = np.clip(z, -_FURTHEST, _FURTHEST)
+    near = np.minimum(np.maximum(z, -_FURTHEST), _FURTHEST)
     tail = normal_tails(np.abs(near - skewness * (np.square(near) - 1) / 6))
     special.chdtrc(df, x, out=tail, where=is_above & ~is_hardly)
     special.chdtr(df, x, out=tail, where=~(is_above | is_hardly))

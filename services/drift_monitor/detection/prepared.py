@@ -1,5 +1,6 @@
 """What the tests of all windows of a version need, worked out once for as long as it is known."""
 
+from bisect import bisect_left
 from dataclasses import dataclass, field
 from typing import Final
 from weakref import WeakKeyDictionary
@@ -202,11 +203,11 @@ class Prepared:
     """A reference as its tests look at it; it does not keep the reference itself.
 
     Attributes:
-        names: of all features; `rows` how many of its own each of them has.
+        names: of all features; `rows` how many the features have, in ascending order.
     """
 
     names: tuple[str, ...]
-    rows: Whole
+    rows: tuple[int, ...]
     numbers: Numbers
     words: Words
     moving: Moving | None
@@ -224,7 +225,7 @@ class Prepared:
         if rows > reference.rows or not (is_free or known):
             return None
         # Of independent rows it depends on the window only which features have enough of them.
-        key = known.length if known else -int(np.count_nonzero(self.rows >= rows))
+        key = known.length if known else bisect_left(self.rows, rows) - len(self.rows)
         found = self._chances.get(key)
         if found is None:
             found = Chance.of(known or reference.scale_for(rows))
@@ -262,7 +263,7 @@ def _prepared(reference: Reference) -> Prepared:
     counts = np.concatenate([np.zeros(0, dtype=np.int64), *reference.counts])
     return Prepared(
         names=tuple(cell.name for cell in layout.features),
-        rows=np.array([int(part.sum()) for part in reference.counts], dtype=np.int64),
+        rows=tuple(sorted(int(part.sum()) for part in reference.counts)),
         numbers=Numbers.of(layout, counts),
         words=Words.of(layout, counts),
         moving=Moving.of(layout, counts, reference.together),
