@@ -15,9 +15,10 @@ BATCHES: Final = 40
 locked, and a database has room for some thousands of locks."""
 LABELS: Final = 2000
 """Labels in one transaction; of as many models, at worst."""
-BESIDE: Final = 2
-"""Transactions of labels that run beside each other: while the database works for one, the other is
-worked out. What labels change is in the database alone, under the locks of their models."""
+BESIDE: Final = 3
+"""Transactions of labels that run beside each other: one is worked out, the database works for one,
+and one waits for its disk or is on its way. What labels change is in the database alone, under the
+locks of their models."""
 
 
 def models_in(batch: PredictionsLogged) -> set[str]:
