@@ -11,7 +11,7 @@ import pytest
 from numpy.typing import NDArray
 
 from services.drift_monitor.handlers import Settling
-from services.drift_monitor.store.outcomes import Due, Fed, due_of, joined_texts
+from services.drift_monitor.store.outcomes import PARTED, Due, Fed, due_of, joined_texts
 from services.drift_monitor.windows import Watched
 from shared import codec
 from shared.errors import StoreUnavailable
@@ -448,12 +448,26 @@ async def test_labels_of_windows_that_are_forgotten_do_not_make_more_expected(
 
 
 @pytest.mark.parametrize(
-    "texts", [[], ["p-1"], ["p-1", "p-2"], ["p-1\x1fp-2"], ["\x1f", "a", "b\x1f"], [""]]
+    "texts",
+    [
+        [],
+        ["p-1"],
+        ["p-1", "p-2"],
+        ["p-1\x1fp-2"],
+        ["\x1f", "a", "b\x1f"],
+        [""],
+        ["", ""],
+        ["", "a"],
+    ],
 )
-def test_texts_that_are_sent_as_one_come_apart_again_whatever_is_in_them(texts: list[str]) -> None:
+async def test_texts_that_are_sent_as_one_come_apart_again_whatever_is_in_them(
+    site: Site, texts: list[str]
+) -> None:
     joined, parted = joined_texts(texts)
 
-    assert joined.split(parted) == (texts or [""])
+    found = await site.database.fetchval(f"select {PARTED}::text[]", joined, parted)
+
+    assert found == texts
     assert not any(parted in text for text in texts)
 
 

@@ -229,16 +229,19 @@ class OutcomeTable:
         )
 
 
-_ANSWERS: Final = """
+PARTED: Final = "(string_to_array($1, $2))[2:]"
+"""Texts that were sent as one. Before the first of them is an empty one: of nothing but an empty
+text the database would make no text at all."""
+_ANSWERS: Final = f"""
     select array_agg(p.id) as ids, array_agg(p.place), array_agg(p.model), array_agg(p.version),
         array_agg(p."window"), '[' || string_agg(p.answer::text, ',') || ']', array_agg(p.score),
         array_agg(p.predicted_at),
         array_agg(p.arms <> '[]' or p.id in (
-            select seen from unseen where seen = any(string_to_array($1, $2)))),
+            select seen from unseen where seen = any({PARTED}))),
         array_agg(o.place)
     from prediction p left join outcome o on o.place = p.place and o.counts
-    where p.id = any(string_to_array($1, $2))
-"""
+    where p.id = any({PARTED})
+"""  # noqa: S608 - constants only
 _COUNTING: Final = """
     select place, value, revision, observed_at, event, known_at
     from outcome where place = any($1::bigint[]) and counts
@@ -304,12 +307,12 @@ _DUE: Final = """
 
 
 def joined_texts(texts: Sequence[str]) -> tuple[str, str]:
-    """All of them as one text, and what parts them, which none of them contains.
+    """All of them behind an empty one as one text, and what parts them, which none contains.
 
     The driver looks at each text of an array at length, and outsiders may write any of them.
     """
     parted = SEPARATOR
-    while (joined := parted.join(texts)).count(parted) >= max(len(texts), 1):
+    while (joined := parted.join(["", *texts])).count(parted) > len(texts):
         parted = token_hex()
     return joined, parted
 

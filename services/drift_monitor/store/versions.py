@@ -28,6 +28,10 @@ _WATCH: Final = TypeAdapter(Watch)
 _PLAN_COLUMNS: Final = (
     "model, version, columns::text as columns, width, policy->'window' as rows, season, close_after"
 )
+_NONE_WAITS: Final = (
+    "(not v.behind or not exists (select from prediction p "
+    'where p.model = v.model and p.version = v.version and p."window" is null))'
+)
 LONGEST_REASON: Final = 500
 T = TypeVar("T")
 
@@ -146,9 +150,7 @@ class VersionTable:
         rows = await self.database.fetch(
             f"select {_PLAN_COLUMNS}, layout from version v "  # noqa: S608 - constants only
             "join unnest($1::text[], $2::int[]) as k (model, version) using (model, version) "
-            "where layout is not null and ($3 or not v.behind or not exists ("
-            "select from prediction p where p.model = v.model and p.version = v.version "
-            'and p."window" is null))',
+            f"where layout is not null and ($3 or {_NONE_WAITS})",
             *_columns(keys),
             behind,
         )
@@ -165,11 +167,14 @@ class VersionTable:
         return {(row["model"], row["version"]): Grid.read(row["layout"]) for row in rows}
 
     async def planned(self, keys: Iterable[Key]) -> dict[Key, tuple[Plan, Grid]]:
-        """How versions are cut, and their cells; without those whose cells were not kept."""
+        """How versions are cut, and their cells; without those whose cells were not kept.
+
+        Nor of those with rows that are to be counted before newer ones, as `plans`.
+        """
         rows = await self.database.fetch(
-            f"select {_PLAN_COLUMNS}, layout from version "  # noqa: S608 - constants only
+            f"select {_PLAN_COLUMNS}, layout from version v "  # noqa: S608 - constants only
             "join unnest($1::text[], $2::int[]) as k (model, version) using (model, version) "
-            "where layout is not null",
+            f"where layout is not null and {_NONE_WAITS}",
             *_columns(keys),
         )
         return self._readable("plan", rows, _planned)
