@@ -446,10 +446,10 @@ def losses_profile(metric: str, losses: NDArray[np.float64]) -> Losses:
         )
     mean = float(finite.mean())
     # Of losses that are 0 or 1 a cap would leave nothing where mistakes are rare.
-    cap = 1.0 if metric in BOUNDED else max(5 * mean, float(np.quantile(finite, 0.99)))
+    cap = 1.0 if metric in BOUNDED else _cap_of(finite, mean)
     capped = np.minimum(finite, cap)
     inflation = long_run_inflation(capped)
-    unit = 1.0 if metric in BOUNDED else cap or LEAST_UNIT
+    unit = cap
     bounded = np.minimum(finite / unit, 1.0)
     found = Losses(
         metric=metric,
@@ -464,6 +464,11 @@ def losses_profile(metric: str, losses: NDArray[np.float64]) -> Losses:
         bounded_high=_upper_end(bounded, inflation),
     )
     return _sure_of_no_more(found)
+
+
+def _cap_of(losses: Floats, mean: float) -> float:
+    """More than 0 where all of them are: otherwise nothing could ever be above it."""
+    return max(5 * mean, float(np.quantile(losses, 0.99))) or LEAST_UNIT
 
 
 def _upper_end(bounded: Floats, inflation: float) -> float:
@@ -492,7 +497,10 @@ def _sure_of_no_more(found: Losses) -> Losses:
 
 
 def _read_losses(plain: Mapping[str, Any]) -> Losses:
-    """Former releases capped losses that are bounded by themselves, and were sure of few rows."""
+    """Former releases capped losses that are bounded by themselves, and were sure of few rows.
+
+    Where all losses were 0, so was their cap, and nothing was ever above it.
+    """
     found = Losses(**plain)
     if found.metric in BOUNDED and found.rows > 0 and found.cap != 1.0:
         found = replace(
@@ -503,6 +511,8 @@ def _read_losses(plain: Mapping[str, Any]) -> Losses:
             unit=1.0,
             bounded_mean=found.mean,
         )
+    if found.rows > 0 and not found.cap:
+        found = replace(found, cap=LEAST_UNIT)
     return _sure_of_no_more(found)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from dataclasses import replace
 from datetime import timedelta
@@ -26,6 +27,7 @@ from services.drift_monitor.quality import (
     measure,
     step_of,
 )
+from services.drift_monitor.quality.bounds import interval, reach
 from services.drift_monitor.quality.delays import EDGES, censored, counted
 from services.drift_monitor.quality.units import in_unit, tolerated, tolerated_losses
 from shared.losses import row_losses
@@ -381,6 +383,38 @@ def test_a_rule_that_was_right_a_few_times_is_not_surely_better(rows: int, rule:
     labelled = Labelled.of([1.0] * rows, [0.0] * rows)
 
     assert measure(reference, labelled, Scope(rows=rows), tolerance=0.1).rule == rule
+
+
+@pytest.mark.parametrize("loss", [0.0, 1.0])
+def test_windows_with_nothing_but_mistakes_or_none_are_measured_whatever_labels_weigh(
+    loss: float,
+) -> None:
+    reference = replace(losses_profile("accuracy", wrong(100, 1000)), inflation=8.0)
+    for bands in itertools.product((1, 2, 3), (1, 2, 3), range(5, 60, 6), range(5, 60, 6)):
+        few, many, rows_few, rows_many = bands
+        weights = np.array([rows_few / few] * few + [rows_many / many] * many)
+        weights /= weights.sum()
+        losses = np.full(few + many, loss)
+
+        low, high = interval(reference, losses, weights)
+        off_by = reach(reference, losses, weights, 0.11, ALPHA)
+
+        assert low is not None
+        assert high is not None
+        assert (high if loss else low) == loss
+        assert math.isfinite(off_by)
+
+
+@pytest.mark.parametrize("metric", ["mae", "rmse", "log_loss"])
+def test_held_out_rows_without_any_loss_do_not_hide_windows_with_some(metric: str) -> None:
+    reference = losses_profile(metric, np.zeros(1000))
+
+    fine = measure(reference, every(np.zeros(500)), Scope(rows=500), tolerance=0.1)
+    worse = measure(reference, every(wrong(50, 500)), Scope(rows=500), tolerance=0.1)
+
+    assert reference.cap > 0
+    assert not fine.is_worse
+    assert worse.is_worse
 
 
 # --- no more labels -----------------------------------------------------------------------------

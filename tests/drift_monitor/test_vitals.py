@@ -181,12 +181,45 @@ def test_a_model_that_is_better_than_its_rule_is_not_told_to_be_worse(rows: int,
             found["quality_value", "mae", "realised"] > found["quality_value", "mae", "baseline"]
         )
         surely += found["quality_gap_lower_bound", "mae", "baseline"] > 0
-    far = Labelled.of([2.0 + n % 3 for n in range(rows)], [0.5] * rows)
+    far = Labelled.of([5.0 + n % 3 for n in range(rows)], [0.5] * rows)
     worse = told(a_standing(quality=asdict(measured(reference, far, rows))))
 
     assert above > 20
     assert surely <= 2
     assert worse["quality_gap_lower_bound", "mae", "baseline"] > 0
+
+
+@pytest.mark.parametrize(("rows", "rare"), [(400, 0.01), (200, 0.02), (100, 0.05)])
+def test_a_model_whose_rule_is_seldom_far_off_is_not_told_to_be_worse_where_it_never_was(
+    rows: int, rare: float, seed: int
+) -> None:
+    """A constant rule beside rare events: the model is truly better, and worse on all others.
+
+    Without a single one of them, in 1 to 2 % of such windows, it is worse on every row.
+    """
+    reference = Losses(
+        metric="mae",
+        rows=2000,
+        mean=1.0,
+        cap=5.0,
+        capped_mean=1.0,
+        capped_deviation=1.0,
+        inflation=1.0,
+    )
+    usual = 0.98 * rare * 4.95 / (1 - rare)
+    events = np.random.default_rng(seed).binomial(rows, rare, 2000)
+    named = list[str]()
+    for count in np.unique(np.append(events, 0)):
+        own = [0.05] * count + [0.05 + usual] * (rows - count)
+        of_rule = [5.0] * count + [0.05] * (rows - count)
+        found = measured(reference, Labelled.of(own, of_rule), rows)
+        told_of = told(a_standing(quality=asdict(found)))
+        above = told_of["quality_gap_lower_bound", "mae", "baseline"] > 0
+        assert above == (found.rule == "worse")
+        named += [found.rule] * int((events == count).sum())
+
+    assert (events == 0).any()
+    assert "worse" not in named
 
 
 def measured(reference: Losses, labelled: Labelled, rows: int) -> Measured:

@@ -7,7 +7,7 @@ Source: Clopper and Pearson (1934), Biometrika 26(4).
 """
 
 from math import fsum, hypot, sqrt
-from typing import Literal, NamedTuple
+from typing import Final, Literal, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,6 +16,9 @@ from services.drift_monitor.quality.estimating import ENDS
 from services.drift_monitor.quality.units import in_unit
 from shared import probability
 from shared.reference import BOUNDED, Losses, most_unseen, with_one_more
+
+CLOSE: Final = 1e-9
+"""A share of weights that is nearer to none or all of them is that: sums of weights are rounded."""
 
 Floats = NDArray[np.float64]
 Rule = Literal["", "better", "worse", "unclear"]
@@ -30,7 +33,7 @@ def reach(reference: Losses, capped: Floats, weights: Floats, limit: float, alph
     t = probability.t_quantile(alpha, df)
     if reference.metric == "accuracy":
         size = known_by(reference, weights)
-        mean = min(fsum((weights * capped).tolist()), 1.0)
+        mean = share_of(capped, weights)
         own = mean - probability.share_least(mean * size, size, alpha)
     else:
         deviation = max(float(capped.std(ddof=1)), reference.spread)
@@ -52,17 +55,24 @@ def known_by(reference: Losses, weights: Floats) -> float:
     return 1 / (reference.inflation * float(weights @ weights))
 
 
+def share_of(marks: Floats, weights: Floats) -> float:
+    """The weight of those of the rows that are marked by 1, all others being 0."""
+    share = fsum((weights * marks).tolist())
+    return 0.0 if share < CLOSE else 1.0 if share > 1 - CLOSE else share
+
+
 def interval(
     reference: Losses, losses: Floats, weights: Floats
 ) -> tuple[float | None, float | None]:
     """The 95 % interval of the mean; None for fewer than two, or where nothing tells of chance."""
     if len(losses) < 2:
         return None, None
-    mean, size = fsum((weights * losses).tolist()), known_by(reference, weights)
+    size = known_by(reference, weights)
     if reference.metric == "accuracy":
-        right = max(1 - mean, 0.0)
-        low = probability.share_least(mean * size, size, ENDS)
+        wrong, right = share_of(losses, weights), share_of(1 - losses, weights)
+        low = probability.share_least(wrong * size, size, ENDS)
         return low, 1 - probability.share_least(right * size, size, ENDS)
+    mean = fsum((weights * losses).tolist())
     deviation = max(float(losses.std(ddof=1)), reference.spread)
     if not deviation:
         return None, None
@@ -108,7 +118,11 @@ def beside_rule(
     other = -reference.cap if middle > 0 else reference.cap
     deviation = with_one_more(float(off.std(ddof=1)), len(off), middle, other)
     df = max(2.0, float(known.sum()) / reference.inflation - 1)
-    off_by = probability.t_quantile(alpha, df) * deviation / sqrt(known_by(reference, shares))
+    size = known_by(reference, shares)
+    # Nor do rows among which there is none of the few that would tip the scales show that there
+    # are none.
+    seldom = (reference.cap + abs(middle)) * most_unseen(size, alpha)
+    off_by = max(probability.t_quantile(alpha, df) * deviation / sqrt(size), seldom)
     ruled = fsum((shares * np.minimum(of_rule[known], reference.cap)).tolist())
     least = in_unit(reference.metric, max(ruled + middle - off_by, 0.0))
     rule: Rule = "better" if middle + off_by < 0 else "unclear"
