@@ -26,7 +26,14 @@ RETRIES: Final = 3
 RETRY: Final = timedelta(seconds=60)
 """After that no further try begins: who asks a store that hangs knows after a minute and a half,
 and holds a thread for no longer."""
-_PREFIXES: Final = {"s3": "AWS", "s3a": "AWS", "gs": "GOOGLE", "az": "AZURE", "abfs": "AZURE"}
+_AZURE: Final = ("az", "adl", "azure", "abfs", "abfss")
+_PREFIXES: Final = {"s3": "AWS", "s3a": "AWS", "gs": "GOOGLE"} | dict.fromkeys(_AZURE, "AZURE")
+_HOSTS: Final = {
+    ".core.windows.net": "AZURE",
+    ".fabric.microsoft.com": "AZURE",
+    "amazonaws.com": "AWS",
+    "r2.cloudflarestorage.com": "AWS",
+}
 _OPTIONS: Final = (
     *PATIENCE,
     "allow_http",
@@ -211,13 +218,19 @@ def _open(url: str) -> Any:
         return LocalStore(prefix=folder)
     return from_url(
         url,
-        client_options=_client_options(parts.scheme),
+        client_options=_client_options(_prefix_of(parts.scheme, parts.hostname or "")),
         retry_config={"max_retries": RETRIES, "retry_timeout": RETRY},
     )
 
 
-def _client_options(scheme: str) -> Any:
-    prefix = _PREFIXES.get(scheme, "HTTP")
+def _prefix_of(scheme: str, host: str) -> str:
+    """What names in the environment begin with, for the store that the library takes it for."""
+    if scheme in _PREFIXES:
+        return _PREFIXES[scheme]
+    return next((prefix for end, prefix in _HOSTS.items() if host.endswith(end)), "HTTP")
+
+
+def _client_options(prefix: str) -> Any:
     known = os.environ  # noqa: TID251 - where the library itself looks for them
     told = {name: known.get(f"{prefix}_{name.upper()}") for name in _OPTIONS}
     return PATIENCE | {name: value for name, value in told.items() if value}

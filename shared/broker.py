@@ -8,7 +8,7 @@ import asyncio
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
 from aiokafka.abc import ConsumerRebalanceListener as Listener
@@ -43,6 +43,14 @@ __all__ = [
 ]
 
 record_names.install()
+
+
+class Reach(NamedTuple):
+    """Where a consumer goes on reading a partition, and where ends what can be had of it."""
+
+    read_to: int
+    end: int
+
 
 Consumer = Any
 """An aiokafka consumer; the library has no types."""
@@ -187,6 +195,21 @@ def is_connected(consumer: Consumer) -> bool:
     """Whether any connection to a broker stands now."""
     connections = consumer._client._conns.values()  # noqa: SLF001 - not told otherwise
     return any(connection.connected() for connection in connections)
+
+
+def reach_of(consumer: Consumer, part: TopicPartition) -> Reach | None:
+    """How far a consumer has read a partition; None where nobody can tell. Any thread may ask.
+
+    The records that have come do not tell it: markers of transactions have places of their own,
+    and what a transaction has not committed yet is on the broker and cannot be had.
+    """
+    subscription = consumer._subscription.subscription  # noqa: SLF001 - `position` would wait
+    assignment = subscription.assignment if subscription is not None else None
+    state = assignment.state_value(part) if assignment is not None else None
+    if state is None or state._position is None or state.highwater is None:  # noqa: SLF001
+        return None
+    end = state.highwater if state.lso in (None, -1) else state.lso
+    return Reach(read_to=int(state._position), end=int(end))  # noqa: SLF001
 
 
 async def start_client(client: Any, seconds: float) -> None:

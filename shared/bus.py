@@ -9,6 +9,7 @@ import contextlib
 import time
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Final
 
 from shared import faults, telemetry
@@ -22,6 +23,7 @@ from shared.broker import (
     close_consumer,
     is_connected,
     make_consumer,
+    reach_of,
     start_client,
 )
 from shared.errors import TidewheelError, Unavailable
@@ -30,7 +32,7 @@ from shared.inbox import Inbox, Limits
 from shared.letters import Record, stamped
 from shared.outbox import Relay
 from shared.parking import Parked, count_parked, list_parked
-from shared.partitions import FULL, LOW, Worker, standing_still
+from shared.partitions import FULL, LOW, Starving, Worker, lag_of, standing_still
 from shared.patience import Patience
 from shared.postgres import Database, passes
 from shared.provisioning import TopicsDiffer, check_topics, ensure_topics
@@ -133,6 +135,7 @@ class Bus:
         self._measured_at = 0.0
         self._forgot_at = 0.0
         self._lag: dict[Any, int] = {}
+        self._starving: Starving[Any] = Starving()
         self._parked = 0
 
     async def run(self) -> None:
@@ -350,11 +353,12 @@ class Bus:
 
     async def _measure(self, consumer: Any) -> None:
         now, longest = time.monotonic(), self._timing.stalled_seconds
-        self._lag = {part: self._lag_of(consumer, part) for part in consumer.assignment()}
+        reaches = {part: reach_of(consumer, part) for part in consumer.assignment()}
+        self._lag = {part: lag_of(self._workers.get(part), at) for part, at in reaches.items()}
         self._tell_lag()
-        stands = standing_still(
-            self._workers, longest, lambda part: self._is_starved(consumer, part)
-        )
+        self._starving.look(reaches)
+        is_starved = partial(self._starving.for_longer_than, longest)
+        stands = standing_still(self._workers, longest, is_starved)
         if stands is not None:
             lag = self._lag.get(stands, 0)
             raise Stalled(f"{_name(stands)} has {lag} events and has not moved for {longest:.0f} s")
@@ -381,18 +385,6 @@ class Bus:
             labels = {"group": self._name, "topic": topic}
             telemetry.gauge("tidewheel_consumer_lag_messages", messages, **labels)
             telemetry.gauge("tidewheel_consumer_lag_seconds", seconds, **labels)
-
-    def _is_starved(self, consumer: Any, part: Any) -> bool:
-        """Whether the broker has events that do not come; those held behind missing ones came."""
-        end, heard = consumer.highwater(part), self._workers[part].heard
-        return end is not None and heard is not None and int(end) > heard
-
-    def _lag_of(self, consumer: Any, part: Any) -> int:
-        end = consumer.highwater(part)
-        worker = self._workers.get(part)
-        if end is None or worker is None or worker.position is None:
-            return worker.queued if worker else 0
-        return max(0, int(end) - worker.position)
 
 
 class _Moves(Listener):  # type: ignore[misc] # the library has no types

@@ -20,11 +20,11 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from shared import telemetry
-from shared.broker import Admin
+from shared.broker import Admin, Reach, reach_of
 from shared.errors import BrokerUnavailable
 from shared.inbox import Limits
 from shared.letters import Record, stamped
-from shared.partitions import standing_still
+from shared.partitions import Starving, lag_of, standing_still
 from shared.patience import Patience
 from shared.postgres import Database
 from shared.reactions import Reaction, topics_heard
@@ -34,7 +34,7 @@ with warnings.catch_warnings():
     warnings.simplefilter("ignore")
     import faust
     from faust.app.base import BootStrategy
-    from faust.transport.drivers.aiokafka import Consumer
+    from faust.transport.drivers.aiokafka import AIOKafkaConsumerThread, Consumer
     from faust.types import TP
 
 LOOK_EVERY_SECONDS: Final = 2.0
@@ -52,6 +52,16 @@ class _Boot(BootStrategy):  # type: ignore[misc] # the library has no types
     enable_kafka_producer = False
 
 
+class _Thread(AIOKafkaConsumerThread):  # type: ignore[misc] # the library has no types
+    """Hears what is committed only: what a producer has taken back was never said."""
+
+    def _create_worker_consumer(self, transport: Any) -> Any:
+        consumer = super()._create_worker_consumer(transport)
+        # Faust has no setting for it but one that makes it send transactions of its own.
+        consumer._isolation_level = "read_committed"
+        return consumer
+
+
 class _Consumer(Consumer):  # type: ignore[misc] # the library has no types
     """Asks the broker for no records of partitions that wait and have too many already.
 
@@ -61,6 +71,9 @@ class _Consumer(Consumer):  # type: ignore[misc] # the library has no types
     def on_init(self) -> None:
         super().on_init()
         self.held: set[Any] = set()
+
+    def _new_consumer_thread(self) -> Any:
+        return _Thread(self, loop=self.loop, beacon=self.beacon)
 
     async def _getmany(self, active_partitions: Any, timeout: float) -> Any:
         asked = active_partitions - self.held
@@ -177,7 +190,7 @@ class FaustStreams:
             telemetry.log("streams_wait", level="warning", reason="a topic does not exist yet")
             return
         app = self._app = self._build(names)
-        watch = _Watch(app, self._lanes, self._stalled_seconds, self._stalled)
+        watch = _Watch(app, self._lanes, self._stalled_seconds, self._stalled, self._prefix)
         try:
             await self._live(app, watch)
             patience.reset()
@@ -218,10 +231,10 @@ class FaustStreams:
             return
         self._told_at = time.monotonic()
         waiting = {topic.name: [0.0, 0.0] for topic in self._topics}
-        for (topic, number), worker in self._lanes.workers().items():
-            place = worker.position
-            messages = worker.queued if place is None else watch.behind(topic, number, place)
-            known = waiting[topic]
+        is_taken = self._lanes.is_asking(0.0)
+        for place, worker in self._lanes.workers().items():
+            messages = lag_of(worker, watch.reach(place), is_taken=is_taken)
+            known = waiting[place[0]]
             known[0] += messages
             known[1] = max(known[1], worker.oldest_seconds if messages else 0.0)
         for topic, (number_waiting, seconds) in waiting.items():
@@ -309,9 +322,16 @@ class _Watch:
     """
 
     def __init__(
-        self, app: Any, lanes: Lanes[_Carried], seconds: float, stalled: Callable[[], None]
+        self,
+        app: Any,
+        lanes: Lanes[_Carried],
+        seconds: float,
+        stalled: Callable[[], None],
+        prefix: str = "",
     ) -> None:
         self._app = app
+        self._prefix = prefix
+        self._starving: Starving[Place] = Starving()
         self._lanes = lanes
         self._seconds = seconds
         self._stalled = stalled
@@ -327,19 +347,25 @@ class _Watch:
 
     def _run(self) -> None:
         while not self._ended.wait(min(LOOK_EVERY_SECONDS, self._seconds / 4)):
-            consumer = self._consumer()
-            if consumer is None:
-                continue
-            self._app.consumer._thread.thread_loop.call_soon_threadsafe(self._check, consumer)
-            if (place := self.stands()) is not None:
-                telemetry.log(
-                    "streams_stalled",
-                    level="error",
-                    seconds=self._seconds,
-                    topic=place[0],
-                    partition=place[1],
-                )
-                self._stalled()
+            try:
+                self._look()
+            except Exception as error:  # noqa: BLE001 - nobody else would notice a standstill
+                telemetry.log("watch_failed", level="warning", exc_info=error)
+
+    def _look(self) -> None:
+        consumer = self._consumer()
+        if consumer is None:
+            return
+        self._app.consumer._thread.thread_loop.call_soon_threadsafe(self._check, consumer)
+        if (place := self.stands()) is not None:
+            telemetry.log(
+                "streams_stalled",
+                level="error",
+                seconds=self._seconds,
+                topic=place[0],
+                partition=place[1],
+            )
+            self._stalled()
 
     def _consumer(self) -> Any:
         return getattr(self._app.consumer._thread, "_consumer", None)
@@ -357,21 +383,21 @@ class _Watch:
                 self.broken = error
 
     def stands(self) -> Place | None:
-        """A partition that stands still; None while none does."""
+        """Look once for a partition that stands still; None while none does."""
         workers = self._lanes.workers()
+        self._starving.look({place: self.reach(place) for place in workers})
 
         def is_starved(place: Place) -> bool:
             # What does not come because another partition is full will come.
             return self._lanes.is_asking(self._seconds) and (
-                self.behind(*place, workers[place].heard) > 0
+                self._starving.for_longer_than(self._seconds, place)
             )
 
         return standing_still(workers, self._seconds, is_starved)
 
-    def behind(self, topic: str, number: int, position: int | None) -> int:
-        """Records on the broker from this position on; 0 where nobody can tell."""
+    def reach(self, place: Place) -> Reach | None:
+        """How far the consumer has read a partition; None where nobody can tell."""
         consumer = self._consumer()
-        for part in consumer.assignment() if consumer is not None else ():
-            if part.topic.endswith(topic) and part.partition == number:
-                return max(0, int(consumer.highwater(part) or 0) - (position or 0))
-        return 0
+        if consumer is None:
+            return None
+        return reach_of(consumer, TP(self._prefix + place[0], place[1]))

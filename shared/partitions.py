@@ -5,9 +5,10 @@ import time
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from itertools import islice
-from typing import Final, TypeVar
+from typing import Final, Generic, TypeVar
 
 from shared import clock
+from shared.broker import Reach
 from shared.inbox import Inbox
 from shared.letters import Letter, Record
 
@@ -46,6 +47,8 @@ class Worker:
         self._held: dict[str, dict[int, Letter]] = {}
         self._done: int | None = None
         self.committed: int | None = None
+        self.heard: int | None = None
+        """The offset behind the last record that came."""
         self.waits_for = ""
         """Why the first letter is being tried again; empty while everything works."""
         self.alive_at = time.monotonic()
@@ -57,11 +60,6 @@ class Worker:
         """The offset that may be committed: nothing before it is unfinished."""
         held = [one.record.offset for letters in self._held.values() for one in letters.values()]
         return min([*held, *([self._done] if self._done is not None else [])], default=None)
-
-    @property
-    def heard(self) -> int | None:
-        """The offset of the next record that is still to come, once all that came are taken."""
-        return self._done if not self._queue else self._queue[-1].record.offset + 1
 
     @property
     def queued(self) -> int:
@@ -86,6 +84,8 @@ class Worker:
         if not self._queue:
             self.live()
         self._queue.extend(self._inbox.read(record) for record in records)
+        if records:
+            self.heard = records[-1].offset + 1
         self._filled.set()
 
     def live(self) -> None:
@@ -182,6 +182,45 @@ class Worker:
             self.slots.release()
 
 
+class Starving(Generic[P]):
+    """Partitions of which the broker has more than it has given, and since when.
+
+    A look by itself says little: an answer of the broker tells the new end of a partition a moment
+    before its records are taken.
+    """
+
+    def __init__(self) -> None:
+        self._since: dict[P, tuple[int, float]] = {}
+
+    def look(self, reaches: Mapping[P, Reach | None]) -> None:
+        """Note who has more to come at this moment; whoever was given something begins anew."""
+        now = time.monotonic()
+        before, self._since = self._since, {}
+        for place, reach in reaches.items():
+            if reach is not None and reach.end > reach.read_to:
+                read_to, since = before.get(place, (None, now))
+                self._since[place] = reach.read_to, since if read_to == reach.read_to else now
+
+    def for_longer_than(self, seconds: float, place: P) -> bool:
+        """Whether looks so far apart have found the same record still to come."""
+        _, since = self._since.get(place, (0, None))
+        return since is not None and time.monotonic() - since > seconds
+
+
+def lag_of(worker: Worker | None, reach: Reach | None, *, is_taken: bool = True) -> int:
+    """Records that are not finished, whether they are here or still on the broker.
+
+    Args:
+        is_taken: whether all that the consumer has read has been given to its worker.
+    """
+    position = worker.position if worker is not None else None
+    if worker is None or position is None or reach is None:
+        return worker.queued if worker is not None else 0
+    # Who has finished all that came waits for nothing in front of the next record.
+    is_done = is_taken and position == worker.heard
+    return max(0, reach.end - (max(position, reach.read_to) if is_done else position))
+
+
 def standing_still(
     workers: Mapping[P, Worker], seconds: float, is_starved: Callable[[P], bool]
 ) -> P | None:
@@ -193,8 +232,8 @@ def standing_still(
 
     Args:
         workers: all of one consumer.
-        is_starved: whether the broker has records for a partition that has none here, and they
-            are asked for.
+        is_starved: whether the broker has had records for so long for a partition that has none
+            here, and they are asked for.
     """
     since = time.monotonic() - seconds
     lively = {worker.slots for worker in workers.values() if worker.alive_at > since}

@@ -168,12 +168,12 @@ class Lanes(Generic[C]):
 
     def check(self) -> None:
         """Raise what ended a worker, if something did."""
-        for lane in self._lanes.values():
+        for lane in list(self._lanes.values()):
             lane.worker.check()
 
     def workers(self) -> dict[Place, Worker]:
-        """The worker of every partition that has had a record."""
-        return {place: lane.worker for place, lane in self._lanes.items()}
+        """The worker of every partition that has had a record; any thread may ask."""
+        return {place: lane.worker for place, lane in self._lanes.copy().items()}
 
     async def _until_room(self, lane: _Lane[C]) -> None:
         """Until its queue is half empty, or it has to wait itself, or it is let go."""

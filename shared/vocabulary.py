@@ -272,7 +272,7 @@ COUNTERS: Final[Mapping[CounterName, Metric]] = {
     ),
     "tidewheel_labels_orphaned_total": Metric(
         means="Labels that waited a whole horizon, or behind 100,000 newer ones, and found no "
-        "prediction; of models that nobody knows as other. Worry: growing.",
+        "prediction that can be judged; of models that nobody knows as other. Worry: growing.",
         labels=("model",),
         by=("drift_monitor",),
     ),

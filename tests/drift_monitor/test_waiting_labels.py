@@ -60,6 +60,30 @@ async def test_the_room_of_a_model_is_full_at_last_and_the_oldest_labels_go(site
     assert oldest == 21
 
 
+async def test_first_labels_of_predictions_that_have_come_are_not_crowded_out(site: Site) -> None:
+    """Nobody can judge them while their version cannot be read; others of them share the room."""
+    await site.hear(registered(site.artifacts, PROFILE))
+    await site.hear(site.serving.batch(autoregressive(0.3, 40, 3, seed=2)))
+    known = await site.database.fetchval("select policy from version")
+    await site.database.execute("update version set policy = '{}'")
+    firsts = [a_label(name, answer + 0.1) for name, answer in site.serving.asked]
+    seconds = [replace(one, value=9.0, revision=2) for one in firsts[:10]]
+    await site.hear_together([*firsts, *seconds])
+    await site.database.execute("update waiting_label set heard_at = now() - interval '1 day'")
+    await site.database.execute(FILL, PUMP, PUMP, waiting.MOST)
+    site.store.unchecked.clear()
+    before = orphaned(PUMP)
+
+    await site.hear_together(labels_of(PUMP, 30))
+    crowded_out = orphaned(PUMP) - before
+    left = await site.database.fetchval("select count(*) from waiting_label where room = $1", PUMP)
+    await site.database.execute("update version set policy = $1", known)
+    await site.versions.count_waiting()
+
+    assert (crowded_out, left) == (30 + len(seconds), waiting.MOST)
+    assert await site.database.fetchval("select count(*) from outcome where counts") == 40
+
+
 async def test_made_up_models_share_one_room_and_take_none_of_anybody_elses(site: Site) -> None:
     await site.hear(registered(site.artifacts, PROFILE))
     await site.database.execute(FILL, "nobody", "", waiting.MOST)

@@ -3,10 +3,12 @@
 import asyncio
 from datetime import timedelta
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from obstore.store import from_url
 
 from shared import artifacts
 from shared.artifacts import ArtifactStore, digest_of, digest_of_file, key_of
@@ -105,3 +107,31 @@ async def test_a_store_that_takes_a_request_and_never_answers_is_not_waited_for(
         writer.close()
     server.close()
     await server.wait_closed()
+
+
+@pytest.mark.parametrize(
+    ("url", "environment"),
+    [
+        *((f"{scheme}://blobs/x", "AZURE") for scheme in ("az", "adl", "azure", "abfs", "abfss")),
+        ("https://an-account.blob.core.windows.net/blobs", "AZURE"),
+        ("s3a://blobs/x", "AWS"),
+        ("https://s3.eu-central-1.amazonaws.com/blobs", "AWS"),
+        ("gs://blobs/x", "GOOGLE"),
+        ("https://blobs.example/x", "HTTP"),
+    ],
+)
+def test_what_the_environment_says_of_a_stores_requests_is_not_forgotten(
+    url: str, environment: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("AZURE_STORAGE_ACCOUNT_NAME", "anybody")
+    monkeypatch.setenv(f"{environment}_USER_AGENT", "of the environment")
+    told: list[Any] = []
+
+    def opened(*args: Any, client_options: Any, **kwargs: Any) -> Any:
+        told.append(client_options)
+        return from_url(*args, client_options=client_options, **kwargs)
+
+    monkeypatch.setattr(artifacts, "from_url", opened)
+    ArtifactStore(url)
+
+    assert told[0]["user_agent"] == "of the environment"

@@ -8,11 +8,14 @@ from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from aiokafka import AIOKafkaProducer
 
 from shared import clock, codec
+from shared.broker import Reach, TopicPartition, reach_of
 from shared.bus import Publisher, ensure_topics, list_parked
 from shared.errors import StoreUnavailable
 from shared.events import (
@@ -24,12 +27,12 @@ from shared.events import (
     PredictionsLogged,
     RetrainingRequested,
 )
-from shared.faust_streams import FaustStreams
+from shared.faust_streams import FaustStreams, _Watch
 from shared.inbox import Inbox
 from shared.letters import Record
-from shared.partitions import Worker, standing_still
+from shared.partitions import Starving, Worker, lag_of, standing_still
 from shared.postgres import Database
-from shared.streams import Positions, Stream
+from shared.streams import Lanes, Place, Positions, Stream
 from shared.topics import FEEDBACK, PREDICTIONS
 from tests.conftest import OpenDatabase
 from tests.support.bus_kit import heard
@@ -255,51 +258,33 @@ async def carried(
         await running
 
 
-@dataclass(slots=True)
-class SlowDisk:
-    """Each transaction takes a while; the one of batch 0 never ends by itself."""
-
-    database: Database
-    handled: list[int] = field(default_factory=list)
-    gate: asyncio.Event = field(default_factory=asyncio.Event)
-
-    async def handle(self, heards: Sequence[Heard[PredictionsLogged]], _: Positions) -> list[Event]:
-        await self.database.execute("select pg_sleep(0.3)")
-        if heards[0].event.batch == 0:
-            await self.gate.wait()
-        self.handled += [one.event.batch for one in heards]
-        return []
-
-
-async def test_waiting_for_a_turn_is_no_standstill_and_a_turn_without_end_is_one(
+async def test_a_turn_without_end_is_told_as_a_standstill(
     open_database: OpenDatabase, kafka: str, topic_prefix: str
 ) -> None:
-    """The last of these partitions gets its turn long after the time a transaction may take."""
-    await ensure_topics(kafka, prefix=topic_prefix, partitions=12)
+    await ensure_topics(kafka, prefix=topic_prefix, partitions=2)
     publisher = Publisher(kafka, topic_prefix)
-    database = await open_database("drift_monitor")
-    disk, stalled = SlowDisk(database), threading.Event()
-    stream = Stream(topic=PREDICTIONS, handle=disk.handle, together=1)
+    gate, stalled = asyncio.Event(), threading.Event()
 
-    async def are_handled() -> bool:
-        return len(disk.handled) == 10
+    async def handle(_: Sequence[Heard[PredictionsLogged]], __: Positions) -> list[Event]:
+        await gate.wait()
+        return []
 
     async def is_told() -> bool:
         return stalled.is_set()
 
+    stream = Stream(topic=PREDICTIONS, handle=handle, together=1)
     async with carried(
-        database, kafka, topic_prefix, stream, stalled_seconds=1.5, stalled=stalled.set
+        await open_database("drift_monitor"),
+        kafka,
+        topic_prefix,
+        stream,
+        stalled_seconds=1.0,
+        stalled=stalled.set,
     ):
-        await send(publisher, [a_batch(n, rows=0, replica=f"r{n}") for n in range(1, 11)])
-        await eventually(are_handled, what="all batches to be handled")
-        told_early = stalled.is_set()
-
-        await send(publisher, [a_batch(0, rows=0)])
+        await send(publisher, [a_batch(n, rows=0, replica=f"r{n}") for n in range(4)])
         await eventually(is_told, what="the standstill to be told")
-        disk.gate.set()
+        gate.set()
     await publisher.close()
-
-    assert not told_early
 
 
 async def test_only_what_a_new_process_might_help_stands_still(
@@ -333,6 +318,147 @@ async def test_only_what_a_new_process_might_help_stands_still(
     assert (found(a=idle), found(a=idle, is_starved=True)) == (None, "a")
     for worker in (waits_for_turn, idle, lively, lively_elsewhere, knows, has_turn):
         await worker.drain(0)
+
+
+async def test_only_what_does_not_come_for_long_is_starved(open_database: OpenDatabase) -> None:
+    """The end of a partition is told before its records, and markers are no records."""
+    worker = Worker(
+        Inbox(await open_database("drift_monitor"), "a test", []), asyncio.Semaphore(), lambda: None
+    )
+    starving: Starving[str] = Starving()
+
+    def looked(*reaches: Reach | None) -> bool:
+        for reach in reaches:
+            starving.look({"a": reach})
+        return starving.for_longer_than(0.0, "a")
+
+    idle, on_its_way, behind_a_marker = Reach(10, 10), Reach(10, 11), Reach(11, 11)
+
+    assert not starving.for_longer_than(0.0, "a")
+    assert not looked(idle)
+    assert not (looked(on_its_way) and starving.for_longer_than(60.0, "a"))
+    assert not looked(behind_a_marker, idle)
+    assert looked(on_its_way, Reach(10, 12))
+    assert not looked(None)
+    assert lag_of(worker, on_its_way) == lag_of(None, on_its_way) == 0
+    worker.put([Record(topic=PREDICTIONS.name, partition=0, offset=9, key=b"", value=b"")])
+    worker._done = 9
+    assert (lag_of(worker, idle), lag_of(worker, behind_a_marker)) == (1, 2)
+    worker._done = 10
+    assert (lag_of(worker, idle), lag_of(worker, behind_a_marker)) == (0, 0)
+    assert (lag_of(worker, behind_a_marker, is_taken=False), lag_of(worker, Reach(11, 14))) == (
+        1,
+        3,
+    )
+    await worker.drain(0)
+
+
+@dataclass(slots=True)
+class Log:
+    """What a consumer of a partition knows."""
+
+    highwater: int
+    lso: int | None
+    _position: int | None
+
+
+@dataclass(slots=True)
+class Partitions:
+    """As the library keeps them; the watch asks nothing else."""
+
+    log: Log
+
+    @property
+    def consumer(self) -> Any:
+        assignment = SimpleNamespace(state_value=lambda part: self.log if part[1] == 0 else None)
+        return SimpleNamespace(
+            _subscription=SimpleNamespace(subscription=SimpleNamespace(assignment=assignment))
+        )
+
+
+async def test_a_quiet_partition_is_none_that_stands_still(open_database: OpenDatabase) -> None:
+    inbox_of = await open_database("drift_monitor")
+    lanes: Lanes[Any] = Lanes(inbox_of, "a test", [], [Stream(topic=FEEDBACK, handle=not_called)])
+    place = (FEEDBACK.name, 0)
+    lane = lanes._lanes[place] = lanes._lane(place)
+    log = Log(10, 10, 10)
+    app = SimpleNamespace(
+        consumer=SimpleNamespace(_thread=SimpleNamespace(_consumer=Partitions(log).consumer))
+    )
+    watch = _Watch(app, lanes, 60.0, lambda: None)
+
+    def an_hour_passes() -> Place | None:
+        lane.worker.alive_at -= 3600
+        lanes._free_since -= 3600
+        since = watch._starving._since
+        watch._starving._since = {one: (at, when - 3600) for one, (at, when) in since.items()}
+        return watch.stands()
+
+    assert an_hour_passes() is None
+    log.highwater = log.lso = 11  # the very instant at which a record is on its way
+    assert an_hour_passes() is None
+    log._position = 11
+    assert an_hour_passes() is None
+    log.highwater = 20  # a transaction of somebody else is open
+    assert an_hour_passes() is None
+    assert an_hour_passes() is None
+    log.lso = 20
+    assert an_hour_passes() is None
+    lanes._is_blocked = True
+    assert an_hour_passes() is None
+    lanes._is_blocked = False
+    assert an_hour_passes() == place
+    log._position = None
+    assert an_hour_passes() is None
+    await lane.worker.drain(0)
+
+
+async def not_called(_: Sequence[Heard[Any]], __: Positions) -> list[Event]:
+    raise AssertionError
+
+
+async def test_a_producers_transactions_are_no_standstill_and_what_it_takes_back_is_not_heard(
+    monitor: Monitor, kafka: str, topic_prefix: str
+) -> None:
+    await ensure_topics(kafka, prefix=topic_prefix, partitions=1)
+    part = TopicPartition(topic_prefix + PREDICTIONS.name, 0)
+    producer = AIOKafkaProducer(bootstrap_servers=kafka, transactional_id=topic_prefix + "another")
+    stream = Stream(topic=PREDICTIONS, handle=monitor.handle)
+
+    async def send_one(number: int) -> None:
+        one = a_batch(number)
+        await producer.begin_transaction()
+        await producer.send_and_wait(part.topic, codec.encode(one), key=b"r", partition=0)
+
+    async with carried(monitor.database, kafka, topic_prefix, stream) as streams:
+
+        def consumer() -> Any:
+            return streams._app.consumer._thread._consumer if streams._app is not None else None
+
+        async def are_read() -> bool:
+            is_there = consumer() is not None and reach_of(consumer(), part) == Reach(6, 6)
+            return is_there and await monitor.batches() == [0, 2]
+
+        async def is_open() -> bool:
+            return bool(consumer().highwater(part) == 7)
+
+        await producer.start()
+        for number in range(3):
+            await send_one(number)
+            await (producer.abort_transaction if number == 1 else producer.commit_transaction)()
+        await eventually(are_read, what="what was committed, and the marker behind it")
+        worker = streams._lanes.workers()[PREDICTIONS.name, 0]
+        lag = lag_of(worker, reach_of(consumer(), part))
+        heard_up_to = worker.heard
+        await send_one(3)
+        await eventually(is_open, what="a record that is not committed")
+        reach = reach_of(consumer(), part)
+        await producer.abort_transaction()
+        await producer.stop()
+
+    assert (heard_up_to, lag) == (5, 0)
+    assert reach == Reach(6, 6)
+    assert await monitor.batches() == [0, 2]
 
 
 @dataclass(slots=True)
@@ -378,7 +504,7 @@ async def test_a_partition_that_waits_holds_up_no_other_and_grows_no_further(
         kafka,
         topic_prefix,
         stream,
-        stalled_seconds=1.5,
+        stalled_seconds=5.0,
         stalled=stalled.set,
     ) as streams:
         await eventually(has_tried, what="some tries")

@@ -1,4 +1,4 @@
-"""Labels that came before their predictions."""
+"""Labels that came before their predictions, or whose predictions nobody can judge now."""
 
 from collections import Counter
 from collections.abc import Iterable, Sequence
@@ -13,10 +13,14 @@ from shared.postgres import Database, Row
 
 MOST: Final = 100_000
 """Labels that wait for predictions of one model, and of all models together that nobody knows."""
+OWN_ROOM: Final = "="
+"""Of the first label of each prediction that has come, whose version cannot be read for a while:
+there are no more of them than predictions are kept, and only the horizon takes them. No model is
+named like this."""
 
 
 class WaitingTable:
-    """One row per label of a prediction that is not known."""
+    """One row per label of a prediction that is not known, or whose version cannot be read."""
 
     unchecked: dict[str, int]
     """How many labels may come into a room before it is counted again."""
@@ -50,9 +54,11 @@ class WaitingTable:
             [one.observed_at for one in labels],
             [one.event for one in labels],
             [one.known_at for one in labels],
+            OWN_ROOM,
         )
         for row in rows:
-            self.unchecked[row["room"]] = self.unchecked.get(row["room"], 0) - row["labels"]
+            if row["room"] != OWN_ROOM:
+                self.unchecked[row["room"]] = self.unchecked.get(row["room"], 0) - row["labels"]
         return sum(row["labels"] for row in rows)
 
     async def make_room(self) -> Counter[str]:
@@ -73,7 +79,7 @@ class WaitingTable:
         return dropped
 
     async def count_waiting(self) -> int:
-        """Labels whose predictions are not known."""
+        """Labels that wait for whatever it is."""
         return int(await self.database.fetchval("select count(*) from waiting_label"))
 
     async def drop_waiting(self, spans: Iterable[Span]) -> Counter[str]:
@@ -92,15 +98,22 @@ class WaitingTable:
 
 
 _WAIT: Final = """
-    with kept as (
-        insert into waiting_label (prediction, model, value, revision, observed_at, event, known_at,
-            room)
-        select prediction, r.model, value::jsonb, revision, observed_at, event, known_at,
-            coalesce(m.model, '')
+    with told as (
+        select *, row_number() over (partition by prediction, model) = 1 as is_first
         from unnest($1::text[], $2::text[], $3::text[], $4::int[], $5::timestamptz[], $6::uuid[],
             $7::timestamptz[]) as r (prediction, model, value, revision, observed_at, event,
             known_at)
-        left join model m on m.model = r.model
+    ), kept as (
+        insert into waiting_label (prediction, model, value, revision, observed_at, event, known_at,
+            room)
+        select prediction, r.model, value::jsonb, revision, observed_at, event, known_at,
+            case when is_first and exists (
+                select from prediction p where p.id = r.prediction and p.model = r.model
+            ) and not exists (
+                select from waiting_label w
+                where w.prediction = r.prediction and w.model = r.model and w.room = $8
+            ) then $8 else coalesce(m.model, '') end
+        from told r left join model m on m.model = r.model
         on conflict do nothing returning room
     )
     select room, count(*)::int as labels from kept group by room
