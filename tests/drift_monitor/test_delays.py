@@ -9,6 +9,7 @@ from services.drift_monitor.quality.delays import (
     EDGES,
     LEAST,
     Delays,
+    before,
     censored,
     counted,
     fitted,
@@ -95,6 +96,25 @@ def test_labels_of_what_is_not_kept_any_more_are_taken_from_all_steps_alike() ->
     assert (fitted(came, 5000) == came).all()
     assert fitted(came, 0).sum() == 0
     assert fitted(no_delays(), 7).sum() == 0
+
+
+def test_what_was_known_before_is_told_though_old_delays_have_faded_since() -> None:
+    quick, slow = counted([10.0] * 1000), counted([DAY] * 1000)
+    # The quick ones were of windows that are gone, so half of all was taken.
+    faded = fitted(quick + slow, 1000)
+
+    then = before(faded, counted([DAY] * 400), counted([DAY] * 600))
+
+    assert faded.sum() == 1000
+    assert then.sum() == 700
+    assert then[quick.argmax()] / then.sum() == pytest.approx(1000 / 1400, abs=0.002)
+
+
+def test_without_forgotten_windows_what_was_known_before_is_exact() -> None:
+    earlier, later = counted([10.0] * 40 + [DAY]), counted([DAY] * 60 + [30 * DAY] * 3)
+
+    assert (before(earlier + later, earlier, later) == earlier).all()
+    assert (before(no_delays(), no_delays(), later) == no_delays()).all()
 
 
 def test_of_few_labels_nothing_is_said() -> None:

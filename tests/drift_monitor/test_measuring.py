@@ -350,6 +350,31 @@ async def test_an_alarm_ends_though_no_window_can_be_judged(site: Site) -> None:
     assert (watch.detector, watch.is_degraded) == (False, False)
 
 
+async def test_an_alarm_that_stands_where_there_is_no_running_test_is_over(site: Site) -> None:
+    """A former release had one, though only 29 rows were held out."""
+    profile = a_profile(autoregressive(0.0, 145, 3, seed=1), window=100)
+    await site.hear(registered(site.artifacts, profile, spec=a_spec(window=100)))
+    watch = {"detector": True, "is_degraded": True}
+    await site.database.execute("update version set watch = watch || $1::jsonb", watch)
+    await site.database.execute(
+        "insert into detector (model, version, fed_to, bets, labels, level, rule) "
+        "values ($1, 1, $2, array[0, 0, 0, 0, 0, 0, 0]::float8[], 300, 0.5, '')",
+        PUMP,
+        NOON - DAY,
+    )
+    await site.hear(*site.serving.batches_of(QUIET[:100]))
+    before = (await version_of(site)).watch
+
+    said = await tell(site, labels_of(site), NOON + DAY)
+    again = await tell(site, labels_of(site, off=0.06), NOON + 2 * DAY)
+
+    watch_then = (await version_of(site)).watch
+    assert (before.detector, before.is_degraded) == (True, True)
+    assert (watch_then.detector, watch_then.is_degraded) == (False, False)
+    assert [e.value > 0 for e in said if isinstance(e, QualityRecovered)] == [True]
+    assert not [event for event in again if isinstance(event, QualityRecovered)]
+
+
 async def test_losses_are_fed_at_one_age_however_soon_they_come(site: Site) -> None:
     spec = a_spec(window=1000)
     spec["data"] = {**spec["data"], "label_delay": "5d"}

@@ -187,11 +187,8 @@ class Measuring:
             first: losses by labels that have come now, the first ones of their predictions.
         """
         until = await self._until(versions.values())
-        limits = {
-            key: limit
-            for key, version in versions.items()
-            if key[0] in until and (limit := await self._limit(version)) is not None
-        }
+        tests = {key: await self._limit(version) for key, version in versions.items()}
+        limits = {key: one for key, one in tests.items() if key[0] in until and one is not None}
         known = await self.store.running(limits) if limits else {}
         before = {key: known[key].fed_to if key in known else BEGINNING for key in limits}
         due = await self.store.due({key: (moment, until[key[0]]) for key, moment in before.items()})
@@ -214,7 +211,25 @@ class Measuring:
                     window = losses[-1].window or 0
                     quiet[key] = Alarmed(version=versions[key], window=window, found=found)
         await self.store.save_running(fed)
-        return [*alarmed, *await self._over(quiet, alarmed)]
+        untested = [key for key, limit in tests.items() if limit is None]
+        ended = await self._without_test({key: versions[key] for key in untested})
+        return [*alarmed, *await self._over(quiet, alarmed), *ended]
+
+    async def _without_test(self, versions: Mapping[Key, Watched]) -> list[Alarmed]:
+        """Alarms of versions that have no running test: a former release raised them.
+
+        Nothing is fed that could show them to be over, and no window of these versions is judged.
+        """
+        stands = await self.store.with_alarm(versions) if versions else set()
+        known = await self.store.running(stands) if stands else {}
+        found: list[Alarmed] = []
+        for key in sorted(stands):
+            version = versions[key]
+            losses = (await self.profiles.yardstick(version.reference)).losses
+            level = known[key].detector.level if key in known else 0.0
+            quiet = Quiet(level=in_unit(version.metric, level * losses.unit))
+            found.append(Alarmed(version=version, window=0, found=quiet))
+        return found
 
     async def _over(
         self, quiet: Mapping[Key, Alarmed], alarmed: Sequence[Alarmed]

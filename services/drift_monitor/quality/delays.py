@@ -83,6 +83,22 @@ def fitted(came: Counts, labels: int) -> Counts:
     return found
 
 
+def before(came: Counts, earlier: Counts, later: Counts) -> Counts:
+    """Labels per step without those that came later.
+
+    Where labels of windows that are gone were taken from all steps alike, as `fitted` does, some
+    of the later ones are gone, too: in the share that shows in a step of which too few are left.
+
+    Args:
+        came: shape (n,); all that ever came, as far as they were not taken.
+        earlier, later: those of single predictions that are known still, shape (n,).
+    """
+    both = earlier + later
+    many = both >= LEAST
+    kept = float(np.min(came[many] / both[many], initial=1.0))
+    return np.maximum(came - np.floor(later * kept).astype(np.int64), 0)
+
+
 def survival(came: Counts, left: Floats | Counts) -> NDArray[np.float64]:
     """The share that has no label after each step.
 

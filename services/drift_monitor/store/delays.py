@@ -10,6 +10,7 @@ from services.drift_monitor.quality.delays import (
     EDGES,
     Counts,
     Floats,
+    before,
     censored,
     fitted,
     no_delays,
@@ -93,16 +94,20 @@ class DelayTable:
     async def delays_then(self, model: str, then: datetime) -> tuple[Counts, Floats]:
         """As `delays`, as it was known at an earlier moment.
 
-        What has come since is taken from what has come by now; so labels that were forgotten
-        meanwhile are right, as long as all that came since are kept.
+        What has come since is taken from what has come by now, which is exact while no window has
+        been forgotten. Delays of forgotten windows count less and less; how much less those that
+        came since count for that is told by labels that are kept, as nearly as can be.
         """
-        since = await self.database.fetch(_SINCE, model, then, list(EDGES))
-        came = (await self._came([model])).get(model, no_delays())
+        firsts = await self.database.fetch(_FIRSTS, model, then, list(EDGES))
+        earlier, since = no_delays(), no_delays()
         later: dict[tuple[int, int], int] = {}
-        for row in since:
-            place = (row["version"], row["window"])
-            later[place] = later.get(place, 0) + row["labels"]
-            came[row["step"]] = max(came[row["step"]] - row["labels"], 0)
+        for row in firsts:
+            if row["step"] is None:
+                later[row["version"], row["window"]] = row["later"]
+            else:
+                earlier[row["step"]] += row["earlier"]
+                since[row["step"]] += row["later"]
+        came = before((await self._came([model])).get(model, no_delays()), earlier, since)
         windows = await self.database.fetch(_FULL_THEN, model, then, list(EDGES))
         since_then = [later.get((row["version"], row["number"]), 0) for row in windows]
         pairs = list(zip(windows, since_then, strict=True))
@@ -139,18 +144,19 @@ class DelayTable:
         )
 
 
-_SINCE: Final = """
-    select version, "window", cardinality($3::float8[]) - width_bucket(-seconds, array(
-        select -edge from unnest($3::float8[]) as edge order by edge desc)) as step,
-        count(*) as labels
+_FIRSTS: Final = """
+    select version, "window", step, count(*) filter (where is_later) as later,
+        count(*) filter (where not is_later) as earlier
     from (
-        select version, "window", greatest(extract(epoch from min(known_at) - at), 0)::float8
-            as seconds
+        select version, "window", min(known_at) > $2 as is_later,
+            cardinality($3::float8[]) - width_bucket(
+                -greatest(extract(epoch from min(known_at) - at), 0)::float8, array(
+                select -edge from unnest($3::float8[]) as edge order by edge desc)) as step
         from outcome where model = $1 group by place, version, "window", at
-        having min(known_at) > $2
-    ) as firsts group by version, "window", step
+    ) as firsts group by grouping sets ((version, "window"), (step))
 """
-"""First labels by the steps of their delays; as in `counted`, an edge is the end of its step."""
+"""First labels of windows, and by the steps of their delays; as in `counted`, an edge is the end
+of its step."""
 _FULL_THEN: Final = """
     select w.version, w.number, w.rows, coalesce(q.labels, 0) as labels, width_bucket(
         extract(epoch from $2::timestamptz - w.ended_at)::float8, $3::float8[]) as step
