@@ -98,8 +98,9 @@ _SAY: Final = """
     )
     select sequence from numbered order by place
 """
-"""Locks the heads in one order everywhere, before the outbox gives its ids: so the ids of one
-subject follow the order of commits."""
+"""Locks the heads that it is given in one order, before the outbox gives its ids: so the ids of one
+subject follow the order of commits. Who says several things one after the other in a transaction
+holds a lock of its own on all but the last, or is tried again where two wait for each other."""
 
 _current: ContextVar["Transaction | None"] = ContextVar("transaction", default=None)
 

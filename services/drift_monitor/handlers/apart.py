@@ -3,18 +3,20 @@
 from collections.abc import Awaitable, Callable, Sequence
 from typing import TypeVar
 
-from shared.events import Event
 from shared.postgres import Database, passes
 
 T = TypeVar("T")
-Do = Callable[[Sequence[T]], Awaitable[list[Event]]]
+U = TypeVar("U")
+Do = Callable[[Sequence[T]], Awaitable[list[U]]]
 Failed = Callable[[T, Exception], Awaitable[None]]
 
 
 async def apart(
-    database: Database, things: Sequence[T], do: Do[T], failed: Failed[T]
-) -> list[Event]:
+    database: Database, things: Sequence[T], do: Do[T, U], failed: Failed[T]
+) -> list[U]:
     """Do them together; where that fails each by itself, so that only what fails is left out.
+
+    Returns what came of those that were done.
 
     Args:
         do: is called again for fewer of them after it failed, with nothing done.
@@ -35,7 +37,7 @@ async def apart(
             if len(things) == 1:
                 await failed(things[0], error)
                 return []
-        said: list[Event] = []
+        said: list[U] = []
         for one in things:
             said += await apart(database, [one], do, failed)
         return said

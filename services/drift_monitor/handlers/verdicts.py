@@ -5,7 +5,7 @@ its rows and its sketch, those after it wait behind it, and other models do not 
 """
 
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from itertools import groupby
 from typing import Final
@@ -24,12 +24,14 @@ from services.drift_monitor.windows import Watched, Window
 from shared import telemetry
 from shared.errors import ArtifactCorrupt, NotFound, Unavailable
 from shared.events import Event
+from shared.postgres import Cause
 
 TOGETHER: Final = 200
 """Windows that are asked for at a time."""
 MOST_TRIES: Final = 12
 """Of a verdict that fails, over an hour; whatever passes by itself is no try."""
 LONGEST_REASON: Final = 500
+Said = tuple[Cause, Event]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -53,19 +55,19 @@ class Verdicts:
         ready = [window for window in closed if _key(window) not in waits]
         failed: set[Key] = set()
 
-        async def judge(windows: Sequence[Window]) -> list[Event]:
+        async def judge(windows: Sequence[Window]) -> list[Said]:
             for window in windows:
                 if _key(window) in failed:  # one before it has; those after it wait behind it
                     await self._postpone(window)
-            await self._judge([one for one in windows if _key(one) not in failed])
-            return []
+            return await self._judge([one for one in windows if _key(one) not in failed])
 
         async def note(window: Window, error: Exception) -> None:
             _tell(_place(window), error)
             failed.add(_key(window))
             await self._postpone(window)
 
-        await apart(self.store.database, ready, judge, note)
+        async with self.store.database.transaction() as transaction:
+            await transaction.say_each(await apart(self.store.database, ready, judge, note))
 
     async def _waits(
         self, keys: Collection[Key], versions: Mapping[Key, Watched]
@@ -79,20 +81,29 @@ class Verdicts:
                 waits[key] = later
         return waits
 
-    async def _judge(self, windows: Sequence[Window]) -> None:
+    async def _judge(self, windows: Sequence[Window]) -> list[Said]:
         """Say the verdict of each window, and what follows, before the next one is looked at.
 
         What is decided then may name it as evidence. Its id is a function of the window alone.
+
+        Returns:
+            What is about something that others speak of, too: it is to be said at once for all
+            windows. The lock of a model is held, so its own place can be taken at any time; two
+            who took the places of two datasets one after the other would wait for each other.
         """
+        others: list[Said] = []
         keys = {_key(one) for one in windows}
         versions = await self.store.versions(keys) if keys else {}
         async with self.store.database.transaction() as transaction:
             for window in windows:
                 version, drift = await self.judging.close(versions[_key(window)], window)
                 said = [*drift, *await self.checking.check(version, window)]
-                cause = transaction.cause_of(window.model)
-                await transaction.say(said, cause=cause, base=base_of_verdict(*_place(window)))
+                base = base_of_verdict(*_place(window))
+                cause = replace(transaction.cause_of(window.model), base=base)
+                await transaction.say([e for e in said if e.subject == window.model], cause=cause)
+                others += [(cause, event) for event in said if event.subject != window.model]
                 versions[_key(window)] = version
+        return others
 
     async def _postpone(self, window: Window) -> None:
         await self.store.judge_later(_place(window), self.judging.now() + AFTER_FAILURE)
@@ -188,7 +199,7 @@ class Verdicts:
             window = await self.store.unjudged(place, self.judging.now())
             if window is None:
                 return 0
-            await self._judge([window])
+            await transaction.say_each(await self._judge([window]))
             said = await self.judging.after_labels([place])
             await transaction.say(said, base=base_of_verdict(*place))
         return 1

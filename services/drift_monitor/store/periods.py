@@ -1,14 +1,25 @@
 """What is known of datasets: how many rows they have, and which periods are abnormal."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from datetime import datetime
 from typing import Final
 from uuid import UUID
 
+import orjson
+
 from services.drift_monitor.course import About
 from services.drift_monitor.periods import Tag, verdict_of
-from shared.events import AnnotationProposed, DatasetAnnotated, DatasetPublished, Heard
+from services.drift_monitor.store.waiting import uuid_of
+from shared import codec
+from shared.events import (
+    AnnotationProposed,
+    DatasetAnnotated,
+    DatasetPublished,
+    Heard,
+    WindowEvaluated,
+)
 from shared.postgres import Database
+from shared.topics import MONITORING
 
 _MOST_EVIDENCE: Final = 20
 _SINCE: Final = """
@@ -103,9 +114,30 @@ class PeriodTable:
 
     async def evidence(self, about: About, windows: Sequence[int]) -> list[UUID]:
         """Ids of the verdicts about these windows, as far as they were said."""
-        ids = [verdict_of(about.model, about.version, window) for window in sorted(set(windows))]
+        ids = {verdict_of(about.model, about.version, window): window for window in windows}
         rows = await self.database.fetch(
-            "select event_id from said where event_id = any($1::uuid[])", ids
+            "select event_id from said where event_id = any($1::uuid[])", list(ids)
         )
-        said = {row["event_id"] for row in rows}
-        return [one for one in ids if one in said][:_MOST_EVIDENCE]
+        said = {ids[one]: one for one in (uuid_of(row["event_id"]) for row in rows)}
+        if missing := set(windows) - said.keys():
+            said |= await self._said_before(about, missing)
+        return [said[window] for window in sorted(said)][:_MOST_EVIDENCE]
+
+    async def _said_before(self, about: About, windows: Collection[int]) -> dict[int, UUID]:
+        """Verdicts that an older release said, under ids that are no function of the window."""
+        rows = await self.database.fetch(
+            "select payload from said where topic = $1 and subject = $2 "
+            "order by sequence desc limit 1000",
+            MONITORING.name,
+            about.model,
+        )
+        kind = orjson.dumps(WindowEvaluated.TYPE)
+        payloads = [bytes(row["payload"]) for row in rows]
+        heards = [codec.decode(payload) for payload in payloads if kind in payload]
+        return {
+            heard.event.window: heard.id
+            for heard in heards
+            if isinstance(heard.event, WindowEvaluated)
+            and heard.event.version == about.version
+            and heard.event.window in windows
+        }
