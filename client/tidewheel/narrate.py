@@ -121,7 +121,15 @@ def _window(data: Data) -> str:
 
 
 def _quality(data: Data) -> str:
-    return f"{data['metric']} {data['value']:.3f}, {data['labels']} labels, window {data['window']}"
+    # Where some scores have too few labels there is none.
+    value = "not told" if data["value"] is None else f"{data['value']:.3f}"
+    return f"{_figure(data)} {value}, {data['labels']} labels, window {data['window']}"
+
+
+def _figure(data: Data) -> str:
+    """What a figure of quality is; events of former releases do not say that it is a loss."""
+    what = data.get("value_is") or data["metric"]
+    return "error rate" if what in ("accuracy", "error_rate") else str(what)
 
 
 def _losses(data: Data) -> str:
@@ -144,7 +152,7 @@ def _drifted(data: Data) -> str:
 
 
 def _degraded(data: Data) -> str:
-    told = f"{data['metric']} {data['value']:.3f}, promised {data['reference']:.3f}"
+    told = f"{_figure(data)} {data['value']:.3f}, promised {data['reference']:.3f}"
     if data.get("by") == "detector":
         return f"{told}, {data['evidence']:.3g} times what no change lets expect"
     return f"{told}, bound {data['bound']:.3f}"
@@ -199,12 +207,12 @@ _TOLD: Final[Mapping[str, Callable[[Data], str]]] = {
     "losses.observed": _losses,
     "drift.detected": _drifted,
     "drift.cleared": lambda d: f"window {d['window']} of v{d['version']}",
-    "quality.recovered": lambda d: f"{d['metric']} {d['value']:.3f}, window {d['window']}",
+    "quality.recovered": lambda d: f"{_figure(d)} {d['value']:.3f}, window {d['window']}",
     "quality.degraded": _degraded,
     "retraining.requested": lambda d: f"{d['reason']}: {d['detail']}",
     "retraining.withheld": lambda d: f"{d['reason']}: {d['detail']}",
     "quality.estimated": lambda d: (
-        f"{d['metric']} {d['value']:.3f} [{d['low']:.3f}, {d['high']:.3f}], window {d['window']}"
+        f"{_figure(d)} {d['value']:.3f} [{d['low']:.3f}, {d['high']:.3f}], window {d['window']}"
     ),
     "brake.set": lambda d: f"{d['confirmed']} of {d['watched']} models of {d['scope']} changed",
     "brake.lifted": lambda d: f"{d['scope']} by {d['by']}: {d['reason']}",

@@ -40,8 +40,10 @@ def _measured(window: Data) -> dict[str, Any]:
     told = {} if window.get("state") == "censored" else found
     state = window.get("state") or "no labels"
     due = found.get("expected")
+    figure = (window.get("value_is") or "").replace("error_rate", "error rate")
     return {
-        "name": f"v{window['version']} {window['window']}",
+        # What the figures are of stands beside their intervals.
+        "name": f"v{window['version']} {window['window']}\n{figure}".rstrip(),
         "labels": f"{window['labels']} of {window['rows']}",
         "due": None if due is None else f"{due:.0%}",
         "state": f"{state}, worse" if told.get("is_worse") else state,

@@ -177,7 +177,14 @@ def test_candidates_that_never_answered_take_one_line(tidewheel: Run, recorded: 
     assert recorded.asked[-1].path == "/v1/models/pump/drift?limit=3"
 
 
-QUALITY = {"version": 2, "rows": 50, "completeness": 1.0, "labels": 50}
+QUALITY = {
+    "version": 2,
+    "metric": "accuracy",
+    "value_is": "error_rate",
+    "rows": 50,
+    "completeness": 1.0,
+    "labels": 50,
+}
 ESTIMATE = {"value": 0.5, "low": 0.4, "high": 0.625, "reference": 0.45}
 
 
@@ -200,7 +207,7 @@ def test_estimates_stand_beside_what_labels_said(tidewheel: Run, recorded: Recor
     assert "v2 3 50 of 50 80% censored - - 0.45 -" in told
     assert "v2 2 0 of 50 - no labels - 0.5 0.45 -" in told
     assert "v2 1 50 of 50 80% final, worse 0.25 0.5 0.45 0.9" in told
-    assert "0.125 to 0.375 0.4 to 0.625" in told
+    assert "error rate 0.125 to 0.375 0.4 to 0.625" in told
     assert all(len(line) <= 100 for line in ran.out.splitlines())
     assert "version=2" in recorded.asked[0].path
     assert "no closed window has labels, or scores to estimate from" in empty.err

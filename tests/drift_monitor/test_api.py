@@ -54,6 +54,7 @@ async def test_the_state_of_drift_is_shown(client: httpx.AsyncClient) -> None:
     version = shown["versions"][0]
     assert (version["version"], version["drift"], version["is_degraded"]) == (1, "critical", False)
     assert version["open_window"] == {"window": 3, "rows": 20}
+    assert (version["metric"], version["value_is"]) == ("mae", "mae")
     assert version["last_window"]["window"] == 2
     assert version["last_window"]["features"][0]["feature"] == "a"
 
@@ -65,6 +66,7 @@ async def test_quality_is_shown_with_its_completeness(client: httpx.AsyncClient)
     unlabelled, labelled = shown["items"]
     assert (labelled["window"], labelled["completeness"]) == (1, 1.0)
     assert labelled["quality"]["value"] == pytest.approx(0.1)
+    assert (labelled["metric"], labelled["value_is"]) == ("mae", "mae")
     # Before labels come there is an estimate, and it is shown.
     assert (unlabelled["window"], unlabelled["labels"], unlabelled["quality"]) == (2, 0, None)
     assert unlabelled["estimate"]["low"] < unlabelled["estimate"]["high"]

@@ -99,6 +99,14 @@ def test_quality_is_told_with_its_completeness_the_promise_and_the_rule() -> Non
     )
 
 
+def test_mistakes_are_drawn_as_an_error_rate() -> None:
+    said = texts(quality("pump v1", "accuracy", [a_judged(0)]))
+
+    assert "error rate 0.5 (promised 0.45" in " ".join(said)
+    assert "error rate" in said
+    assert "accuracy" not in " ".join(said)
+
+
 def test_a_long_sentence_is_broken_into_lines_and_what_is_missing_has_its_name() -> None:
     count = 40
     names = (*(f"{n} to {n + 1}" for n in range(count - 1)), "missing")

@@ -16,6 +16,7 @@ from services.drift_monitor.store.reading import NEWEST
 from services.drift_monitor.windows import Watched
 from shared.errors import Fault, InvalidInput
 from shared.events import Json
+from shared.figures import value_is
 from shared.http import page
 from shared.names import ModelNameText
 
@@ -84,7 +85,13 @@ def router(store: PostgresStore, reading: Reading, measuring: Measuring) -> APIR
         found = await reading.windows(
             model, version=version, before=_place(cursor), limit=limit, measured=True
         )
-        items = [{name: window[name] for name in _QUALITY} for window in found]
+        keys = {(model, window["version"]) for window in found}
+        versions = await store.versions(keys) if keys else {}
+        items = [
+            {name: window[name] for name in _QUALITY}
+            | _figure(versions.get((model, window["version"])))
+            for window in found
+        ]
         waiting = await reading.waiting_labels(model)
         return {"model": model, "labels_waiting": waiting, **page(items, _next(found, limit))}
 
@@ -175,6 +182,7 @@ async def _state(reading: Reading, version: Watched, champion: int | None) -> Js
         "drift": version.watch.drift,
         "is_degraded": version.watch.is_degraded,
         "metric": version.metric,
+        "value_is": value_is(version.metric),
         "window_rows": version.policy.window,
         "open_window": _rows(opened) if opened else None,
         "last_window": last,
@@ -193,6 +201,13 @@ def _seasons(watch: Watch) -> list[Json]:
         for name, one in sorted(watch.series.items())
         if name != EVERY and one.drift and one.newest
     ]
+
+
+def _figure(version: Watched | None) -> Json:
+    """Which metric the figures of a window are of, and what they are."""
+    if version is None:
+        return {"metric": None, "value_is": None}
+    return {"metric": version.metric, "value_is": value_is(version.metric)}
 
 
 def _rows(window: Json) -> Json:

@@ -6,6 +6,7 @@ from datetime import datetime
 from typing import Final
 
 from services.drift_monitor.pictures.sheet import LINE, Entry, head, lines, sheet
+from shared.figures import shown
 from shared.pictures import HEIGHT, WIDTH, Line, Picture, Point, Reach, around, drawn
 
 _MOST_DOTS: Final = 100
@@ -59,17 +60,19 @@ def quality(model: str, metric: str, judged: Sequence[Judged]) -> bytes:
     """Realised, estimated, promised and the rule's, with completeness in words.
 
     Args:
+        metric: that is watched; it is told as what its figures are.
         judged: from the oldest to the newest.
     """
-    title, says = f"{model}: quality", _says(metric, judged)
+    figure = shown(metric)
+    title, says = f"{model}: quality", _says(figure, judged)
     if not judged:
         parts, top = head(title, WIDTH, [])
         return sheet(title, says, WIDTH, top + 24, [*parts, *lines(top + 8, says, WIDTH)])
     picture = Picture(
-        title=metric,
+        title=figure,
         says=says,
         x_title="end of the window",
-        y_title=metric,
+        y_title=figure,
         lines=_lines(judged),
         x_range=_span([one.at.timestamp() for one in judged]),
         y_range=around([value for one in judged for value in _known(one)], least=0.0),
@@ -151,7 +154,7 @@ def _names(judged: Sequence[Judged]) -> tuple[tuple[float, str], ...]:
 # --- words ------------------------------------------------------------------------------------
 
 
-def _says(metric: str, judged: Sequence[Judged]) -> str:
+def _says(figure: str, judged: Sequence[Judged]) -> str:
     if not judged:
         return _NOTHING
     newest = judged[-1]
@@ -159,7 +162,7 @@ def _says(metric: str, judged: Sequence[Judged]) -> str:
     promised = f" (promised {newest.promised:.4g}{rule})" if newest.promised is not None else ""
     if newest.value is None:
         return (
-            f"{metric} is estimated{_estimated(newest)} by scores alone in the newest window"
+            f"{figure} is estimated{_estimated(newest)} by scores alone in the newest window"
             f"{promised}; {_why_not(newest)}."
         )
     guess = f", estimated{_estimated(newest)} by scores alone" if newest.estimate else ""
@@ -167,7 +170,7 @@ def _says(metric: str, judged: Sequence[Judged]) -> str:
     if newest.expected is not None:
         due = f"{newest.expected:.0%} are due by now"
     return (
-        f"{metric} {newest.value:.4g}{promised} in the newest window{guess}; "
+        f"{figure} {newest.value:.4g}{promised} in the newest window{guess}; "
         f"{newest.completeness:.0%} of its rows have labels, {due}."
     )
 
