@@ -177,7 +177,9 @@ class Jobs:
         return [_job(row) for row in rows]
 
     async def withdraw(self, job: Job, detail: str) -> bool:
-        """Take a job out of the queue that waits, or is claimed and not begun; False if it is gone.
+        """Take a job out of the queue that waits or is claimed; False if it is gone.
+
+        What an attempt has said already is the caller's to end, and whoever works on it stops.
 
         Args:
             detail: why, and what takes its place.

@@ -44,6 +44,8 @@ from shared.events import (
     ModelName,
     ModelPromoted,
     RetrainingRequested,
+    RunId,
+    TrainingFailed,
     TrainingSkipped,
 )
 from shared.jobs import Job, Jobs
@@ -218,10 +220,10 @@ class Trainer:
         assert_never(decision)
 
     async def renew(self, job: Job) -> bool:
-        """Replace a job that waits, or is claimed and not begun, if other rows are left out by now.
+        """Replace a job that waits, or was just claimed, if other rows are left out by now.
 
-        A run has the same rows in all its attempts, so what is trained instead is another run. It
-        belongs to the same cascade.
+        An attempt before may have begun. A run has the same rows in all its attempts, so what is
+        trained instead is another run. It belongs to the same cascade.
 
         Returns:
             Whether the job is not to be worked on any more.
@@ -256,11 +258,28 @@ class Trainer:
             case Skip() as skip:
                 detail += skip.detail
                 if await self.jobs.withdraw(job, detail):
-                    said = _told_of(order, skip.reason, detail)
+                    said = await self._end_of(job, order, skip, detail)
                     await self.store.say([(job.cause, said)], step=f"renewed:{job.id}")
             case other:
                 assert_never(other)
         telemetry.log("training_renewed", model=order.model, run=str(job.id), detail=detail)
+
+    async def _end_of(self, job: Job, order: Order, skip: Skip, detail: str) -> Event:
+        """What is said of a run that nothing takes the place of.
+
+        Who heard that it began, in an attempt before, waits for its end; else it never was.
+        """
+        if not await self.store.break_off(job.id, self.now()):
+            return _told_of(order, skip.reason, detail)
+        return TrainingFailed(
+            model=order.model,
+            run=RunId(job.id),
+            dataset=order.dataset,
+            dataset_version=order.dataset_version,
+            attempts=job.attempt,
+            reason="crashed",
+            detail=detail[:2000],
+        )
 
     async def _key_for(self, decision: Train, key: str, known: Known | None) -> str:
         """Repeats have a number behind the key; one that was taken out of the queue keeps its."""

@@ -280,12 +280,24 @@ class PostgresStore:
     async def begin_run(self, run: UUID, order: Order, now: datetime) -> None:
         await self.database.execute(
             "insert into run (id, model, dataset, dataset_version, started_at) "
-            "values ($1, $2, $3, $4, $5) on conflict (id) do update set started_at = $5",
+            "values ($1, $2, $3, $4, $5) on conflict (id) do update "
+            "set started_at = $5, outcome = null, reason = null, finished_at = null",
             run,
             order.model,
             order.dataset,
             order.dataset_version,
             now,
+        )
+
+    async def break_off(self, run: UUID, now: datetime) -> bool:
+        """End a run whose attempts were all in vain; False if it has not begun, or is over."""
+        return bool(
+            await self.database.execute(
+                "update run set outcome = 'failed', reason = 'crashed', finished_at = $2 "
+                "where id = $1 and outcome is null",
+                run,
+                now,
+            )
         )
 
     async def count_crash(self, run: UUID) -> int:

@@ -20,6 +20,7 @@ from shared.events import (
     ModelPromoted,
     RetrainingRequested,
     RolloutId,
+    TrainingFailed,
     TrainingSkipped,
 )
 from tests.support.house import a_spec, some_rows
@@ -472,9 +473,11 @@ async def test_a_claimed_run_that_has_not_begun_gives_way_once(room: Room) -> No
     assert (instead.id, await room.trainer.renew(instead)) == (run, False)
 
 
+@pytest.mark.parametrize("has_begun", [False, True])
 async def test_what_was_trained_without_those_rows_before_is_not_trained_again(
-    room: Room,
+    room: Room, has_begun: bool
 ) -> None:
+    """Whoever heard that it began hears that it is over; what is on its way keeps others out."""
     await room.hear(a_definition_of(triggers={"dataset": "any"}))
     await room.hear(an_annotation())
     await room.publish(1, 1000)
@@ -482,14 +485,23 @@ async def test_what_was_trained_without_those_rows_before_is_not_trained_again(
     await end(room)
     lifted = await room.hear(an_annotation("lifted"))
     assert await room.states() == [(1, "done"), (1, "waiting")]
+    run, _ = await ordered(room)
+    if has_begun:  # and its worker was killed
+        order = Order.of(await payload_of(room, run))
+        await room.store.begin_run(run, order, room.moving())
 
     await room.hear(an_annotation())
 
     assert await room.states() == [(1, "done"), (1, "superseded")]
-    (skipped, _) = await room.said(TrainingSkipped)
-    assert skipped.event.reason == "nothing_new"
-    assert str(done) in skipped.event.detail
-    assert skipped.correlation == lifted.correlation
+    failed, skipped = await room.said(TrainingFailed), await room.said(TrainingSkipped)
+    told = failed[0] if has_begun else skipped[0]
+    assert (len(failed), len(skipped)) == (int(has_begun), 2 - has_begun)
+    assert str(done) in told.event.detail
+    assert told.correlation == lifted.correlation
+    if has_begun:
+        assert (told.event.run, await room.store.break_off(run, room.moving())) == (run, False)
+    else:
+        assert told.event.reason == "nothing_new"
 
 
 async def test_the_key_names_the_data_by_their_content(room: Room) -> None:
