@@ -5,11 +5,13 @@ where both say something. A sum of such products is no normal one: where one row
 a single one lies three standard errors out. Here the law of a sum that jumps takes the place of the
 normal one, with the third and fourth moments that the rows of both numbers themselves make, if
 nothing but chance pairs them. Sources: Pitman (1937), J. R. Stat. Soc. Suppl. 4, for the moments
-over all pairings; Bennett (1962), JASA 57, for the tail; Daniels (1954), Ann. Math. Stat. 25, for
-the normal deviate of such a tail.
+over all pairings; Bennett (1962), JASA 57, for the tail; Skellam (1946), J. R. Stat. Soc. 109, for
+jumps in both directions; Daniels (1954), Ann. Math. Stat. 25, for the normal deviate of such a
+tail.
 """
 
-from math import log1p, sqrt
+from dataclasses import dataclass
+from math import log, sqrt
 from typing import Final
 
 import numpy as np
@@ -18,28 +20,42 @@ from numpy.typing import NDArray
 Floats = NDArray[np.float64]
 Whole = NDArray[np.int64]
 
-POWERS: Final = 4
-"""Sums of this many powers of scores tell how uneven numbers are."""
 _CONSTANT: Final = 1e-7
 """Variances of whole scores below this are what rounding leaves of none."""
 _NORMAL: Final = 3.0
 """Fourth standardised moment of a normal number."""
 _SMALL: Final = 1e-4
 _STEPS: Final = 60
+_EXACT: Final = 1e-9
 
 
-def lumps_of(sums: Floats, rows: Whole, pairs: Whole) -> Floats:
-    """By how much one row's product of two scores is more uneven than that of normal numbers.
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Lumps:
+    """How uneven chance is, of products of two scores or of a difference of their means.
+
+    Attributes:
+        size: at least the square of the third, and the excess of the fourth standardised moment,
+            never below 0; infinite where a number does not vary. Its root is the jump of one row.
+        skewness: the third one; its sign is the direction in which chance jumps further.
+    """
+
+    size: Floats
+    skewness: Floats
+
+    def lean(self) -> Floats:
+        """Which way the jumps point, from -1, all of them down, to 1; 0 where there are none."""
+        with np.errstate(divide="ignore", invalid="ignore"):
+            found = np.nan_to_num(self.skewness / np.sqrt(self.size), posinf=0.0, neginf=0.0)
+        return np.asarray(np.minimum(np.maximum(found, -1.0), 1.0))
+
+
+def unevenness(sums: Floats, rows: Whole) -> Floats:
+    """Third and fourth standardised moment of numbers, shape (2, ..., d); infinite for constants.
 
     Args:
         sums: of the scores of each number, of their squares, cubes and fourth powers,
             shape (4, ..., d).
         rows: that have the number, shape (..., d).
-        pairs: rows in which both are present, shape (..., d, d).
-
-    Returns:
-        Of all pairs a < b, shape (..., d(d-1)/2): at least the square of the third and the excess
-        of the fourth standardised moment; infinite where a number does not vary.
     """
     mean, square, cube, fourth = sums / np.maximum(rows, 1)
     variance = square - mean**2
@@ -47,78 +63,120 @@ def lumps_of(sums: Floats, rows: Whole, pairs: Whole) -> Floats:
     last = fourth - 4 * mean * cube + 6 * mean**2 * square - 3 * mean**4
     varies = variance > _CONSTANT
     with np.errstate(divide="ignore", invalid="ignore"):
-        lopsided, long = third**2 / variance**3, last / variance**2
-    upper = np.triu_indices(pairs.shape[-1], 1)
-    overlap = _overlap(pairs)[..., *upper]
-    # Where all rows have both, they also tell how wide both are, which takes most of the tail of
-    # the product away; where they do not, numbers that move together make it up to twice as long.
-    excess = _products(long, upper) * (2 - overlap) - _NORMAL - (_NORMAL**2 - _NORMAL) * overlap
-    found = np.maximum(np.maximum(excess, _products(lopsided, upper)), 0.0)
-    both = varies[..., upper[0]] & varies[..., upper[1]]
-    return np.asarray(np.where(both, found, np.inf))
+        found = np.stack([third / (variance * np.sqrt(variance)), last / variance**2])
+    return np.asarray(np.where(varies, found, np.inf))
 
 
-def _products(values: Floats, upper: tuple[NDArray[np.intp], NDArray[np.intp]]) -> Floats:
-    first, second = upper
-    return np.asarray(values[..., first] * values[..., second])
+def lumps_of(
+    first: tuple[Floats, Floats],
+    second: tuple[Floats, Floats],
+    rows: Whole,
+    other_rows: Whole,
+    both: Whole,
+    usual: Floats,
+) -> Lumps:
+    """By how much one row's product of two scores is more uneven than that of normal numbers.
+
+    Args:
+        first, second: `unevenness` of both numbers of each pair.
+        rows, other_rows: that have the first and the second one; `both`: that have both.
+        usual: their correlation, where nothing changes.
+    """
+    # As far as rows with both also tell how wide each is, they take of the product's tail away.
+    mine, other = (both / np.maximum(some, 1) for some in (rows, other_rows))
+    varies = np.isfinite(first[1]) & np.isfinite(second[1])
+    with np.errstate(invalid="ignore"):
+        # Without gaps (a - 3)(b - 3) - 6, all of it the pairing's. With gaps, numbers that move
+        # together make the tail up to twice as long: of normal ones 6 + 36 r^2 + 6 r^4 is above 6.
+        longer = 1 + (1 - overlap(rows, other_rows, both)) * np.minimum(3 * np.square(usual), 1.0)
+        excess = first[1] * second[1] * longer - _NORMAL
+        for one, share in ((first[1], mine), (second[1], other)):
+            excess = excess - _NORMAL * (one - 1) * share
+        skewness = first[0] * second[0]
+        size = np.maximum(np.maximum(excess, np.square(skewness)), 0.0)
+    return Lumps(size=np.where(varies, size, np.inf), skewness=np.where(varies, skewness, 0.0))
 
 
-def _overlap(pairs: Whole) -> Floats:
-    """Rows with both over the mean of the rows with either, shape (..., d, d)."""
-    own = np.sqrt(np.diagonal(pairs, axis1=-2, axis2=-1))
-    both = own[..., :, None] * own[..., None, :]
-    return np.asarray(np.divide(pairs, both, out=np.zeros(pairs.shape), where=both > 0))
+def overlap(rows: Whole, other_rows: Whole, both: Whole) -> Floats:
+    """Rows with both over the mean of the rows with either; 1 without gaps."""
+    own = np.sqrt(np.asarray(rows, dtype=np.float64) * other_rows)
+    return np.divide(both, own, out=np.zeros(np.shape(own)), where=own > 0)
 
 
-def lumpiness(lumps: Floats, rows: Floats, others: Floats, other_rows: Floats) -> Floats:
+def lumpiness(lumps: Lumps, rows: Floats, others: Lumps, other_rows: Floats) -> Lumps:
     """The same of the difference of two means of products, in its own standard deviations.
-
-    Its root is the jump that one row makes.
 
     Args:
         lumps, rows: of one row of a window, and how many have both; `others` of the rest.
     """
     with np.errstate(divide="ignore", invalid="ignore"):
-        found = (lumps / rows**3 + others / other_rows**3) / (1 / rows + 1 / other_rows) ** 2
-    return np.asarray(np.where(np.isnan(found), np.inf, found))
+        total = 1 / rows + 1 / other_rows
+        size = (lumps.size / rows**3 + others.size / other_rows**3) / total**2
+        lean = (lumps.skewness / rows**2 - others.skewness / other_rows**2) / total**1.5
+    return Lumps(size=np.where(np.isnan(size), np.inf, size), skewness=np.nan_to_num(lean))
 
 
-def held_back(z: Floats, linear: Floats, lumpy: Floats) -> Floats:
-    """Standard errors of transformed correlations, or of plain ones where these are lumpy.
+def share_of_lumps(z: Floats, size: Floats, overlap: Floats) -> Floats:
+    """How much a deviation is one of plain correlations, from 0 to 1.
 
-    The transformation stretches what lies near to one, as a single row with both does.
+    The transformation takes the noise of variances away that the same rows tell, where there are
+    no gaps; and it stretches what lies near to one, as a single row with both does.
+    """
+    with np.errstate(invalid="ignore"):
+        single = np.nan_to_num(np.minimum(np.sqrt(size) * np.abs(z), 1.0))
+    return np.asarray(1 - overlap * (1 - single))
+
+
+def held_back(z: Floats, linear: Floats, share: Floats) -> Floats:
+    """Standard errors of transformed correlations, or of plain ones, never further out.
 
     Args:
-        linear: the same of the correlations themselves; `lumpy` see `lumpiness`.
+        linear: the same of the correlations themselves; `share` see `share_of_lumps`.
     """
     far, near = np.abs(z), np.minimum(np.abs(linear), np.abs(z))
-    return np.asarray(np.copysign(far + share_of_lumps(z, lumpy) * (near - far), z))
+    return np.asarray(np.copysign(far + share * (near - far), z))
 
 
-def share_of_lumps(z: Floats, lumpy: Floats) -> Floats:
-    """How much a deviation has to do with single rows, from 0 to 1, which one row could make."""
+def normal_deviates(z: Floats, size: Floats, lean: Floats) -> Floats:
+    """The normal deviates that are as unlikely as these are where chance is lumpy.
+
+    Args:
+        size, lean: of `Lumps`. Against the lean the tail is taken as that of jumps both ways.
+    """
     with np.errstate(invalid="ignore"):
-        return np.asarray(np.nan_to_num(np.minimum(np.sqrt(lumpy) * np.abs(z), 1.0)))
+        x = np.sqrt(size) * np.abs(z)
+        rate = _rates(x, (1 + np.maximum(lean * np.sign(z), 0.0)) / 2)
+        raw = np.sqrt(2 * np.maximum(rate, 0.0)) / x
+    found = np.where(x < _SMALL, 1.0, raw)
+    return np.asarray(z * np.where(np.isfinite(size), np.nan_to_num(found), 0.0))
 
 
-def normal_deviates(z: Floats, lumpy: Floats) -> Floats:
-    """The normal deviates that are as unlikely as these are where chance is lumpy."""
-    with np.errstate(invalid="ignore"):
-        x = np.sqrt(lumpy) * np.abs(z)
-        raw = np.sqrt(2 * ((1 + x) * np.log1p(x) - x)) / x
-    found = np.where(x < _SMALL, 1 - x / 6, raw)
-    return np.asarray(z * np.where(np.isfinite(lumpy), np.nan_to_num(found), 0.0))
-
-
-def deviate_for(normal: float, lumpy: float) -> float:
-    """The deviation whose normal deviate is this one, see `normal_deviates`."""
-    jump, rate = sqrt(lumpy), lumpy * normal * normal / 2
+def deviate_for(normal: float, size: float, lean: float) -> float:
+    """The deviation whose normal deviate is this one, see `normal_deviates`; both above 0."""
+    jump, rate = sqrt(size), size * normal * normal / 2
     if jump * normal < _SMALL:
         return normal
-    x = sqrt(2 * rate) + rate
+    x, up = sqrt(2 * rate) + rate, (1 + max(lean, 0.0)) / 2
     for _ in range(_STEPS):
-        step = ((1 + x) * log1p(x) - x - rate) / log1p(x)
+        # From above, where the tail of jumps in one direction lies, steps only go down.
+        middle = x + 2 * up - 1
+        y = (middle + sqrt(middle * middle + 4 * up * (1 - up))) / (2 * up)
+        slope = log(y)
+        reached = x * slope - up * (y - 1 - slope) - (1 - up) * (1 / y - 1 + slope)
+        step = (reached - rate) / slope
         x -= step
-        if abs(step) <= 1e-12 * x:
+        if step <= _EXACT * x:
             break
     return x / jump
+
+
+def _rates(x: Floats, up: Floats) -> Floats:
+    """What a deviation of so many jumps costs, by the law of large deviations.
+
+    Args:
+        up: the part of the variance that is of jumps in the direction of the deviation.
+    """
+    middle = x + 2 * up - 1
+    y = (middle + np.sqrt(np.square(middle) + 4 * up * (1 - up))) / (2 * up)
+    slope = np.log(y)
+    return np.asarray(x * slope - up * (y - 1 - slope) - (1 - up) * (1 / y - 1 + slope))

@@ -17,6 +17,7 @@ LEAST: Final = 1e-300
 _NORMAL: Final = NormalDist()
 _TINY: Final = 1e-300
 _CLOSE: Final = 1e-15
+_HARDLY: Final = 1e-9
 
 
 def normal_quantile(p: float) -> float:
@@ -103,7 +104,8 @@ def share_least(x: float, n: float, level: float) -> float:
     Both may be broken, as sizes are that stand for rows which are alike. The upper end of a share
     is `1 - share_least(n - x, n, level)`. Source: Clopper and Pearson (1934), Biometrika 26(4).
     """
-    if x <= 0 or n <= 0:
+    # What is left of nothing after rounding would be too far out to be told from nothing.
+    if x <= _HARDLY or n <= 0:
         return 0.0
     if x >= n:
         return float(level ** (1 / n))

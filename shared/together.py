@@ -15,7 +15,15 @@ from numpy.typing import NDArray
 
 from shared.cells import location_scores
 from shared.joint import HEIGHT, MOST_PAIRED, UNIT, WAVES, Basis, Joint, heights, scale_of
-from shared.lumps import held_back, lumpiness, lumps_of
+from shared.lumps import (
+    Lumps,
+    held_back,
+    lumpiness,
+    lumps_of,
+    overlap,
+    share_of_lumps,
+    unevenness,
+)
 from shared.sketch import Layout, NumberCells
 from shared.tails import chi_square_tails
 
@@ -207,19 +215,72 @@ def linear_z(here: Floats, there: Floats, error: Floats) -> Floats:
     return np.asarray((here - there) / ((1 - np.square(there)) * error))
 
 
-def lumpy_pairs(
-    lumps: tuple[Floats, Floats], pairs: tuple[Whole, Whole], there: Floats, spread: Floats
-) -> Floats:
-    """How lumpy differences of correlations are, shape (..., d(d-1)/2), see `lumps.lumpiness`.
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Common:
+    """What the rows of two numbers say of both, of as many pairs as there are.
+
+    Attributes:
+        lumps: of one row's product.
+        rows: with both numbers; `overlap` see `lumps.overlap`.
+    """
+
+    lumps: Lumps
+    rows: Floats
+    overlap: Floats
+
+    @classmethod
+    def of(cls, uneven: Floats, pairs: Whole, usual: Floats) -> "Common":
+        """Of all pairs a < b, shape (..., d(d-1)/2).
+
+        Args:
+            uneven: see `lumps.unevenness`, shape (2, ..., d).
+            pairs: rows with both, shape (..., d, d).
+            usual: correlation of each pair, where nothing changes.
+        """
+        first, second = _upper(pairs.shape[-1])
+        return cls.among(uneven, pairs, (..., first), (..., second), usual)
+
+    @classmethod
+    def among(
+        cls, uneven: Floats, pairs: Whole, first: Any, second: Any, usual: Floats
+    ) -> "Common":
+        """Of pairs of numbers at these places before the last axis of `pairs`."""
+        rows, (third, fourth) = np.diagonal(pairs, axis1=-2, axis2=-1), uneven
+        one, other, both = rows[first], rows[second], pairs[*first, second[-1]]
+        return cls(
+            lumps=lumps_of(
+                (third[first], fourth[first]),
+                (third[second], fourth[second]),
+                one,
+                other,
+                both,
+                usual,
+            ),
+            rows=np.maximum(both, 1).astype(np.float64),
+            overlap=overlap(one, other, both),
+        )
+
+    def at(self, places: Whole) -> "Common":
+        """Of some of the pairs."""
+        lumps = Lumps(size=self.lumps.size[places], skewness=self.lumps.skewness[places])
+        return Common(lumps=lumps, rows=self.rows[places], overlap=self.overlap[places])
+
+
+def lumpy_pairs(mine: Common, others: Common, there: Floats, spread: Floats) -> Lumps:
+    """How lumpy differences of correlations are, see `lumps.lumpiness`.
 
     Args:
-        lumps: of both sides, see `lumps.lumps_of`; `pairs` their rows with both numbers.
+        mine, others: of both sides.
         there, spread: see `pair_z`; where both often come together it takes more of such rows to
-            lie as many standard errors out.
+            lie as many standard errors out, and, with gaps, they point all one way.
     """
-    rows, other_rows = (_of_pairs(some) for some in pairs)
-    found = lumpiness(lumps[0], rows, lumps[1], other_rows)
-    return np.asarray(found / np.maximum(np.square(spread * (1 - np.square(there))), 1.0))
+    found = lumpiness(mine.lumps, mine.rows, others.lumps, others.rows)
+    wide = np.maximum(spread * (1 - np.square(there)), 1.0)
+    one_way = there * (6 + 2 * np.square(there)) * (1 - mine.overlap) / wide**3
+    return Lumps(
+        size=found.size / np.square(wide),
+        skewness=found.skewness / wide + one_way * np.sqrt(1 / mine.rows + 1 / others.rows),
+    )
 
 
 def block_z(blocks: tuple[Joint, Floats], rest: tuple[Joint, Floats], spread: Floats) -> Floats:
@@ -232,12 +293,13 @@ def block_z(blocks: tuple[Joint, Floats], rest: tuple[Joint, Floats], spread: Fl
     here = correlations(mine.moments, mine.pairs, powers[0])
     there = correlations(others.moments, others.pairs, other_powers[0])
     z, error = pair_z(here, mine.pairs, there, others.pairs, spread)
-    lumps, other_lumps = (
-        lumps_of(sums, np.diagonal(one.pairs, axis1=-2, axis2=-1), one.pairs)
+    own, rest_of = (
+        Common.of(unevenness(sums, np.diagonal(one.pairs, axis1=-2, axis2=-1)), one.pairs, there)
         for one, sums in ((mine, powers), (others, other_powers))
     )
-    lumpy = lumpy_pairs((lumps, other_lumps), (mine.pairs, others.pairs), there, spread)
-    return held_back(z, linear_z(here, there, error), lumpy)
+    lumpy = lumpy_pairs(own, rest_of, there, spread)
+    share = share_of_lumps(z, lumpy.size, own.overlap)
+    return held_back(z, linear_z(here, there, error), share)
 
 
 def _of_pairs(square: Any) -> Any:

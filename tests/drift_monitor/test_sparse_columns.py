@@ -95,6 +95,51 @@ def test_rare_flags_that_come_together_are_found(seed: int) -> None:
     assert 0.05 < low < 0.7 < high
 
 
+@pytest.mark.parametrize(
+    ("present", "window", "moved", "least"),
+    [(0.3, 1000, 0.6, 4), (0.5, 500, 0.5, 3), (0.5, 1000, 0.4, 8)],
+)
+def test_numbers_with_gaps_that_begin_to_move_together_are_found(
+    present: float, window: int, moved: float, least: int, seed: int
+) -> None:
+    def gappy(draw: np.random.Generator, rows: int) -> Floats:
+        values = draw.normal(size=(rows, NUMBERS))
+        return np.where(draw.random((rows, NUMBERS)) < present, values, np.nan)
+
+    reference = a_reference(gappy, seed, window=window)
+    draw = np.random.default_rng([seed, 1])
+    found = 0
+    for _ in range(12):
+        rows, first = gappy(draw, window), draw.normal(size=window)
+        rows[:, 0] = np.where(np.isnan(rows[:, 0]), np.nan, first)
+        second = moved * first + np.sqrt(1 - moved**2) * draw.normal(size=window)
+        rows[:, 1] = np.where(np.isnan(rows[:, 1]), np.nan, second)
+        verdict = compare(reference, [sketched(reference, rows)])
+        drifted = [one.feature for one in verdict.features if one.p_value <= verdict.alpha]
+        found += "x0 and x1" in drifted
+
+    assert found >= least
+
+
+def test_flags_that_vanish_are_found_where_rows_resemble_their_neighbours(seed: int) -> None:
+    def resembling(draw: np.random.Generator, rows: int) -> Floats:
+        drawn = draw.normal(size=(rows, NUMBERS))
+        for row in range(1, rows):
+            drawn[row] = 0.3 * drawn[row - 1] + np.sqrt(0.91) * drawn[row]
+        return (drawn > 1.645).astype(np.float64)
+
+    reference = a_reference(resembling, seed, window=500)
+    draw = np.random.default_rng([seed, 1])
+    found = []
+    for _ in range(8):
+        rows = resembling(draw, 500)
+        rows[:, 0] = 0.0
+        found.append(compare(reference, [sketched(reference, rows)]))
+
+    assert found[0].mode == "block"
+    assert sum(one.severity is not None for one in found) >= 7
+
+
 def test_a_copy_that_is_constant_for_a_window_is_no_change_of_how_both_move(seed: int) -> None:
     def copies(draw: np.random.Generator, rows: int) -> Floats:
         values = flags(0.002)(draw, rows)

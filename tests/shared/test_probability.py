@@ -104,4 +104,8 @@ def test_the_least_share_is_where_so_many_become_improbable(
 def test_nothing_at_all_has_no_least_share() -> None:
     assert probability.share_least(0, 100, 0.025) == 0.0
     assert probability.share_least(0, 0, 0.025) == 0.0
+    # What is left of no mistakes after rounding is no mistake.
+    for rest in (1e-300, 3e-17, 1.1e-16, 1e-12):
+        assert probability.share_least(rest, 15.3, 1e-6) == 0.0
+    assert 0 < probability.share_least(1e-3, 15.3, 0.025) < 1e-3
     assert 1 - probability.share_least(100, 100, 0.025) == pytest.approx(1 - 0.025 ** (1 / 100))

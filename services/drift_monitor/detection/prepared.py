@@ -11,15 +11,17 @@ from numpy.typing import NDArray
 from services.drift_monitor.detection.chances import Chance
 from shared import cells
 from shared.joint import Basis
-from shared.lumps import POWERS, lumps_of
+from shared.lumps import unevenness
 from shared.reference import Reference
 from shared.sketch import CategoryCells, Layout
 from shared.stacks import Stack
-from shared.together import Together, correlations
+from shared.together import Common, Together, correlations
 
 Floats = NDArray[np.float64]
 Whole = NDArray[np.int64]
 Truth = NDArray[np.bool_]
+POWERS: Final = 4
+"""Sums of this many powers of scores tell how uneven numbers are."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -132,7 +134,9 @@ class Moving:
     Attributes:
         known: as it was stored.
         usual, spread: correlation of each pair, and the factor of its standard error.
-        lumps: how uneven the product of two scores is, see `lumps.lumps_of`.
+        common: what its rows say of both numbers of each pair.
+        worth, starts: powers of what a row in each cell adds, (4, cells of all), and where
+            the cells of each number begin that takes part in pairs, (d,).
         scores: what a row in each cell adds to the sum of scores of each number that takes part
             in pairs, shape (cells of all, d); whole numbers.
         eigenvalues: of the covariance of the waves; nobody asks how likely it is that they are no
@@ -143,7 +147,9 @@ class Moving:
     known: Together
     usual: Floats
     spread: Floats
-    lumps: Floats
+    common: Common
+    worth: Floats
+    starts: Whole
     scores: Floats
     eigenvalues: Floats
     near: float
@@ -160,11 +166,18 @@ class Moving:
         swing = 2 * float(np.sqrt(2 * np.sum(np.square(eigenvalues))))
         names = [layout.features[place].name for place in basis.features]
         scores = _scores(layout, basis)
+        worth = scores.sum(axis=1) ** np.arange(1, POWERS + 1)[:, None]
+        starts = np.array([layout.offsets[place] for place in basis.features], dtype=np.int64)
+        sums = powers(counts, worth, starts)
+        uneven = unevenness(sums, _present(layout, basis, counts))
+        usual = correlations(known.joint.moments, pairs, known.firsts)
         return cls(
             known=known,
-            usual=correlations(known.joint.moments, pairs, known.firsts),
+            usual=usual,
             spread=np.array(known.spread),
-            lumps=lumps_of(powers(counts, scores), _present(layout, basis, counts), pairs),
+            common=Common.of(uneven, pairs, usual),
+            worth=worth,
+            starts=starts,
             scores=scores,
             eigenvalues=eigenvalues,
             near=float(eigenvalues.sum()) + swing,
@@ -187,10 +200,10 @@ def _scores(layout: Layout, basis: Basis) -> Floats:
     return found
 
 
-def powers(counts: Whole, scores: Floats) -> Floats:
+def powers(counts: Whole, worth: Floats, starts: Whole) -> Floats:
     """Sums of the scores, their squares, cubes and fourth powers, shape (4, ..., d)."""
-    exact = counts.astype(np.float64)
-    return np.stack([exact @ scores**power for power in range(1, POWERS + 1)])
+    own = counts * worth.reshape(POWERS, *[1] * (counts.ndim - 1), -1)
+    return np.asarray(np.add.reduceat(own, starts, axis=-1))
 
 
 def _present(layout: Layout, basis: Basis, counts: Whole) -> Whole:

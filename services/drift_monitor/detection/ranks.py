@@ -79,8 +79,8 @@ class Ranked:
             their ratio; `error` its standard error, NaN where nothing is told.
         skewness: of the sum by chance; None where rows resemble their neighbours.
         df: degrees of freedom of what is known of chance.
-        lumpy: how much single rows decide, see `lumps`; None without neighbours, where the
-            skewness says it.
+        lumpy: how much single rows decide, see `lumps`, below 0 where they make falls longer;
+            None without neighbours, where the skewness says it.
     """
 
     z: Floats
@@ -97,9 +97,10 @@ class Ranked:
         if isnan(error):
             return None, None
         if self.skewness is None:
-            high = t_quantile(level / 2, float(self.df[s, f]))
-            high = deviate_for(high, float(self.lumpy[s, f])) if self.lumpy is not None else high
-            low = -high
+            usual = t_quantile(level / 2, float(self.df[s, f]))
+            lumpy = float(self.lumpy[s, f]) if self.lumpy is not None else 0.0
+            far = deviate_for(usual, abs(lumpy), 1.0)
+            low, high = (-usual, far) if lumpy > 0 else (-far, usual)
         else:
             low, high = pearson_quantiles(level / 2, float(self.skewness[s, f]))
         return effect - high * error, effect - low * error
@@ -148,9 +149,11 @@ def _alike(
         # Few independent rows make a sum of squares lopsided; fewer degrees cover that.
         df = 1 / (1 / df + 1 / np.maximum(ranks.window / factors["clump"], 1.0))
     lumpy = _lumpy(test, ranks, factors[test])
+    # A sum of rare flags rises by single rows; it cannot fall further than to none of them.
+    held = np.where(lumpy * z > 0, np.abs(lumpy), 0.0)
     return Ranked(
         z=z,
-        p=np.minimum(2 * t_tails(np.abs(normal_deviates(z, lumpy)), df), 1.0),
+        p=np.minimum(2 * t_tails(np.abs(normal_deviates(z, held, np.sign(z))), df), 1.0),
         effect=moved[0],
         error=factors[test] * moved[1],
         skewness=None,
@@ -160,7 +163,12 @@ def _alike(
 
 
 def _lumpy(test: str, ranks: cells.Ranks, factor: Floats) -> Floats:
-    """How much single rows decide; 0 where they hardly do. Neighbours come in larger lumps."""
+    """How much single rows decide and which way; 0 where they hardly do.
+
+    Neighbours come in larger lumps.
+    """
     usual = _SQUARES / np.maximum(ranks.window, 1.0) if test == "scale" else 0.0
-    found = np.square(ranks.skewness()) - usual
-    return np.asarray(np.where(found > _LUMPY, found * np.square(factor), 0.0))
+    skewness = ranks.skewness()
+    found = np.square(skewness) - usual
+    lumpy = np.copysign(found * np.square(factor), skewness)
+    return np.asarray(np.where(found > _LUMPY, lumpy, 0.0))

@@ -11,10 +11,11 @@ from services.drift_monitor.detection.finding import Finding
 from services.drift_monitor.detection.prepared import Moving, Prepared, powers
 from services.drift_monitor.detection.scaling import Scales
 from shared.joint import Joint
-from shared.lumps import deviate_for, held_back, lumps_of, normal_deviates, share_of_lumps
+from shared.lumps import deviate_for, held_back, normal_deviates, share_of_lumps, unevenness
 from shared.probability import t_quantile
 from shared.tails import quantiles, t_tails
 from shared.together import (
+    Common,
     correlations,
     linear_z,
     lumpy_pairs,
@@ -53,9 +54,9 @@ class _Pairs:
         tested: these scales.
         here: correlations of the windows.
         error: standard error of their transformed values.
-        z, lumpy, share: how far these are from those of the reference, how lumpy that is by chance,
-            and how much it has to do with single rows, see `lumps`; worked out for pairs that
-            surprise, 0 for others.
+        z: how far these are from those of the reference.
+        lumpy, lean, share: how lumpy that is by chance and which way, and how much it is one of
+            plain correlations, see `lumps`; worked out for pairs that surprise, 0 for others.
         p, level: of each pair, and the part of alpha of each pair of a scale, (S,).
     """
 
@@ -66,6 +67,7 @@ class _Pairs:
     error: Floats
     z: Floats
     lumpy: Floats
+    lean: Floats
     share: Floats
     p: Floats
     level: Floats
@@ -82,16 +84,18 @@ class _Pairs:
         z, error, level = z / factors, error * factors, scales.pairs[tested] / z.shape[1]
         df = np.array([k.pairs_df for k in known])
         p = _both_tails(z, df[:, None])
-        lumpy, share = np.zeros(p.shape), np.zeros(p.shape)
-        odd = p <= NEAR * level[:, None]
-        if odd.any():
-            lumpy[odd] = _lumpy(moving, scales.counts[tested], joint, factors)[odd]
-            near = linear_z(here, moving.usual, error)
-            share[odd] = share_of_lumps(z, lumpy)[odd]
-            z[odd] = held_back(z, near, lumpy)[odd]
-            free = np.broadcast_to(df[:, None], p.shape)[odd]
-            p[odd] = _both_tails(normal_deviates(z[odd], lumpy[odd]), free)
-        return cls(moving, scales, tested, here, error, z, lumpy, share, p, level)
+        lumpy, lean, share = np.zeros((3, *p.shape))
+        rows, places = np.nonzero(p <= NEAR * level[:, None])
+        if len(rows):
+            odd = rows, places
+            lumpy[odd], lean[odd], overlap = _lumpy(moving, scales.counts[tested], joint, odd)
+            # Neighbours that resemble each other come in lumps of so many rows.
+            lumpy[odd] *= np.square(factors[odd])
+            near = linear_z(here[odd], moving.usual[places], error[odd])
+            share[odd] = share_of_lumps(z[odd], lumpy[odd], overlap)
+            z[odd] = held_back(z[odd], near, share[odd])
+            p[odd] = _both_tails(normal_deviates(z[odd], lumpy[odd], lean[odd]), df[rows])
+        return cls(moving, scales, tested, here, error, z, lumpy, lean, share, p, level)
 
     def findings(self, shift: float) -> list[Finding]:
         """The worst pair, and every other that shows a drift."""
@@ -125,16 +129,18 @@ class _Pairs:
         if not isfinite(lumpy):
             return None, None
         usual = t_quantile(level / 2, self.scales.chances[self.tested[row]].pairs_df)
-        reach = deviate_for(usual, lumpy) * error
-        low, high = _apart(here, there, reach)
-        if lumpy == 0:
+        lean, share = float(self.lean[row, pair]), float(self.share[row, pair])
+        # What chance can have added lies above the low end, what it can have taken below the high.
+        added = deviate_for(usual, lumpy, lean) * error
+        taken = deviate_for(usual, lumpy, -lean) * error
+        low, high = _apart(here, there, added, taken)
+        if share == 0:
             return low, high
         # Where few rows decide, more of them make it vary more: as far as it is tolerated.
-        reach *= (1 - there * there) * sqrt(1 + shift * sqrt(lumpy) / error)
-        share = float(self.share[row, pair])
+        wider = (1 - there * there) * sqrt(1 + shift * sqrt(lumpy) / error)
         return (
-            low + share * (min(low, here - there - reach) - low),
-            high + share * (max(high, here - there + reach) - high),
+            low + share * (min(low, here - there - added * wider) - low),
+            high + share * (max(high, here - there + taken * wider) - high),
         )
 
 
@@ -142,20 +148,25 @@ def _both_tails(z: Floats, df: Floats) -> Floats:
     return np.minimum(2 * t_tails(np.abs(z), df), 1.0)
 
 
-def _lumpy(moving: Moving, counts: Whole, joint: Joint, factors: Floats) -> Floats:
-    """How lumpy the differences of correlations are, (S, pairs)."""
-    rows = np.diagonal(joint.pairs, axis1=-2, axis2=-1)
-    here = lumps_of(powers(counts, moving.scores), rows, joint.pairs)
-    lumps, pairs = (here, moving.lumps), (joint.pairs, moving.known.joint.pairs)
-    found = lumpy_pairs(lumps, pairs, moving.usual, moving.spread)
-    # Neighbours that resemble each other come in lumps of so many rows.
-    return found * np.square(factors)
+def _lumpy(
+    moving: Moving, counts: Whole, joint: Joint, odd: tuple[Whole, Whole]
+) -> tuple[Floats, Floats, Floats]:
+    """How lumpy differences of correlations are, which way they lean, and rows with both."""
+    rows, pairs = odd
+    first, second = np.triu_indices(joint.pairs.shape[-1], 1)
+    present = np.diagonal(joint.pairs, axis1=-2, axis2=-1)
+    uneven = unevenness(powers(counts, moving.worth, moving.starts), present)
+    usual = moving.usual[pairs]
+    places = (rows, first[pairs]), (rows, second[pairs])
+    here = Common.among(uneven, joint.pairs, *places, usual)
+    found = lumpy_pairs(here, moving.common.at(pairs), usual, moving.spread[pairs])
+    return found.size, found.lean(), here.overlap
 
 
-def _apart(here: float, there: float, reach: float) -> tuple[float, float]:
+def _apart(here: float, there: float, added: float, taken: float) -> tuple[float, float]:
     """The interval of a difference of correlations, from that of the transformed one."""
     middle = float(np.arctanh(here))
-    low, high = float(np.tanh(middle - reach)), float(np.tanh(middle + reach))
+    low, high = float(np.tanh(middle - added)), float(np.tanh(middle + taken))
     return low - there, high - there
 
 
