@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from tests.client.conftest import Recorded, Run
+from tidewheel.narrate import told
 from tidewheel.sparks import spark
 
 pytestmark = [pytest.mark.enable_socket, pytest.mark.usefixtures("context_file")]
@@ -177,6 +179,25 @@ def test_candidates_that_never_answered_take_one_line(tidewheel: Run, recorded: 
     assert recorded.asked[-1].path == "/v1/models/pump/drift?limit=3"
 
 
+@pytest.mark.parametrize(
+    ("data", "words"),
+    [
+        ({"metric": "mae", "value": 0.5}, "mae 0.500, 50 labels, window 1"),
+        ({"metric": "accuracy", "value": 0.05}, "error rate 0.050, 50 labels, window 1"),
+        (
+            {"metric": "accuracy", "value_is": "error_rate", "value": None},
+            "error rate not told, 50 labels, window 1",
+        ),
+    ],
+)
+def test_quality_is_told_in_one_line_with_labels_of_too_few_scores_too(
+    data: dict[str, Any], words: str
+) -> None:
+    event = {"type": "tidewheel.quality.measured.v1", "data": data | {"labels": 50, "window": 1}}
+
+    assert told(event) == words
+
+
 QUALITY = {
     "version": 2,
     "metric": "accuracy",
@@ -203,11 +224,11 @@ def test_estimates_stand_beside_what_labels_said(tidewheel: Run, recorded: Recor
     ran = tidewheel("drift", "pump", "--quality", "--version", "2")
     empty = tidewheel("drift", "pump", "--quality")
 
-    told = [" ".join(line.split()) for line in ran.out.splitlines()]
-    assert "v2 3 50 of 50 80% censored - - 0.45 -" in told
-    assert "v2 2 0 of 50 - no labels - 0.5 0.45 -" in told
-    assert "v2 1 50 of 50 80% final, worse 0.25 0.5 0.45 0.9" in told
-    assert "error rate 0.125 to 0.375 0.4 to 0.625" in told
+    lines = [" ".join(line.split()) for line in ran.out.splitlines()]
+    assert "v2 3 50 of 50 80% censored - - 0.45 -" in lines
+    assert "v2 2 0 of 50 - no labels - 0.5 0.45 -" in lines
+    assert "v2 1 50 of 50 80% final, worse 0.25 0.5 0.45 0.9" in lines
+    assert "error rate 0.125 to 0.375 0.4 to 0.625" in lines
     assert all(len(line) <= 100 for line in ran.out.splitlines())
     assert "version=2" in recorded.asked[0].path
     assert "no closed window has labels, or scores to estimate from" in empty.err

@@ -96,7 +96,8 @@ def before(came: Counts, earlier: Counts, later: Counts) -> Counts:
     both = earlier + later
     many = both >= LEAST
     kept = float(np.min(came[many] / both[many], initial=1.0))
-    return np.maximum(came - np.floor(later * kept).astype(np.int64), 0)
+    found: Counts = np.maximum(came - np.floor(later * kept).astype(np.int64), 0)
+    return found
 
 
 def survival(came: Counts, left: Floats | Counts) -> NDArray[np.float64]:
