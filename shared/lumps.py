@@ -11,7 +11,6 @@ tail.
 """
 
 from dataclasses import dataclass
-from math import log, sqrt
 from typing import Final
 
 import numpy as np
@@ -145,33 +144,41 @@ def normal_deviates(z: Floats, size: Floats, lean: Floats) -> Floats:
     """
     with np.errstate(invalid="ignore"):
         x = np.sqrt(size) * np.abs(z)
-        rate = _rates(x, (1 + np.maximum(lean * np.sign(z), 0.0)) / 2)
+        rate, _ = _rates(x, (1 + np.maximum(lean * np.sign(z), 0.0)) / 2)
         raw = np.sqrt(2 * np.maximum(rate, 0.0)) / x
     found = np.where(x < _SMALL, 1.0, raw)
     return np.asarray(z * np.where(np.isfinite(size), np.nan_to_num(found), 0.0))
 
 
-def deviate_for(normal: float, size: float, lean: float) -> float:
-    """The deviation whose normal deviate is this one, see `normal_deviates`; both above 0."""
-    jump, rate = sqrt(size), size * normal * normal / 2
-    if jump * normal < _SMALL:
-        return normal
-    x, up = sqrt(2 * rate) + rate, (1 + max(lean, 0.0)) / 2
+def deviates_for(normal: Floats, size: Floats, lean: Floats) -> Floats:
+    """The deviations whose normal deviates are these, see `normal_deviates`; all above 0."""
+    jump = np.sqrt(size)
+    found = np.array(np.broadcast_to(normal, np.broadcast_shapes(*map(np.shape, (normal, size)))))
+    lumpy = np.nonzero(jump * normal >= _SMALL)
+    if not len(lumpy[0]):
+        return found
+    wanted, jump = found[lumpy], jump[lumpy]
+    rate, up = np.square(jump * wanted) / 2, (1 + np.maximum(lean[lumpy], 0.0)) / 2
+    # From above, where the tail of jumps in one direction lies, steps only go down.
+    x = np.sqrt(2 * rate) + rate
     for _ in range(_STEPS):
-        # From above, where the tail of jumps in one direction lies, steps only go down.
-        middle = x + 2 * up - 1
-        y = (middle + sqrt(middle * middle + 4 * up * (1 - up))) / (2 * up)
-        slope = log(y)
-        reached = x * slope - up * (y - 1 - slope) - (1 - up) * (1 / y - 1 + slope)
+        reached, slope = _rates(x, up)
         step = (reached - rate) / slope
         x -= step
-        if step <= _EXACT * x:
+        if (step <= _EXACT * x).all():
             break
-    return x / jump
+    found[lumpy] = x / jump
+    return found
 
 
-def _rates(x: Floats, up: Floats) -> Floats:
-    """What a deviation of so many jumps costs, by the law of large deviations.
+def deviate_for(normal: float, size: float, lean: float) -> float:
+    """The same of one."""
+    one, other, last = (np.array([value]) for value in (normal, size, lean))
+    return float(deviates_for(one, other, last)[0]) if size else normal
+
+
+def _rates(x: Floats, up: Floats) -> tuple[Floats, Floats]:
+    """What a deviation of so many jumps costs, by the law of large deviations, and its slope.
 
     Args:
         up: the part of the variance that is of jumps in the direction of the deviation.
@@ -179,4 +186,4 @@ def _rates(x: Floats, up: Floats) -> Floats:
     middle = x + 2 * up - 1
     y = (middle + np.sqrt(np.square(middle) + 4 * up * (1 - up))) / (2 * up)
     slope = np.log(y)
-    return np.asarray(x * slope - up * (y - 1 - slope) - (1 - up) * (1 / y - 1 + slope))
+    return x * slope - up * (y - 1 - slope) - (1 - up) * (1 / y - 1 + slope), slope

@@ -126,7 +126,7 @@ def test_flags_that_vanish_are_found_where_rows_resemble_their_neighbours(seed: 
         drawn = draw.normal(size=(rows, NUMBERS))
         for row in range(1, rows):
             drawn[row] = 0.3 * drawn[row - 1] + np.sqrt(0.91) * drawn[row]
-        return (drawn > 1.645).astype(np.float64)
+        return (drawn > 1.34).astype(np.float64)
 
     reference = a_reference(resembling, seed, window=500)
     draw = np.random.default_rng([seed, 1])

@@ -152,7 +152,8 @@ def drift(
     else:
         screen.out.print("\n".join(watched.drift(found)), markup=False)
     if not quality and found.get("next"):
-        screen.talk.print("there are more versions: raise --limit, or name one with --version")
+        more = "raise --limit, or " if limit < _MOST_VERSIONS else ""
+        screen.talk.print(f"there are more versions: {more}name one with --version")
 
 
 def _replay(

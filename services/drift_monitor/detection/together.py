@@ -1,7 +1,7 @@
 """The tests of how numbers move together: each pair by itself, and all numbers at once."""
 
 from dataclasses import dataclass
-from math import isfinite, sqrt
+from math import isnan
 from typing import Final
 
 import numpy as np
@@ -11,7 +11,7 @@ from services.drift_monitor.detection.finding import Finding
 from services.drift_monitor.detection.prepared import Moving, Prepared, powers
 from services.drift_monitor.detection.scaling import Scales
 from shared.joint import Joint
-from shared.lumps import deviate_for, held_back, normal_deviates, share_of_lumps, unevenness
+from shared.lumps import deviates_for, held_back, normal_deviates, share_of_lumps, unevenness
 from shared.probability import t_quantile
 from shared.tails import quantiles, t_tails
 from shared.together import (
@@ -102,46 +102,52 @@ class _Pairs:
         surprise = self.p / self.level[:, None]
         worst = int(surprise.argmin())
         wanted = [worst, *(int(place) for place in np.flatnonzero(surprise <= 1) if place != worst)]
-        return [self._finding(place, shift) for place in wanted]
+        rows, places = np.divmod(np.array(wanted), self.p.shape[1])
+        low, high = self._intervals(rows, places, shift)
+        told = (self.z, self.p, self.here - self.moving.usual)
+        values = [some[rows, places].tolist() for some in told]
+        each = zip(rows.tolist(), places.tolist(), *values, low, high, strict=True)
+        return [
+            Finding(
+                feature=" and ".join(self.moving.pairs[place]),
+                test="correlation",
+                statistic=z,
+                p=p,
+                level=float(self.level[row]),
+                effect=effect,
+                scale=self.scales.windows[self.tested[row]],
+                low=None if isnan(least) else least,
+                high=None if isnan(most) else most,
+                shift=shift,
+            )
+            for row, place, z, p, effect, least, most in each
+        ]
 
-    def _finding(self, place: int, shift: float) -> Finding:
-        row, pair = divmod(place, self.p.shape[1])
-        level = float(self.level[row])
-        low, high = self._interval(row, pair, level, shift)
-        return Finding(
-            feature=" and ".join(self.moving.pairs[pair]),
-            test="correlation",
-            statistic=float(self.z[row, pair]),
-            p=float(self.p[row, pair]),
-            level=level,
-            effect=float(self.here[row, pair] - self.moving.usual[pair]),
-            scale=self.scales.windows[self.tested[row]],
-            low=low,
-            high=high,
-            shift=shift,
-        )
-
-    def _interval(
-        self, row: int, pair: int, level: float, shift: float
-    ) -> tuple[float | None, float | None]:
-        here, there = float(self.here[row, pair]), float(self.moving.usual[pair])
-        lumpy, error = float(self.lumpy[row, pair]), float(self.error[row, pair])
-        if not isfinite(lumpy):
-            return None, None
-        usual = t_quantile(level / 2, self.scales.chances[self.tested[row]].pairs_df)
-        lean, share = float(self.lean[row, pair]), float(self.share[row, pair])
+    def _intervals(
+        self, rows: Whole, places: Whole, shift: float
+    ) -> tuple[list[float], list[float]]:
+        """Of what correlations moved by, all at once; NaN where nothing is told."""
+        at = (rows, places)
+        here, there, error = self.here[at], self.moving.usual[places], self.error[at]
+        lumpy, lean, share = self.lumpy[at], self.lean[at], self.share[at]
+        usual = np.array(
+            [
+                t_quantile(float(level) / 2, self.scales.chances[s].pairs_df)
+                for level, s in zip(self.level, self.tested, strict=True)
+            ]
+        )[rows]
+        is_told = np.isfinite(lumpy)
+        lumpy = np.where(is_told, lumpy, 0.0)
         # What chance can have added lies above the low end, what it can have taken below the high.
-        added = deviate_for(usual, lumpy, lean) * error
-        taken = deviate_for(usual, lumpy, -lean) * error
-        low, high = _apart(here, there, added, taken)
-        if share == 0:
-            return low, high
+        added = deviates_for(usual, lumpy, lean) * error
+        taken = deviates_for(usual, lumpy, -lean) * error
+        middle, moved = np.arctanh(here), here - there
+        low, high = np.tanh(middle - added) - there, np.tanh(middle + taken) - there
         # Where few rows decide, more of them make it vary more: as far as it is tolerated.
-        wider = (1 - there * there) * sqrt(1 + shift * sqrt(lumpy) / error)
-        return (
-            low + share * (min(low, here - there - added * wider) - low),
-            high + share * (max(high, here - there + taken * wider) - high),
-        )
+        wider = (1 - np.square(there)) * np.sqrt(1 + shift * np.sqrt(lumpy) / error)
+        low += share * (np.minimum(low, moved - added * wider) - low)
+        high += share * (np.maximum(high, moved + taken * wider) - high)
+        return np.where(is_told, low, np.nan).tolist(), np.where(is_told, high, np.nan).tolist()
 
 
 def _both_tails(z: Floats, df: Floats) -> Floats:
@@ -161,13 +167,6 @@ def _lumpy(
     here = Common.among(uneven, joint.pairs, *places, usual)
     found = lumpy_pairs(here, moving.common.at(pairs), usual, moving.spread[pairs])
     return found.size, found.lean(), here.overlap
-
-
-def _apart(here: float, there: float, added: float, taken: float) -> tuple[float, float]:
-    """The interval of a difference of correlations, from that of the transformed one."""
-    middle = float(np.arctanh(here))
-    low, high = float(np.tanh(middle - added)), float(np.tanh(middle + taken))
-    return low - there, high - there
 
 
 def _waves(moving: Moving, scales: Scales, joint: Joint, tested: list[int]) -> list[Finding]:
