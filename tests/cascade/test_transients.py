@@ -40,8 +40,11 @@ def world(row: dict[str, float]) -> float:
 
 
 def nowhere(_: dict[str, float]) -> float:
-    """The outcome in a disturbance, near what the rule says."""
-    return 0.0
+    """The outcome in a disturbance, nearly what the rule says: the median of `some_rows(200)`.
+
+    Were it further off, twenty rows could not show surely that the rule is better.
+    """
+    return 0.09
 
 
 def labelled_traffic(
